@@ -1,0 +1,104 @@
+"""A domain: the generator's geometry, the encoders' sizes, the weight files and the editing directions, as data."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+from arguments.loader import merge, read_yaml
+from utils.errors import UserError
+
+DOMAINS_DIR = Path(__file__).resolve().parent.parent / "configs" / "domains"
+
+
+@dataclass
+class GeneratorConfig:
+    """StyleGAN2 with skip architecture (config-f layout)."""
+
+    size: int = 1024  # pixels, a power of two
+    style_dim: int = 512
+    n_mlp: int = 8  # layers of the mapping network
+    channels: dict[int, int] = field(default_factory=dict)  # resolution -> channels, 4 to `size`
+
+    def __post_init__(self) -> None:
+        wanted = [2**i for i in range(2, self.size.bit_length())]
+        if self.size < 8 or self.size != wanted[-1]:
+            raise UserError(f"generator.size is {self.size}; it must be a power of two from 8 on")
+        if sorted(self.channels) != wanted:
+            raise UserError(f"generator.channels has resolutions {sorted(self.channels)}; wanted {wanted}")
+
+    @property
+    def resolutions(self) -> list[int]:
+        """4, 8, … size."""
+        return sorted(self.channels)
+
+    @property
+    def n_styles(self) -> int:
+        """Style vectors in W+: 2·log2(size) − 2."""
+        return 2 * len(self.channels)
+
+
+@dataclass
+class InverterConfig:
+    """Feature-Style backbone (iresnet) and Fuser; the Feature Editor has the Fuser's shape."""
+
+    widths: list[int] = field(default_factory=lambda: [64, 64, 128, 256, 512])  # stem, then the four stages
+    blocks: list[int] = field(default_factory=lambda: [3, 4, 14, 3])  # residual blocks of each stage
+    fusion_blocks: int = 5  # residual blocks of Fuser and Feature Editor
+
+
+@dataclass
+class E4EConfig:
+    """IR-SE body with a feature pyramid: images to W+."""
+
+    widths: list[int] = field(default_factory=lambda: [64, 64, 128, 256, 512])  # stem, then the four stages
+    blocks: list[int] = field(default_factory=lambda: [3, 4, 14, 3])
+    coarse_styles: int = 3  # styles 0 … 2 read the coarse map
+    middle_styles: int = 7  # styles 3 … 6 the middle one, the others the fine one
+
+
+@dataclass
+class DomainConfig:
+    """Everything that differs between faces, cars and a domain of your own."""
+
+    name: str = ""
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    encoder_size: int = 256  # pixels; what the encoders see
+    inverter: InverterConfig = field(default_factory=InverterConfig)
+    e4e: E4EConfig = field(default_factory=E4EConfig)
+    weights: dict[str, str] = field(default_factory=dict)  # role -> field of configs/paths.py, or a file
+    alignment: str | None = None  # "ffhq": crops are made by the FFHQ rule; None: pictures come as they are
+    editings: dict[str, Any] = field(default_factory=dict)  # family -> its directions
+
+    def __post_init__(self) -> None:
+        if self.feature_size not in self.generator.channels:
+            raise UserError(
+                f"encoder_size is {self.encoder_size}, so features are {self.feature_size} px; "
+                f"the generator's resolutions are {self.generator.resolutions}"
+            )
+
+    @property
+    def feature_size(self) -> int:
+        """Pixels of F: the encoder's content map is a quarter of its input."""
+        return self.encoder_size // 4
+
+    @property
+    def feature_layer(self) -> int:
+        """The decoder layer whose output F replaces: the second conv at `feature_size`."""
+        return 2 * self.generator.resolutions.index(self.feature_size) + 1
+
+    @property
+    def feature_channels(self) -> int:
+        return self.generator.channels[self.feature_size]
+
+
+def load_domain(name: str, domains_dir: Path = DOMAINS_DIR) -> DomainConfig:
+    """Read configs/domains/{name}.yaml; a path to a YAML file is taken as it is.
+
+    Raises UserError for an unknown name, an unknown key or a wrong type.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else domains_dir / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in domains_dir.glob("*.yaml")))
+        raise UserError(f"exp.domain is '{name}', but {path} does not exist; there are: {known}")
+    return merge(DomainConfig, [(str(path), read_yaml(path))])

@@ -1,0 +1,27 @@
+"""What every script does around its own work."""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from utils.errors import UserError
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run `main` with logging on stderr and leave with its exit code (None is 0).
+
+    A UserError is printed as one line and leaves with 2; Ctrl-C leaves with 130.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(_fail(f"error: {error}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted", 130))
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code

@@ -1,0 +1,26 @@
+"""Names of devices, as configs and flags give them."""
+
+import logging
+
+import torch
+
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def resolve_device(name: str) -> torch.device:
+    """'cpu', '0' (the first GPU) or 'cuda:1' as a torch.device.
+
+    A GPU that is not there gives the CPU, with a warning. Raises UserError for a name that is none of these.
+    """
+    text = str(name).strip().lower()
+    if text == "cpu":
+        return torch.device("cpu")
+    index = text.removeprefix("cuda").removeprefix(":") or "0"
+    if not index.isdigit():
+        raise UserError(f"device is '{name}'; wanted cpu, a GPU's number such as 0, or cuda:0")
+    if int(index) < torch.cuda.device_count():
+        return torch.device("cuda", int(index))
+    logger.warning("device %s is not there (%d GPUs found): going on with the CPU", name, torch.cuda.device_count())
+    return torch.device("cpu")
