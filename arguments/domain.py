@@ -15,17 +15,10 @@ DOMAINS_DIR = Path(__file__).resolve().parent.parent / "configs" / "domains"
 class GeneratorConfig:
     """StyleGAN2 with skip architecture (config-f layout)."""
 
-    size: int = 1024  # pixels, a power of two
+    size: int = 0  # pixels, a power of two
     style_dim: int = 512
     n_mlp: int = 8  # layers of the mapping network
     channels: dict[int, int] = field(default_factory=dict)  # resolution -> channels, 4 to `size`
-
-    def __post_init__(self) -> None:
-        wanted = [2**i for i in range(2, self.size.bit_length())]
-        if self.size < 8 or self.size != wanted[-1]:
-            raise UserError(f"generator.size is {self.size}; it must be a power of two from 8 on")
-        if sorted(self.channels) != wanted:
-            raise UserError(f"generator.channels has resolutions {sorted(self.channels)}; wanted {wanted}")
 
     @property
     def resolutions(self) -> list[int]:
@@ -70,13 +63,6 @@ class DomainConfig:
     alignment: str | None = None  # "ffhq": crops are made by the FFHQ rule; None: pictures come as they are
     editings: dict[str, Any] = field(default_factory=dict)  # family -> its directions
 
-    def __post_init__(self) -> None:
-        if self.feature_size not in self.generator.channels:
-            raise UserError(
-                f"encoder_size is {self.encoder_size}, so features are {self.feature_size} px; "
-                f"the generator's resolutions are {self.generator.resolutions}"
-            )
-
     @property
     def feature_size(self) -> int:
         """Pixels of F: the encoder's content map is a quarter of its input."""
@@ -101,4 +87,20 @@ def load_domain(name: str, domains_dir: Path = DOMAINS_DIR) -> DomainConfig:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in domains_dir.glob("*.yaml")))
         raise UserError(f"exp.domain is '{name}', but {path} does not exist; there are: {known}")
-    return merge(DomainConfig, [(str(path), read_yaml(path))])
+    domain = merge(DomainConfig, [(str(path), read_yaml(path))])
+    _check(domain, path)
+    return domain
+
+
+def _check(domain: DomainConfig, path: Path) -> None:
+    generator = domain.generator
+    wanted = [2**i for i in range(2, generator.size.bit_length())]
+    if not wanted or generator.size != wanted[-1]:
+        raise UserError(f"{path}: generator.size is {generator.size}; it must be a power of two")
+    if generator.resolutions != wanted:
+        raise UserError(f"{path}: generator.channels has resolutions {generator.resolutions}; wanted {wanted}")
+    if domain.feature_size not in wanted:
+        raise UserError(
+            f"{path}: encoder_size is {domain.encoder_size}, which makes features of {domain.feature_size} px; "
+            f"the generator's resolutions are {wanted}"
+        )
