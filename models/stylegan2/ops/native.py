@@ -1,0 +1,70 @@
+"""The custom ops in plain PyTorch: their definition, and what runs where the compiled kernels cannot.
+
+Half and bfloat16 inputs are computed in float32 and rounded once, as the compiled kernels do.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def upfirdn2d(
+    x: Tensor, kernel: Tensor, up: tuple[int, int], down: tuple[int, int], pad: tuple[int, int, int, int], gain: float
+) -> Tensor:
+    """See `ops.upfirdn2d`; `up` and `down` are (x, y) pairs here."""
+    batch, channels, height, width = x.shape
+    up_x, up_y = up
+    y = x.to(_compute_dtype(x))
+    if up != (1, 1):  # each pixel is followed by up − 1 zeros
+        y = F.pad(y[:, :, :, None, :, None], (0, up_x - 1, 0, 0, 0, up_y - 1))  # B×C×H×up_y×W×up_x
+        y = y.reshape(batch, channels, height * up_y, width * up_x)
+    y = F.pad(y, pad)
+    # conv2d correlates, so the kernel is flipped; a depth-wise conv is a conv of B·C one-channel images
+    weight = (kernel.flip(0, 1) * gain).to(y.dtype)[None, None]
+    if y.numel():
+        y = F.conv2d(y.reshape(batch * channels, 1, *y.shape[2:]), weight, stride=(down[1], down[0]))
+        y = y.reshape(batch, channels, *y.shape[2:])
+    else:
+        y = y.new_zeros(batch, channels, *output_size((height, width), kernel, up, down, pad))
+    return y.to(x.dtype).contiguous(memory_format=memory_format(x))
+
+
+def fused_bias_act(
+    x: Tensor,
+    bias: Tensor | None,
+    noise: Tensor | None,
+    noise_weight: Tensor | None,
+    scale: Tensor | None,
+    slope: float,
+    gain: float,
+) -> Tensor:
+    """See `ops.fused_bias_act`."""
+    y = x.to(_compute_dtype(x))
+    if scale is not None:
+        y = y * scale.to(y.dtype).reshape(*scale.shape, *[1] * (x.dim() - 2))
+    if noise is not None and noise_weight is not None:
+        y = y + noise.to(y.dtype) * noise_weight.to(y.dtype)
+    if bias is not None:
+        y = y + bias.to(y.dtype).reshape(-1, *[1] * (x.dim() - 2))
+    y = F.leaky_relu(y, slope) * gain
+    return y.to(x.dtype).contiguous(memory_format=memory_format(x))
+
+
+def output_size(
+    size: tuple[int, int], kernel: Tensor, up: tuple[int, int], down: tuple[int, int], pad: tuple[int, int, int, int]
+) -> tuple[int, int]:
+    """(height, width) of the result of `upfirdn2d` on a `size` = (height, width) image."""
+    height = (size[0] * up[1] + pad[2] + pad[3] - kernel.shape[0]) // down[1] + 1
+    width = (size[1] * up[0] + pad[0] + pad[1] - kernel.shape[1]) // down[0] + 1
+    return height, width
+
+
+def memory_format(x: Tensor) -> torch.memory_format:
+    """channels_last if `x` lies so in memory, else contiguous: the layout that results keep."""
+    if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
