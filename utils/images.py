@@ -1,0 +1,156 @@
+"""Pictures: file ↔ PIL ↔ tensor.
+
+A picture in memory is a PIL image of mode RGB; a tensor of one is 3×H×W, float32, RGB in [-1, 1].
+"""
+
+import logging
+import stat
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from utils.errors import UserError
+from utils.files import IMAGE_SUFFIXES, atomic_path, check_writable
+
+logger = logging.getLogger(__name__)
+
+MAX_PIXELS = 100_000_000  # decoded and as a float tensor this takes 1.2 GB already
+MIN_SIDE = 8  # px; nothing smaller can be a photograph
+
+# Pillow's other plugins are left out: none holds photographs, and some start programs (EPS runs Ghostscript).
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM", "GIF", "JPEG2000")
+
+
+def load_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read any picture as an upright RGB image of 8 bits a channel.
+
+    The EXIF rotation is applied, transparent parts show white, 16-bit and float pictures are scaled to 8 bits.
+
+    Raises:
+        UserError: the file is missing, not a picture, damaged, or smaller than MIN_SIDE; or its header names more than
+            `max_pixels` pixels, which is found out before anything is decoded.
+    """
+    image = open_image(path, max_pixels)
+    if min(image.size) < MIN_SIDE:
+        width, height = image.size
+        raise UserError(f"{path}: has only {width}×{height} pixels; give a picture of at least {MIN_SIDE}×{MIN_SIDE}")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode a picture of any size and channels: upright, 8 bits a channel, in the mode the file has.
+
+    Only the first frame of an animation is read. Raises UserError as `load_image` does, but for the smallest size.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason}); give the path of a picture") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise UserError(f"{path}: is a folder; give the path of a picture")
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path}: is not a regular file; give the path of a picture")
+    if status.st_size == 0:
+        raise UserError(f"{path}: is empty (0 bytes); give a whole picture")
+
+    limit = f"the limit of {max_pixels / 1e6:g} megapixels; shrink the picture first"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit decides
+            with Image.open(path, formats=_FORMATS) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise UserError(f"{path}: has {width}×{height} pixels, which is over {limit}")
+                image.load()
+                return _to_8_bits(_upright(image, path), image.format)
+    except UserError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: is over {limit}") from error
+    except Image.UnidentifiedImageError as error:
+        raise UserError(f"{path}: is not a picture that can be read; give a {', '.join(_FORMATS)} file") from error
+    except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: cannot be decoded ({reason}); the file may be damaged, get it anew") from error
+
+
+def _upright(image: Image.Image, path: Path) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # broken EXIF data is common, and no reason to refuse a sound picture
+        logger.warning("%s: its EXIF data cannot be read (%s), so no rotation is applied", path, error)
+        return image
+
+
+def _to_8_bits(image: Image.Image, file_format: str | None) -> Image.Image:
+    """Scale 16-bit, 32-bit and float greyscale, which Pillow itself would clip, to mode L; pass others through.
+
+    Such files do not say which number is white. PNG and PPM mean 65535; elsewhere it is the least usual white that the
+    brightest pixel does not exceed (floats may overshoot theirs by half a stop or so, as after sharpening).
+    """
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image
+    values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0, neginf=0.0)
+    brightest = values.max()
+    if image.mode == "F":
+        white = next((white for white in (1, 255, 65535) if brightest <= 1.5 * white), brightest)
+    elif image.mode == "I" and file_format not in ("PNG", "PPM"):
+        white = next(white for white in (255, 65535, 2**31 - 1) if brightest <= white)
+    else:
+        white = 65535
+    return Image.fromarray(np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8))
+
+
+def check_save_path(path: str | Path) -> None:
+    """Fail before any work if a picture could not be saved at `path`; creates nothing. Raises UserError."""
+    suffix = Path(path).suffix
+    if suffix.lower() not in IMAGE_SUFFIXES:
+        found = f"the extension {suffix}" if suffix else "no extension"
+        wanted = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise UserError(f"{path}: has {found}, which names no picture format; use one of {wanted}")
+    check_writable(path)
+
+
+def save_image(image: Image.Image, path: str | Path, quality: int = 95) -> None:
+    """Write a picture in the format its extension names, whole or not at all; missing folders are made.
+
+    `quality` (1 to 100) counts for JPEG, which is written 4:4:4, and WebP. Raises UserError if it cannot be written.
+    """
+    check_save_path(path)
+    if image.mode not in ("RGB", "L"):
+        image = image.convert("RGB")
+    jpeg: dict[str, Any] = {"quality": quality, "subsampling": 0}
+    options = {".jpg": jpeg, ".jpeg": jpeg, ".webp": {"quality": quality}}
+    try:
+        with atomic_path(path) as temporary:
+            image.save(temporary, **options.get(temporary.suffix.lower(), {}))
+    except (OSError, ValueError) as error:  # a full disk, or more pixels than the format can hold
+        raise UserError(f"{path}: cannot be written ({error}); choose another place or format") from error
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """PIL image -> 3×H×W float32, RGB in [-1, 1]."""
+    pixels = torch.from_numpy(np.array(image.convert("RGB")))  # H×W×3 uint8
+    return pixels.permute(2, 0, 1).float().div_(127.5).sub_(1).contiguous()
+
+
+def to_image(tensor: torch.Tensor) -> Image.Image:
+    """3×H×W of any float dtype and device, RGB in [-1, 1] -> PIL image; clipped, and rounded to 8 bits."""
+    if tensor.ndim != 3 or tensor.shape[0] != 3:
+        raise ValueError(f"expected a 3×H×W tensor, got one of shape {tuple(tensor.shape)}")
+    pixels = tensor.detach().float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def resize(image: Image.Image, size: int) -> Image.Image:
+    """Scale to size×size, bilinear with antialiasing, whatever the sides were."""
+    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
