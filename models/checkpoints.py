@@ -1,0 +1,207 @@
+"""Every weight format in one place: files in, frozen networks out.
+
+Files are memory-mapped and networks are built on the meta device, so that loading costs little and a part that is
+never used is never read. Nothing in a file can run code: `.pt` and `.pth` are read with weights_only, `.pkl` by
+utils.safe_pickle.
+"""
+
+import argparse
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from arguments.domain import DomainConfig, GeneratorConfig
+from models.e4e import E4E
+from models.inverter import FeatureFusion, Inverter
+from models.stylegan2.discriminator import Discriminator
+from models.stylegan2.generator import Generator
+from utils import safe_pickle
+from utils.errors import UserError
+
+Tensors = dict[str, Tensor]
+M = TypeVar("M", bound=nn.Module)
+
+
+def read(path: Path) -> dict:
+    """The mapping that a `.pt`, `.pth` or `.safetensors` file holds, memory-mapped where the format allows it.
+
+    Raises UserError for a file that is missing, unreadable, or would run code.
+    """
+    if not path.is_file():
+        raise UserError(f"weight file {path} does not exist; scripts/download_weights.py fetches the published ones")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # some files hold their options as one; it is inert
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path} is refused: {_first_line(error)}") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read as a weight file: {_first_line(error)}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}; a mapping of tensors is wanted")
+    return content
+
+
+def read_tensors(path: Path, root: str | None = None, prefix: str = "") -> Tensors:
+    """The tensors of a file: those under the key `root`, if given, whose names start with `prefix`, which is cut off."""
+    content = read(path)
+    if root is not None and not isinstance(content.get(root), dict):
+        raise UserError(f"{path} has no '{root}'; it holds {', '.join(map(str, list(content)[:5]))}")
+    tensors = content if root is None else content[root]
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if isinstance(v, Tensor) and k.startswith(prefix)}
+
+
+def build(make: Callable[[], M], tensors: Tensors, source: str, ignored: tuple[str, ...] = ()) -> M:
+    """`make()` without memory of its own, its state being `tensors`; frozen and in eval mode.
+
+    Keys that start with one of `ignored` may be there. Raises UserError naming the first key that is missing, not
+    wanted, or of another shape.
+    """
+    with torch.device("meta"):
+        module = make()
+    wanted = module.state_dict()
+    tensors = {k: v for k, v in tensors.items() if k in wanted or not k.startswith(ignored or ("\0",))}
+    for key in [k for k in wanted if k not in tensors] + [k for k in tensors if k not in wanted]:
+        if key.endswith("num_batches_tracked"):  # a counter that frozen networks do not read
+            tensors[key] = torch.zeros((), dtype=torch.int64)
+            continue
+        state = "misses" if key in wanted else "has the unknown"
+        raise UserError(f"{source} does not fit {type(module).__name__}: it {state} key '{key}'")
+    for key, tensor in tensors.items():
+        if key in wanted and tensor.shape != wanted[key].shape:
+            found, want = tuple(tensor.shape), tuple(wanted[key].shape)
+            raise UserError(f"{source}: '{key}' has shape {found}; {type(module).__name__} here wants {want}: another domain?")
+    module.load_state_dict(tensors, strict=False, assign=True)
+    return freeze(module)
+
+
+def freeze(module: M) -> M:
+    """Eval mode, no gradients."""
+    return module.eval().requires_grad_(False)
+
+
+def load_generator(path: Path, config: GeneratorConfig) -> Generator:
+    """From `{g_ema, latent_avg}` (`.pt`), or from `G_ema` of an NVIDIA `.pkl`."""
+    if path.suffix == ".pkl":
+        tensors = _nvidia_generator(_nvidia(path, "G_ema")[0], config, path)
+        latent_avg = tensors.pop("latent_avg")
+    else:
+        tensors, latent_avg = read_tensors(path, "g_ema"), read(path).get("latent_avg")
+        if not isinstance(latent_avg, Tensor) or latent_avg.numel() != config.style_dim:
+            raise UserError(f"{path} has no 'latent_avg' of {config.style_dim} numbers")
+    constants = [k for k in tensors if k.endswith((".blur.kernel", ".upsample.kernel"))]
+    generator = build(lambda: Generator(config), tensors, str(path), ignored=tuple(constants))
+    generator.latent_avg = latent_avg.reshape(-1).float()
+    return generator
+
+
+def load_discriminator(path: Path, config: GeneratorConfig) -> Discriminator:
+    """From `D` of an NVIDIA `.pkl`, whose group size and clamp are kept, or from `discriminator.*` of a full checkpoint."""
+    if path.suffix == ".pkl":
+        tensors, options = _nvidia(path, "D")
+        group = options.get("epilogue_kwargs", {}).get("mbstd_group_size", 4)
+        clamp = options.get("conv_clamp")
+    else:
+        tensors, group, clamp = read_tensors(path, "state_dict", "discriminator."), 4, None
+    constants = tuple(k for k in tensors if k.endswith("resample_filter"))
+    return build(lambda: Discriminator(config, group, clamp), tensors, str(path), ignored=constants)
+
+
+def load_e4e(path: Path, domain: DomainConfig) -> E4E:
+    """From `encoder.*` under `state_dict`; the file's own latent_avg and decoder are not used."""
+    return build(lambda: E4E(domain), read_tensors(path, "state_dict", "encoder."), str(path))
+
+
+def kind(tensors: Tensors) -> str:
+    """What a StyleFeatureEditor state dict holds, in words."""
+    if not any(k.startswith("encoder.") for k in tensors):
+        return "no StyleFeatureEditor network"
+    what = "an Inverter" if any(k.startswith("encoder.fs_backbone.") for k in tensors) else "a Feature Editor"
+    full = any(k.startswith(("decoder.", "discriminator.")) for k in tensors)
+    return f"{what} (full checkpoint)" if full else what
+
+
+def load_inverter(path: Path, domain: DomainConfig, option: str = "model.checkpoint_path of fse_inverter") -> Inverter:
+    """The Inverter of a stage-1 checkpoint, light or full. `option` is named in the error if it holds something else."""
+    tensors = _expect(path, "an Inverter", option)
+    return build(lambda: Inverter(domain), _under(tensors, "encoder."), str(path))
+
+
+def load_feature_editor(
+    path: Path, domain: DomainConfig, option: str = "model.checkpoint_path of fse_full"
+) -> tuple[Inverter, FeatureFusion]:
+    """The Inverter and the Feature Editor of a stage-2 checkpoint, light or full."""
+    tensors = _expect(path, "a Feature Editor", option)
+    inverter = build(lambda: Inverter(domain), _under(tensors, "inverter."), str(path))
+    return inverter, build(lambda: FeatureFusion(domain), _under(tensors, "encoder."), str(path))
+
+
+def _expect(path: Path, wanted: str, option: str) -> Tensors:
+    content = read(path)
+    tensors = content.get("state_dict")
+    if not isinstance(tensors, dict):
+        tensors = {}
+    found = kind(tensors)
+    if not found.startswith(wanted):
+        raise UserError(f"{path} holds {found}; {option} wants {wanted} checkpoint")
+    return tensors
+
+
+def _under(tensors: Tensors, prefix: str) -> Tensors:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _nvidia(path: Path, network: str) -> tuple[Tensors, dict]:
+    """Tensors and constructor options of one network of an NVIDIA pickle."""
+    if not path.is_file():
+        raise UserError(f"weight file {path} does not exist; scripts/download_weights.py fetches the published ones")
+    content = safe_pickle.load(path)
+    if not isinstance(content, dict) or network not in content:
+        raise UserError(f"{path} has no network '{network}'")
+    return safe_pickle.module_tensors(content[network]), safe_pickle.module_options(content[network])
+
+
+def _nvidia_generator(tensors: Tensors, config: GeneratorConfig, path: Path) -> Tensors:
+    """NVIDIA's names and shapes of a StyleGAN2 generator as ours."""
+    names = {"affine.weight": "conv.modulation.weight", "affine.bias": "conv.modulation.bias", "weight": "conv.weight"}
+
+    def convert(source: str, target: str, styled: bool) -> None:
+        own = _under(tensors, f"synthesis.{source}.")
+        for old, new in names.items():
+            result[f"{target}.{new}"] = own[old][None] if old == "weight" else own[old]
+        if styled:
+            result[f"{target}.activate.bias"] = own["bias"]
+            result[f"{target}.noise.weight"] = own["noise_strength"].reshape(1)
+            noise = 0 if target == "conv1" else int(target.split(".")[1]) + 1
+            result[f"noises.noise_{noise}"] = own["noise_const"][None, None]
+        else:
+            result[f"{target}.bias"] = own["bias"].reshape(1, 3, 1, 1)
+
+    result: Tensors = {}
+    try:
+        result["latent_avg"] = tensors["mapping.w_avg"]
+        for i in range(config.n_mlp):
+            for name in ("weight", "bias"):
+                result[f"style.{i + 1}.{name}"] = tensors[f"mapping.fc{i}.{name}"]
+        result["input.input"] = tensors["synthesis.b4.const"][None]
+        convert("b4.conv1", "conv1", styled=True)
+        convert("b4.torgb", "to_rgb1", styled=False)
+        for k, size in enumerate(config.resolutions[1:]):
+            convert(f"b{size}.conv0", f"convs.{2 * k}", styled=True)
+            convert(f"b{size}.conv1", f"convs.{2 * k + 1}", styled=True)
+            convert(f"b{size}.torgb", f"to_rgbs.{k}", styled=False)
+    except KeyError as error:
+        raise UserError(f"{path}: 'G_ema' is no skip-architecture StyleGAN2 of {config.size} px: no {error}") from None
+    return result
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

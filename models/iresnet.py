@@ -1,0 +1,71 @@
+"""The Inverter's backbone: iresnet stages (ArcFace, arXiv 1801.07698) that give style offsets and a content map."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from arguments.domain import DomainConfig
+
+
+def conv3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+
+
+class IResNetBlock(nn.Module):
+    """BN, conv3, BN, PReLU, conv3 with the stride, BN, plus the identity or a strided 1×1 conv with BN."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, project: bool) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = conv3(in_channels, channels)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.prelu = nn.PReLU(channels)
+        self.conv2 = conv3(channels, channels, stride)
+        self.bn3 = nn.BatchNorm2d(channels)
+        if project:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+        else:
+            self.downsample = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = x if self.downsample is None else self.downsample(x)
+        for layer in (self.bn1, self.conv1, self.bn2, self.prelu, self.conv2, self.bn3):
+            x = layer(x)
+        return x + identity
+
+
+class Backbone(nn.Module):
+    """Feature-Style-like backbone (arXiv 2202.02183): one picture to W+ offsets and predicted features."""
+
+    STRIDES = (2, 2, 1, 2)  # the third stage keeps the resolution, which makes the content map a quarter of the input
+    POOL = 3  # each stage is pooled to 3×3 for the style heads
+
+    def __init__(self, domain: DomainConfig) -> None:
+        super().__init__()
+        stem, *widths = domain.inverter.widths
+        self.conv = nn.Sequential(conv3(3, stem), nn.BatchNorm2d(stem), nn.PReLU(stem))
+        previous = stem
+        for i, (width, count, stride) in enumerate(zip(widths, domain.inverter.blocks, self.STRIDES, strict=True)):
+            blocks = [IResNetBlock(previous if n == 0 else width, width, stride if n == 0 else 1, n == 0)
+                      for n in range(count)]  # fmt: skip
+            setattr(self, f"block_{i + 1}", nn.Sequential(*blocks))
+            previous = width
+        content, feature = widths[2], domain.feature_channels
+        self.content_layer = nn.Sequential(
+            nn.BatchNorm2d(content), conv3(content, feature), nn.BatchNorm2d(feature), nn.PReLU(feature),
+            conv3(feature, feature), nn.BatchNorm2d(feature),
+        )  # fmt: skip
+        self.styles = nn.ModuleList(
+            nn.Linear(sum(widths) * self.POOL**2, domain.generator.style_dim) for _ in range(domain.generator.n_styles)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x B×3×S×S in [-1, 1] → offsets B×n_styles×D (latent_avg not added), content B×C×S/4×S/4."""
+        x1 = self.block_1(self.conv(x))
+        x2 = self.block_2(x1)
+        x3 = self.block_3(x2)
+        x4 = self.block_4(x3)
+        pooled = torch.cat([F.adaptive_avg_pool2d(stage, self.POOL).flatten(1) for stage in (x1, x2, x3, x4)], dim=1)
+        return torch.stack([head(pooled) for head in self.styles], dim=1), self.content_layer(x3)

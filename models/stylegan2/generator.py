@@ -1,0 +1,103 @@
+"""StyleGAN2 generator, skip architecture, with the key layout of `stylegan2-ffhq-config-f.pt`."""
+
+import torch
+from torch import Tensor, nn
+
+from arguments.domain import GeneratorConfig
+from models.stylegan2.layers import EqualLinear, PixelNorm, StyledConv, ToRGB
+
+Styles = list[Tensor]  # StyleSpace: one B×C per conv and toRGB, in the order conv, rgb, (conv, conv, rgb) per block
+
+
+class Constant(nn.Module):
+    """The learned 4×4 input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
+
+
+class Generator(nn.Module):
+    """Synthesis in two steps: `affine` turns w into StyleSpace, `forward` turns StyleSpace into a picture.
+
+    Layer outputs are numbered: 0 is the constant, 1 the conv at 4 px, 2 and 3 the convs at 8 px, and so on.
+    """
+
+    latent_avg: Tensor
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, dim = config.channels, config.style_dim
+        self.style = nn.Sequential(
+            PixelNorm(), *(EqualLinear(dim, dim, lr_mul=0.01, activation=True) for _ in range(config.n_mlp))
+        )
+        self.input = Constant(channels[4])
+        self.conv1 = StyledConv(channels[4], channels[4], dim)
+        self.to_rgb1 = ToRGB(channels[4], dim)
+        self.convs, self.to_rgbs = nn.ModuleList(), nn.ModuleList()
+        for low, high in zip(config.resolutions, config.resolutions[1:], strict=False):
+            self.convs.append(StyledConv(channels[low], channels[high], dim, up=True))
+            self.convs.append(StyledConv(channels[high], channels[high], dim))
+            self.to_rgbs.append(ToRGB(channels[high], dim))
+        self.noises = nn.Module()
+        self.noises.register_buffer("noise_0", torch.randn(1, 1, 4, 4))
+        for i, size in enumerate(config.resolutions[1:]):
+            self.noises.register_buffer(f"noise_{2 * i + 1}", torch.randn(1, 1, size, size))
+            self.noises.register_buffer(f"noise_{2 * i + 2}", torch.randn(1, 1, size, size))
+        self.register_buffer("latent_avg", torch.zeros(dim, device="cpu"), persistent=False)
+
+    def mapping(self, z: Tensor) -> Tensor:
+        """z B×D from N(0, 1) → w B×D."""
+        return self.style(z)
+
+    def affine(self, w: Tensor) -> Styles:
+        """w B×n_styles×D → the styles of every conv and toRGB. conv1 reads w[0], to_rgb1 w[1], a block w[2k+1 … 2k+3]."""
+        styles = [self.conv1.conv.modulation(w[:, 0]), self.to_rgb1.conv.modulation(w[:, 1])]
+        for k, to_rgb in enumerate(self.to_rgbs):
+            up, conv = self.convs[2 * k], self.convs[2 * k + 1]
+            layers = (up, conv, to_rgb)
+            styles += [layer.conv.modulation(w[:, 2 * k + 1 + i]) for i, layer in enumerate(layers)]
+        return styles
+
+    def forward(
+        self, styles: Styles, feature: Tensor | None = None, feature_layer: int = 1, feature_scale: float = 1.0
+    ) -> Tensor:
+        """The picture, B×3×size×size, about [-1, 1].
+
+        `feature` (B×C×h×w) takes the place of the output of layer `feature_layer`, the second conv of its block, just
+        before the next conv reads it: out ← (1 − feature_scale)·out + feature_scale·feature. The toRGB of that
+        resolution still reads the output itself.
+        """
+        out, rgb = self.trunk(styles, feature_layer)
+        if feature is not None:
+            out = feature if feature_scale == 1 else torch.lerp(out, feature, feature_scale)
+        return self.head(out, rgb, styles, feature_layer)
+
+    def features(self, styles: Styles, layer: int) -> Tensor:
+        """The output of layer `layer`, B×C×h×w; nothing after it, and no toRGB, is computed."""
+        out = self.input.input.expand(len(styles[0]), -1, -1, -1)
+        for i in range(1, layer + 1):
+            out = self._conv(out, styles, i)
+        return out
+
+    def trunk(self, styles: Styles, layer: int) -> tuple[Tensor, Tensor]:
+        """Output of `layer` (odd: the second conv of its block) and the RGB picture of its resolution."""
+        out = self._conv(self.input.input.expand(len(styles[0]), -1, -1, -1), styles, 1)
+        return self._blocks(out, self.to_rgb1(out, styles[1]), styles, 1, layer)
+
+    def head(self, out: Tensor, rgb: Tensor, styles: Styles, layer: int) -> Tensor:
+        """The picture, from what `trunk` gave for `layer`; `out` may have been replaced by a feature."""
+        return self._blocks(out, rgb, styles, layer, 2 * len(self.to_rgbs) + 1)[1]
+
+    def _blocks(self, out: Tensor, rgb: Tensor, styles: Styles, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Run the blocks whose convs are the layers first + 1 … last."""
+        for i in range(first + 1, last, 2):
+            out = self._conv(self._conv(out, styles, i), styles, i + 1)
+            rgb = self.to_rgbs[i // 2 - 1](out, styles[3 * (i // 2) + 1], rgb)
+        return out, rgb
+
+    def _conv(self, out: Tensor, styles: Styles, layer: int) -> Tensor:
+        conv = self.conv1 if layer == 1 else self.convs[layer - 2]
+        # Every third of the styles belongs to a toRGB, so the convs 1, 2, 3, 4, … have the styles 0, 2, 3, 5, …
+        return conv(out, styles[layer - 1 + layer // 2], getattr(self.noises, f"noise_{layer - 1}"))
