@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
 from arguments.loader import merge, read_yaml
 from utils.errors import UserError
 

@@ -1,5 +1,7 @@
 """From a dataclass, YAML files and the command line to one checked object; errors name the key."""
 
+import inspect
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -7,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from arguments.options import Config, ExpArgs
 from utils.errors import UserError
 
 T = TypeVar("T")
@@ -42,3 +45,43 @@ def read_yaml(path: Path) -> DictConfig:
     if not isinstance(values, DictConfig):
         raise UserError(f"{path} holds a list or a value; a mapping of options is wanted")
     return values
+
+
+def load_config(arguments: list[str]) -> Config:
+    """Options from `group.name=value` arguments: defaults < YAML (exp.config_dir/exp.config) < `arguments`.
+
+    Raises UserError that names the key for an unknown key, a wrong type or a malformed argument.
+    """
+    for argument in arguments:
+        if "=" not in argument:
+            raise UserError(f"'{argument}' is no option; options read group.name=value, as in model.device=cpu")
+    try:
+        overrides = OmegaConf.from_dotlist(arguments)
+    except YAMLError as error:
+        raise UserError(f"command line: {str(error).splitlines()[0]}") from None
+    layers: list[tuple[str, Any]] = [("command line", overrides)]
+    name = OmegaConf.select(overrides, "exp.config")
+    if name:
+        path = Path(OmegaConf.select(overrides, "exp.config_dir") or ExpArgs().config_dir) / str(name)
+        layers.insert(0, (str(path), read_yaml(path)))
+    return merge(Config, layers)
+
+
+def options_help() -> str:
+    """Every option with its default and meaning, one a line."""
+    lines = []
+    for group in fields(Config):
+        options = getattr(Config(), group.name)
+        lines += ["", f"{group.name}: {inspect.getdoc(options)}", *_describe(group.name, options)]
+    return "\n".join(lines)
+
+
+def _describe(prefix: str, group: Any) -> list[str]:
+    lines = []
+    for item in fields(group):
+        value = getattr(group, item.name)
+        if is_dataclass(value):
+            lines += _describe(f"{prefix}.{item.name}", value)
+        else:
+            lines.append(f"  {prefix}.{item.name}={value}  {item.metadata.get('help', '')}")
+    return lines

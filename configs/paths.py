@@ -1,4 +1,4 @@
-"""Where the weight files lie. Change a line here to use a file of your own; relative paths start at the project's root."""
+"""Where the weight files lie; change a line to use a file of your own. Relative paths start at the project's root."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path

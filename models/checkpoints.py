@@ -39,7 +39,7 @@ def read(path: Path) -> dict:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):  # some files hold their options as one; it is inert
+        with torch.serialization.safe_globals([argparse.Namespace]):  # inert; some files hold their options as one
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} is refused: {_first_line(error)}") from None
@@ -51,7 +51,7 @@ def read(path: Path) -> dict:
 
 
 def read_tensors(path: Path, root: str | None = None, prefix: str = "") -> Tensors:
-    """The tensors of a file: those under the key `root`, if given, whose names start with `prefix`, which is cut off."""
+    """The tensors of a file: under the key `root`, if given, those named `prefix`…, without the prefix."""
     content = read(path)
     if root is not None and not isinstance(content.get(root), dict):
         raise UserError(f"{path} has no '{root}'; it holds {', '.join(map(str, list(content)[:5]))}")
@@ -78,7 +78,8 @@ def build(make: Callable[[], M], tensors: Tensors, source: str, ignored: tuple[s
     for key, tensor in tensors.items():
         if key in wanted and tensor.shape != wanted[key].shape:
             found, want = tuple(tensor.shape), tuple(wanted[key].shape)
-            raise UserError(f"{source}: '{key}' has shape {found}; {type(module).__name__} here wants {want}: another domain?")
+            name = type(module).__name__
+            raise UserError(f"{source}: '{key}' has shape {found}; the domain's {name} wants {want}")
     module.load_state_dict(tensors, strict=False, assign=True)
     return freeze(module)
 
@@ -94,9 +95,10 @@ def load_generator(path: Path, config: GeneratorConfig) -> Generator:
         tensors = _nvidia_generator(_nvidia(path, "G_ema")[0], config, path)
         latent_avg = tensors.pop("latent_avg")
     else:
-        tensors, latent_avg = read_tensors(path, "g_ema"), read(path).get("latent_avg")
-        if not isinstance(latent_avg, Tensor) or latent_avg.numel() != config.style_dim:
+        tensors, average = read_tensors(path, "g_ema"), read(path).get("latent_avg")
+        if not isinstance(average, Tensor) or average.numel() != config.style_dim:
             raise UserError(f"{path} has no 'latent_avg' of {config.style_dim} numbers")
+        latent_avg = average
     constants = [k for k in tensors if k.endswith((".blur.kernel", ".upsample.kernel"))]
     generator = build(lambda: Generator(config), tensors, str(path), ignored=tuple(constants))
     generator.latent_avg = latent_avg.reshape(-1).float()
@@ -104,7 +106,7 @@ def load_generator(path: Path, config: GeneratorConfig) -> Generator:
 
 
 def load_discriminator(path: Path, config: GeneratorConfig) -> Discriminator:
-    """From `D` of an NVIDIA `.pkl`, whose group size and clamp are kept, or from `discriminator.*` of a full checkpoint."""
+    """From `D` of an NVIDIA `.pkl`, with its group size and clamp, or `discriminator.*` of a full checkpoint."""
     if path.suffix == ".pkl":
         tensors, options = _nvidia(path, "D")
         group = options.get("epilogue_kwargs", {}).get("mbstd_group_size", 4)
@@ -130,7 +132,7 @@ def kind(tensors: Tensors) -> str:
 
 
 def load_inverter(path: Path, domain: DomainConfig, option: str = "model.checkpoint_path of fse_inverter") -> Inverter:
-    """The Inverter of a stage-1 checkpoint, light or full. `option` is named in the error if it holds something else."""
+    """The Inverter of a stage-1 checkpoint, light or full. The error for another file names `option`."""
     tensors = _expect(path, "an Inverter", option)
     return build(lambda: Inverter(domain), _under(tensors, "encoder."), str(path))
 
@@ -166,7 +168,7 @@ def _nvidia(path: Path, network: str) -> tuple[Tensors, dict]:
     content = safe_pickle.load(path)
     if not isinstance(content, dict) or network not in content:
         raise UserError(f"{path} has no network '{network}'")
-    return safe_pickle.module_tensors(content[network]), safe_pickle.module_options(content[network])
+    return safe_pickle.module_tensors(content[network]), content[network].init_kwargs
 
 
 def _nvidia_generator(tensors: Tensors, config: GeneratorConfig, path: Path) -> Tensors:

@@ -1,6 +1,7 @@
 """e4e (arXiv 2102.02766): a picture to W+, the latents in which edits are well behaved."""
 
 import math
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from arguments.domain import DomainConfig
 from models.irse import IRBody
 from models.stylegan2.layers import EqualLinear
+
+T = TypeVar("T")
 
 
 class StyleHead(nn.Module):
@@ -37,11 +40,11 @@ class E4E(IRBody):
         self.latlayer2 = nn.Conv2d(fine, coarse, 1)
         self.first_middle, self.first_fine = config.coarse_styles, config.middle_styles
         self.styles = nn.ModuleList(
-            StyleHead(coarse, domain.generator.style_dim, self._pick(i, *(domain.encoder_size // n for n in (16, 8, 4))))
+            StyleHead(coarse, domain.generator.style_dim, domain.encoder_size // self._pick(i, 16, 8, 4))
             for i in range(domain.generator.n_styles)
         )
 
-    def _pick(self, style: int, coarse, middle, fine):  # type: ignore[no-untyped-def]
+    def _pick(self, style: int, coarse: T, middle: T, fine: T) -> T:
         return coarse if style < self.first_middle else middle if style < self.first_fine else fine
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,12 +22,9 @@ class IResNetBlock(nn.Module):
         self.prelu = nn.PReLU(channels)
         self.conv2 = conv3(channels, channels, stride)
         self.bn3 = nn.BatchNorm2d(channels)
-        if project:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
-            )
-        else:
-            self.downsample = None
+        self.downsample = nn.Sequential(
+            nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+        ) if project else None  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
         identity = x if self.downsample is None else self.downsample(x)
@@ -46,12 +43,8 @@ class Backbone(nn.Module):
         super().__init__()
         stem, *widths = domain.inverter.widths
         self.conv = nn.Sequential(conv3(3, stem), nn.BatchNorm2d(stem), nn.PReLU(stem))
-        previous = stem
-        for i, (width, count, stride) in enumerate(zip(widths, domain.inverter.blocks, self.STRIDES, strict=True)):
-            blocks = [IResNetBlock(previous if n == 0 else width, width, stride if n == 0 else 1, n == 0)
-                      for n in range(count)]  # fmt: skip
-            setattr(self, f"block_{i + 1}", nn.Sequential(*blocks))
-            previous = width
+        plan = zip([stem, *widths], widths, domain.inverter.blocks, self.STRIDES, strict=False)
+        self.block_1, self.block_2, self.block_3, self.block_4 = (self._stage(*stage) for stage in plan)
         content, feature = widths[2], domain.feature_channels
         self.content_layer = nn.Sequential(
             nn.BatchNorm2d(content), conv3(content, feature), nn.BatchNorm2d(feature), nn.PReLU(feature),
@@ -60,6 +53,11 @@ class Backbone(nn.Module):
         self.styles = nn.ModuleList(
             nn.Linear(sum(widths) * self.POOL**2, domain.generator.style_dim) for _ in range(domain.generator.n_styles)
         )
+
+    @staticmethod
+    def _stage(in_channels: int, channels: int, count: int, stride: int) -> nn.Sequential:
+        rest = (IResNetBlock(channels, channels, 1, project=False) for _ in range(count - 1))
+        return nn.Sequential(IResNetBlock(in_channels, channels, stride, project=True), *rest)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x B×3×S×S in [-1, 1] → offsets B×n_styles×D (latent_avg not added), content B×C×S/4×S/4."""

@@ -1,6 +1,7 @@
 """StyleGAN2 discriminator, resnet architecture, with the key layout of NVIDIA's `.pkl` files."""
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,9 @@ from models.stylegan2.ops import fused_bias_act, upfirdn2d
 
 
 class EqualConv(nn.Module):
-    """Equalised convolution with leaky ReLU; `down` low-passes and halves the resolution, `linear` leaves bias and ReLU out."""
+    """Equalised convolution with bias and leaky ReLU, or without if `linear`; `down` low-passes and halves the size."""
+
+    kernel: Tensor
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, down: bool = False, linear: bool = False,
@@ -95,7 +98,7 @@ class Discriminator(nn.Module):
     def __init__(self, config: GeneratorConfig, group_size: int | None = 4, clamp: float | None = None) -> None:
         super().__init__()
         sizes = config.resolutions[::-1]
-        for high, low in zip(sizes, sizes[1:], strict=False):
+        for high, low in pairwise(sizes):
             block = DiscriminatorBlock(config.channels[high], config.channels[low], high == config.size, clamp)
             setattr(self, f"b{high}", block)
         self.b4 = DiscriminatorEpilogue(config.channels[4], group_size, clamp)

@@ -1,5 +1,7 @@
 """StyleGAN2 generator, skip architecture, with the key layout of `stylegan2-ffhq-config-f.pt`."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -36,7 +38,7 @@ class Generator(nn.Module):
         self.conv1 = StyledConv(channels[4], channels[4], dim)
         self.to_rgb1 = ToRGB(channels[4], dim)
         self.convs, self.to_rgbs = nn.ModuleList(), nn.ModuleList()
-        for low, high in zip(config.resolutions, config.resolutions[1:], strict=False):
+        for low, high in pairwise(config.resolutions):
             self.convs.append(StyledConv(channels[low], channels[high], dim, up=True))
             self.convs.append(StyledConv(channels[high], channels[high], dim))
             self.to_rgbs.append(ToRGB(channels[high], dim))
@@ -52,11 +54,13 @@ class Generator(nn.Module):
         return self.style(z)
 
     def affine(self, w: Tensor) -> Styles:
-        """w B×n_styles×D → the styles of every conv and toRGB. conv1 reads w[0], to_rgb1 w[1], a block w[2k+1 … 2k+3]."""
+        """w B×n_styles×D → the styles of every conv and toRGB.
+
+        The first two layers read w[0] and w[1]; block k reads w[2k+1 … 2k+3], so its toRGB shares a row with the next.
+        """
         styles = [self.conv1.conv.modulation(w[:, 0]), self.to_rgb1.conv.modulation(w[:, 1])]
         for k, to_rgb in enumerate(self.to_rgbs):
-            up, conv = self.convs[2 * k], self.convs[2 * k + 1]
-            layers = (up, conv, to_rgb)
+            layers = (*self.convs[2 * k : 2 * k + 2], to_rgb)
             styles += [layer.conv.modulation(w[:, 2 * k + 1 + i]) for i, layer in enumerate(layers)]
         return styles
 

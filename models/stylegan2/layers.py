@@ -17,7 +17,7 @@ class PixelNorm(nn.Module):
 
 
 class EqualLinear(nn.Module):
-    """Linear layer with equalised learning rate: weight · lr_mul / √in, bias · lr_mul; `activation` adds leaky ReLU · √2."""
+    """Linear layer with equalised learning rate: weight · lr_mul / √in, bias · lr_mul; leaky ReLU · √2 if wanted."""
 
     def __init__(
         self, in_dim: int, out_dim: int, lr_mul: float = 1.0, bias_init: float = 0.0, activation: bool = False
@@ -93,6 +93,8 @@ class ModulatedConv(nn.Module):
 class StyledConv(nn.Module):
     """Modulated 3×3 convolution (twice the resolution if `up`), noise, bias and leaky ReLU."""
 
+    kernel: Tensor
+
     def __init__(self, in_channels: int, out_channels: int, style_dim: int, up: bool = False) -> None:
         super().__init__()
         self.conv = ModulatedConv(in_channels, out_channels, 3, style_dim, up)
@@ -111,6 +113,8 @@ class StyledConv(nn.Module):
 
 class ToRGB(nn.Module):
     """Modulated 1×1 convolution to RGB, added to the up-sampled picture of the block before."""
+
+    kernel: Tensor
 
     def __init__(self, in_channels: int, style_dim: int) -> None:
         super().__init__()

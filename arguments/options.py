@@ -1,0 +1,88 @@
+"""Every option of the config-driven scripts, with its default. Groups and names are those of the published project."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from utils.errors import UserError
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field with a line for `--help`."""
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class ExpArgs:
+    """The experiment: where its configuration comes from and where its results go."""
+
+    config_dir: str = option("configs", "folder of the YAML files")
+    config: str = option("", "YAML file in exp.config_dir")
+    name: str = option("", "name of the experiment; its folder is exp.exp_dir/{name}_{000…}")
+    exp_dir: str = option("experiments", "folder of all experiments")
+    output_dir: str = option("results_dir", "folder of inference results")
+    seed: int = option(1, "seed of every random generator")
+    root: str = option("${oc.env:EXP_ROOT,.}", "folder that exp_dir and output_dir start from (environment: EXP_ROOT)")
+    domain: str = option("human_faces", "a file of configs/domains without .yaml, or the path of one")
+    wandb: bool = option(False, "log to Weights & Biases (environment: WANDB_KEY)")
+    wandb_project: str = option("sfe", "project on Weights & Biases")
+
+
+@dataclass
+class DataArgs:
+    """Folders of pictures and how they are read."""
+
+    input_train_dir: str = option("", "training pictures, aligned")
+    input_val_dir: str = option("", "validation pictures, aligned")
+    special_dir: str = option("", "a few pictures whose inversion is logged")
+    inference_dir: str = option("", "pictures to invert and edit, aligned")
+    transform: str = option("face_1024", "face_1024 or face_256: the size pictures are resized to")
+
+
+@dataclass
+class ModelArgs:
+    """The method and the machine."""
+
+    method: str = option("fse_full", "fse_full (stage 2) or fse_inverter (stage 1)")
+    device: str = option("0", "0 or cuda:0 (the first GPU), cuda:N, cpu; a GPU that is missing gives the CPU")
+    batch_size: int = option(4, "pictures at once")
+    workers: int = option(4, "processes that read pictures")
+    checkpoint_path: str = option("", "weights of the trained part")
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"model.batch_size is {self.batch_size}; wanted 1 or more")
+        if self.workers < 0:
+            raise UserError(f"model.workers is {self.workers}; wanted 0 or more")
+
+
+@dataclass
+class InferenceArgs:
+    """Editing of whole folders."""
+
+    inference_runner: str = option("fse_inference_runner", "fse_inference_runner or fse_inverter_inference_runner")
+    editings_data: dict[str, list[float]] = option({}, "direction -> list of powers")
+
+
+@dataclass
+class FSEFullArgs:
+    inverter_pth: str = option("", "stage-1 checkpoint that stage 2 starts from")
+
+
+@dataclass
+class MethodsArgs:
+    """Options of each method."""
+
+    fse_full: FSEFullArgs = field(default_factory=FSEFullArgs)
+
+
+@dataclass
+class Config:
+    """All options of a run."""
+
+    exp: ExpArgs = field(default_factory=ExpArgs)
+    data: DataArgs = field(default_factory=DataArgs)
+    model: ModelArgs = field(default_factory=ModelArgs)
+    inference: InferenceArgs = field(default_factory=InferenceArgs)
+    methods_args: MethodsArgs = field(default_factory=MethodsArgs)
