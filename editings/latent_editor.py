@@ -1,0 +1,159 @@
+"""Find the family of an edit by its name and move latents with it."""
+
+import difflib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from arguments.domain import DomainConfig
+from configs.paths import weight_file
+from editings.deltaedit import DeltaEdit
+from editings.edit import Edit, Range, Resources, SFamily, WFamily
+from editings.fs_boundaries import FSBoundaries
+from editings.ganspace import GANSpace
+from editings.interfacegan import InterfaceGAN
+from editings.styleclip_global import StyleCLIPGlobal
+from editings.styleclip_mapper import StyleCLIPMapper
+from editings.stylespace import StyleSpace
+from editings.text_edit import TextFamily
+from models.stylegan2.generator import Styles
+from utils.errors import UserError
+
+FAMILIES: dict[str, type[WFamily] | type[SFamily]] = {
+    "interfacegan": InterfaceGAN,
+    "ganspace": GANSpace,
+    "fs_boundaries": FSBoundaries,
+    "stylespace": StyleSpace,
+    "styleclip_mapper": StyleCLIPMapper,
+    "styleclip_global": StyleCLIPGlobal,
+    "deltaedit": DeltaEdit,
+}
+# A slip of the keyboard, not a wish: useful powers end at 45, and far beyond them pictures fall apart.
+MAX_POWER = 1000.0
+
+Powers = Tensor | Sequence[float] | float  # one per picture, or one for all
+
+
+class LatentEditor:
+    """Edits latents by direction name and power.
+
+    Nothing is read from disk before an edit needs it, and each direction, network and phrase is read or computed once.
+
+    Args:
+        domain: its `editings` hold the directions as data, by family (see configs/domains/human_faces.yaml).
+        editings_dir: folder of the direction files; the default is `editings_dir` of configs/paths.py.
+        device: where latents are and where directions and networks go.
+    """
+
+    def __init__(
+        self, domain: DomainConfig, editings_dir: Path | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        self.domain = domain
+        resources = Resources(editings_dir or weight_file("editings_dir"), torch.device(device), encoders={})
+        self._families = {name: _family(domain.name, name, spec, resources) for name, spec in domain.editings.items()}
+        self._edits: dict[tuple[str, torch.dtype], Edit] = {}
+
+    def available(self) -> dict[str, dict[str, Range]]:
+        """Family -> direction -> (lowest, highest) useful power; text edits stand as the pattern of their names."""
+        return {name: dict(family.directions) for name, family in self._families.items()}
+
+    def edit(
+        self, w: Tensor, name: str, powers: Powers, affine: Callable[[Tensor], Styles], image: Tensor | None = None
+    ) -> Styles:
+        """One edit; see `edit_many`."""
+        return self.edit_many(w, [(name, powers)], affine, image)
+
+    def edit_many(
+        self,
+        w: Tensor,
+        edits: Sequence[tuple[str, Powers]],
+        affine: Callable[[Tensor], Styles],
+        image: Tensor | None = None,
+    ) -> Styles:
+        """Styles after all the edits at once: the sum of their moves, each computed from the unedited latent.
+
+        Args:
+            w: B×n_styles×D, W+ latents.
+            edits: direction names, each with one power per row of w, or one for all.
+            affine: the generator's map from W+ to StyleSpace (`Generator.affine`).
+            image: the pictures, B×3×H×W in [-1, 1]; 1×3×H×W stands for the whole batch. Only DeltaEdit needs them.
+
+        Returns:
+            StyleSpace, a list of B×C, in w's dtype.
+
+        Raises UserError for an unknown name, a power that is not finite or beyond ±1000, or a bad direction file.
+        """
+        in_w: list[tuple[str, WFamily, Tensor]] = []
+        in_s: list[tuple[str, SFamily, Tensor]] = []
+        for name, powers in edits:
+            family = self._find(name)
+            power = _power_per_row(name, powers, family.useful_range(name), w)
+            if isinstance(family, WFamily):
+                in_w.append((name, family, power))
+            else:
+                in_s.append((name, family, power))
+
+        edited_w = w
+        for name, w_family, power in in_w:
+            edited_w = edited_w + self._edit(name, w_family, w)(w, power, image)
+        styles = affine(edited_w)
+        if in_s:
+            unedited = affine(w) if in_w else styles
+            for name, s_family, power in in_s:
+                move = self._edit(name, s_family, unedited)(unedited, power, image)
+                styles = [style + change for style, change in zip(styles, move, strict=True)]
+        return styles
+
+    def check(self, name: str) -> None:
+        """Raise UserError if there is no direction of this name; reads no files."""
+        self._find(name)
+
+    def _edit(self, name: str, family: WFamily | SFamily, like: Tensor | Styles) -> Edit:
+        """The ready edit; made at its first use."""
+        dtype = like.dtype if isinstance(like, Tensor) else like[0].dtype
+        if (name, dtype) not in self._edits:
+            # Tensors made in inference mode could not be used in training later.
+            with torch.inference_mode(False), torch.no_grad():
+                self._edits[name, dtype] = family.edit(name, like)  # type: ignore[arg-type]
+        return self._edits[name, dtype]
+
+    def _find(self, name: str) -> WFamily | SFamily:
+        for family in self._families.values():
+            if family.knows(name):
+                if isinstance(family, TextFamily):
+                    family.parse(name)
+                return family
+        names = {known.casefold(): known for family in self._families.values() for known in family.directions}
+        close = [names[match] for match in difflib.get_close_matches(name.casefold(), names, n=3, cutoff=0.5)]
+        hint = f"nearest: {', '.join(repr(match) for match in close)}" if close else "nothing is called alike"
+        raise UserError(
+            f"editing '{name}' is not among the directions of {self.domain.name}; {hint}; "
+            "all of them stand in available_directions.txt"
+        )
+
+
+def _family(domain: str, name: str, spec: dict, resources: Resources) -> WFamily | SFamily:
+    if name not in FAMILIES:
+        raise UserError(f"domain {domain}: editings.{name} is no family; there are: {', '.join(FAMILIES)}")
+    try:
+        return FAMILIES[name](spec, resources)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"domain {domain}: editings.{name} lacks something or is ill-formed: {error!r}") from error
+
+
+def _power_per_row(name: str, powers: Powers, useful: Range, w: Tensor) -> Tensor:
+    """B powers in w's dtype and on its device."""
+    power = torch.as_tensor(powers, dtype=torch.float64, device="cpu").flatten()
+    for value in power.tolist():
+        if not math.isfinite(value) or abs(value) > MAX_POWER:
+            low, high = useful
+            raise UserError(
+                f"editing '{name}': power {value:g} is not a finite number from {-MAX_POWER:g} to {MAX_POWER:g}; "
+                f"useful are {low:g} to {high:g}"
+            )
+    if len(power) not in (1, len(w)):
+        raise UserError(f"editing '{name}': {len(power)} powers for {len(w)} pictures; give one, or one for each")
+    return power.to(w).expand(len(w))
