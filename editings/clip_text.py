@@ -1,7 +1,6 @@
 """CLIP's text and image embeddings, from OpenAI's weights in a local file. Nothing here goes to the network."""
 
 import logging
-import pickle
 import warnings
 import zipfile
 from functools import cached_property
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from editings.files import read_lines, wrong_content
+from models.checkpoints import freeze, read
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -73,10 +73,8 @@ def load_clip(path: Path) -> nn.Module:
     if not path.is_file():
         raise UserError(f"{path} (CLIP, for text edits) does not exist; scripts/download_weights.py fetches it")
     logger.info("reading CLIP from %s", path)
-    try:
-        state = _read_state(path)
-    except (OSError, RuntimeError, ValueError, EOFError, LookupError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} cannot be read as CLIP weights ({type(error).__name__}); fetch it again") from error
+    state = _read_torchscript(path) if _is_torchscript(path) else read(path)
+    state = dict(state.get("state_dict", state))
 
     from open_clip.model import build_model_from_openai_state_dict
 
@@ -88,25 +86,21 @@ def load_clip(path: Path) -> nn.Module:
         network.load_state_dict(state)  # again: the builder rounds to half precision on its way
     except (AttributeError, KeyError, RuntimeError, TypeError) as error:
         raise UserError(f"{path} holds no CLIP ViT; wanted OpenAI's ViT-B-32.pt") from error
-    return network.eval().requires_grad_(False)
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    if _is_torchscript(path):
-        with warnings.catch_warnings():  # deprecated, but there is no other reader of OpenAI's own file
-            warnings.simplefilter("ignore")
-            return dict(torch.jit.load(path, map_location="cpu").state_dict())
-    found = torch.load(path, map_location="cpu", weights_only=True)
-    return dict(found.get("state_dict", found))
+    return freeze(network)
 
 
 def _is_torchscript(path: Path) -> bool:
-    """Both formats are zip archives, but only TorchScript's has code in it."""
+    """torch.save's files are zip archives too, but only TorchScript's have code in them."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return any("/code/" in name for name in archive.namelist())
+
+
+def _read_torchscript(path: Path) -> dict[str, Tensor]:
+    try:
+        with warnings.catch_warnings():  # deprecated, but torch has no other reader of OpenAI's own file
+            warnings.simplefilter("ignore")
+            return dict(torch.jit.load(path, map_location="cpu").state_dict())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path} is a damaged TorchScript archive; fetch it again") from error

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from configs.paths import weight_file
 from editings.clip_text import ClipEncoder
 from editings.edit import Edit, conv_layers
-from editings.files import check_shape, read_array, read_tensors, wrong_content
+from editings.files import check_shape, read_array, wrong_content
 from editings.mapping import input_dim, mapping_network
 from editings.text_edit import TextFamily
+from models.checkpoints import read_tensors
 from models.stylegan2.generator import Styles
 
 logger = logging.getLogger(__name__)
@@ -55,10 +56,14 @@ class DeltaMapper(nn.Module):
         moves = []
         for level, channels in zip(self.sizes, s.split(list(self.sizes.values()), dim=1), strict=True):
             styles, conditions, join = (self._network(part, level) for part in ("sm", "cm", "fm"))
-            rows = channels.reshape(len(s), -1, input_dim(styles))  # B×rows×width
-            # The network's PixelNorm goes over the rows, so they have to be there before it.
-            repeated = condition[:, None].expand(-1, rows.shape[1], -1)
-            moves.append(join(torch.cat([styles(rows), conditions(repeated)], dim=-1)).flatten(1))
+            n_rows = channels.shape[1] // input_dim(styles)
+            embedded = conditions(condition)  # B×width
+            # PixelNorm goes over dimension 1: that is the rows, but the features where a level is one row, and of the
+            # condition. So it has to be repeated after its network, and a single row stays B×width.
+            if n_rows > 1:
+                channels = channels.reshape(len(s), n_rows, -1)  # B×rows×width
+                embedded = embedded[:, None].expand(-1, n_rows, -1)
+            moves.append(join(torch.cat([styles(channels), embedded], dim=-1)).flatten(1))
         return torch.cat(moves, dim=1)
 
 

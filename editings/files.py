@@ -16,20 +16,10 @@ T = TypeVar("T")
 
 
 def read_tensor(path: Path) -> Tensor:
-    """A `.pt` file that holds one tensor."""
-    found = _read(path, _torch_load)
+    """A `.pt` file that holds one tensor (for files that hold several, see models.checkpoints)."""
+    found = _read(path, lambda p: torch.load(p, map_location="cpu", weights_only=True))
     if not isinstance(found, Tensor):
         raise wrong_content(path, f"a {type(found).__name__}", "a tensor")
-    return found
-
-
-def read_tensors(path: Path, root: str | None = None) -> dict[str, Tensor]:
-    """A `.pt` file that holds tensors by name, or holds them under the key `root`."""
-    found = _read(path, _torch_load)
-    if root is not None and isinstance(found, dict):
-        found = found.get(root)
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise wrong_content(path, f"a {type(found).__name__}", f"tensors by name{f' under {root!r}' if root else ''}")
     return found
 
 
@@ -68,10 +58,6 @@ def check_shape(path: Path, found: Tensor, *wanted: int) -> Tensor:
 
 def _times(shape: Any) -> str:
     return "×".join(map(str, shape)) or "one number"
-
-
-def _torch_load(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _read(path: Path, reader: Callable[[Path], T]) -> T:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from editings.edit import Edit, WFamily
-from editings.files import check_shape, read_tensors, wrong_content
+from editings.files import check_shape, wrong_content
+from models.checkpoints import read_tensors
 from utils.errors import UserError
 
 

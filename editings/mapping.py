@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from editings.files import wrong_content
+from models.checkpoints import build
 from models.stylegan2.layers import EqualLinear, PixelNorm
 
 _LR_MUL = 0.01  # both papers' networks
@@ -17,22 +17,21 @@ def mapping_network(tensors: Mapping[str, Tensor], prefix: str, path: Path) -> n
     """The network whose tensors are `{prefix}.{i}.weight` and `{prefix}.{i}.bias`, frozen; its sizes are the file's.
 
     The numbers are positions in the network. It starts with PixelNorm if they start at 1, since that has no tensors.
+    Raises UserError if there is no such network in the file `path`.
     """
     own = {key.removeprefix(f"{prefix}."): value for key, value in tensors.items() if key.startswith(f"{prefix}.")}
     indices = sorted(int(key.split(".")[0]) for key in own if re.fullmatch(r"\d+\.weight", key))
-    layers: list[nn.Module] = [PixelNorm()] if indices[:1] == [1] else []
-    try:
-        with torch.device("meta"):  # no numbers are drawn only to be overwritten
-            for index in indices:
-                out_dim, in_dim = own[f"{index}.weight"].shape
-                layers.append(EqualLinear(in_dim, out_dim, lr_mul=_LR_MUL, activation=True))
-            network = nn.Sequential(*layers)
-        if not indices:
-            raise ValueError("no layers")
-        network.load_state_dict(own, assign=True)
-    except (RuntimeError, ValueError) as error:
-        raise wrong_content(path, f"no network of linear layers under {prefix}", "one") from error
-    return network.eval().requires_grad_(False)
+    if not indices or any(own[f"{i}.weight"].dim() != 2 for i in indices):
+        raise wrong_content(path, f"no linear layers {prefix}.*", "a network there")
+
+    def make() -> nn.Sequential:
+        layers: list[nn.Module] = [PixelNorm()] if indices[0] == 1 else []
+        for i in indices:
+            out_dim, in_dim = own[f"{i}.weight"].shape
+            layers.append(EqualLinear(in_dim, out_dim, lr_mul=_LR_MUL, activation=True))
+        return nn.Sequential(*layers)
+
+    return build(make, own, f"{path}: {prefix}")
 
 
 def input_dim(network: nn.Sequential) -> int:

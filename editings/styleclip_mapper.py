@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from configs.paths import weight_file
 from editings.edit import Edit, WFamily
-from editings.files import read_tensors, wrong_content
+from editings.files import wrong_content
 from editings.mapping import input_dim, mapping_network
+from models.checkpoints import read_tensors
 
 
 class LevelsMapper(nn.Module):
