@@ -2,9 +2,10 @@
 
 import math
 
+import torch
 from torch import Tensor
 
-from models.stylegan2.ops import native
+from models.stylegan2.ops import native, register  # noqa: F401 (makes torch.ops.sfe)
 
 SQRT2 = math.sqrt(2)
 
@@ -26,7 +27,9 @@ def upfirdn2d(
     """
     up, down = _pair(up, "up"), _pair(down, "down")
     _check_filter(x, kernel, up, down, pad)
-    return native.upfirdn2d(x, kernel, up, down, pad, gain)
+    if kernel.requires_grad:  # nobody learns filters; the ops have no derivative in them
+        return native.upfirdn2d(x, kernel, up, down, pad, gain)
+    return torch.ops.sfe.upfirdn2d(x, kernel, up, down, pad, gain)
 
 
 def fused_bias_act(
@@ -45,7 +48,7 @@ def fused_bias_act(
     Returns x's shape, dtype and memory format. Twice differentiable in every tensor.
     """
     _check_bias_act(x, x.shape, bias, noise, noise_weight, scale, slope, gain)
-    return native.fused_bias_act(x, bias, noise, noise_weight, scale, slope, gain)
+    return torch.ops.sfe.fused_bias_act(x, bias, noise, noise_weight, scale, slope, gain)
 
 
 def blur_bias_act(
@@ -65,10 +68,11 @@ def blur_bias_act(
     Arguments as there; noise has the size of the filtered image. Twice differentiable in every tensor.
     """
     _check_filter(x, kernel, (1, 1), (1, 1), pad)
-    size = native.output_size((x.shape[2], x.shape[3]), kernel, (1, 1), (1, 1), pad)
+    size = native.output_size(x.shape[2:], kernel, (1, 1), (1, 1), pad)
     _check_bias_act(x, (*x.shape[:2], *size), bias, noise, noise_weight, scale, slope, gain)
-    blurred = native.upfirdn2d(x, kernel, (1, 1), (1, 1), pad, blur_gain)
-    return native.fused_bias_act(blurred, bias, noise, noise_weight, scale, slope, gain)
+    if kernel.requires_grad:
+        return native.blur_bias_act(x, kernel, pad, bias, noise, noise_weight, scale, blur_gain, slope, gain)
+    return torch.ops.sfe.blur_bias_act(x, kernel, pad, bias, noise, noise_weight, scale, blur_gain, slope, gain)
 
 
 def _pair(factor: int | tuple[int, int], name: str) -> tuple[int, int]:
@@ -86,7 +90,7 @@ def _check_filter(
             f"wanted a floating B×C×H×W image and a kh×kw kernel, got {x.dtype} {tuple(x.shape)} "
             f"and {tuple(kernel.shape)}"
         )
-    height, width = native.output_size((x.shape[2], x.shape[3]), kernel, up, down, pad)
+    height, width = native.output_size(x.shape[2:], kernel, up, down, pad)
     if height < 1 or width < 1:
         raise ValueError(
             f"image {tuple(x.shape[2:])} with up {up}, pad {pad} is smaller than the kernel {tuple(kernel.shape)}"

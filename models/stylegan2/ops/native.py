@@ -3,22 +3,24 @@
 Half and bfloat16 inputs are computed in float32 and rounded once, as the compiled kernels do.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Ints = Sequence[int]  # factors: (x, y); pads: (left, right, top, bottom)
 
-def upfirdn2d(
-    x: Tensor, kernel: Tensor, up: tuple[int, int], down: tuple[int, int], pad: tuple[int, int, int, int], gain: float
-) -> Tensor:
+
+def upfirdn2d(x: Tensor, kernel: Tensor, up: Ints, down: Ints, pad: Ints, gain: float) -> Tensor:
     """See `ops.upfirdn2d`; `up` and `down` are (x, y) pairs here."""
     batch, channels, height, width = x.shape
     up_x, up_y = up
     y = x.to(_compute_dtype(x))
-    if up != (1, 1):  # each pixel is followed by up − 1 zeros
+    if up_x > 1 or up_y > 1:  # each pixel is followed by up − 1 zeros
         y = F.pad(y[:, :, :, None, :, None], (0, up_x - 1, 0, 0, 0, up_y - 1))  # B×C×H×up_y×W×up_x
         y = y.reshape(batch, channels, height * up_y, width * up_x)
-    y = F.pad(y, pad)
+    y = F.pad(y, tuple(pad))
     # conv2d correlates, so the kernel is flipped; a depth-wise conv is a conv of B·C one-channel images
     weight = (kernel.flip(0, 1) * gain).to(y.dtype)[None, None]
     if y.numel():
@@ -50,9 +52,30 @@ def fused_bias_act(
     return y.to(x.dtype).contiguous(memory_format=memory_format(x))
 
 
-def output_size(
-    size: tuple[int, int], kernel: Tensor, up: tuple[int, int], down: tuple[int, int], pad: tuple[int, int, int, int]
-) -> tuple[int, int]:
+def blur_bias_act(
+    x: Tensor,
+    kernel: Tensor,
+    pad: Ints,
+    bias: Tensor | None,
+    noise: Tensor | None,
+    noise_weight: Tensor | None,
+    scale: Tensor | None,
+    blur_gain: float,
+    slope: float,
+    gain: float,
+) -> Tensor:
+    """See `ops.blur_bias_act`."""
+    blurred = upfirdn2d(x.to(_compute_dtype(x)), kernel, (1, 1), (1, 1), pad, blur_gain)
+    y = fused_bias_act(blurred, bias, noise, noise_weight, scale, slope, gain)
+    return y.to(x.dtype).contiguous(memory_format=memory_format(x))
+
+
+def act_grad(grad: Tensor, y: Tensor, slope: float, gain: float) -> Tensor:
+    """The gradient before the leaky ReLU from that behind it; y is its result, of its input's sign."""
+    return (grad * torch.where(y > 0, gain, gain * slope).to(y.dtype)).contiguous(memory_format=memory_format(y))
+
+
+def output_size(size: Ints, kernel: Tensor, up: Ints, down: Ints, pad: Ints) -> tuple[int, int]:
     """(height, width) of the result of `upfirdn2d` on a `size` = (height, width) image."""
     height = (size[0] * up[1] + pad[2] + pad[3] - kernel.shape[0]) // down[1] + 1
     width = (size[1] * up[0] + pad[0] + pad[1] - kernel.shape[1]) // down[0] + 1

@@ -1,0 +1,56 @@
+// The ops on the CPU: rows are shared among the threads, and within a row V neighbours go through a vector register.
+#include <ATen/Parallel.h>
+
+#include "element.h"
+
+namespace sfe {
+
+template <bool CHANNELS_LAST, int K, int UP, int DOWN, typename T>
+void for_each_row(const Args<T>& args) {
+  constexpr int V = 64 / sizeof(typename Accumulator<T>::type);
+  const int64_t rows = static_cast<int64_t>(args.batch) * args.out_h * (CHANNELS_LAST ? 1 : args.channels);
+  const int64_t row_size = static_cast<int64_t>(args.out_w) * (CHANNELS_LAST ? args.channels : 1);
+  const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(row_size, 1));
+  at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
+    const Args<T> a = args;  // a copy on the thread's stack, which no write through a.y can alias
+    for (int64_t row = begin; row < end; ++row) {
+      const int oy = row % a.out_h, map = row / a.out_h;
+      if constexpr (CHANNELS_LAST) {
+        for (int ox = 0; ox < a.out_w; ++ox) {
+          int c = 0;
+          for (; c + V <= a.channels; c += V) element<V, true, K, UP, DOWN>(a, map, c, oy, ox);
+          for (; c < a.channels; ++c) element<1, true, K, UP, DOWN>(a, map, c, oy, ox);
+        }
+      } else {
+        const int b = map / a.channels, c = map % a.channels;
+        // pixels whose windows lie within the image's width, where nothing is skipped between them
+        int ox = 0, first = 0, last = UP == 1 && DOWN == 1 ? a.out_w : 0;
+        if constexpr (K > 1 && UP == 1 && DOWN == 1) {
+          first = std::max(0, a.pad_x);
+          last = std::min(a.out_w, a.in_w + a.pad_x - K + 1);
+        }
+        for (; ox < a.out_w;) {
+          if (ox >= first && ox + V <= last) {
+            element<V, false, K, UP, DOWN>(a, b, c, oy, ox);
+            ox += V;
+          } else {
+            element<1, false, K, UP, DOWN>(a, b, c, oy, ox);
+            ++ox;
+          }
+        }
+      }
+    }
+  });
+}
+
+template <typename Body>
+void for_each(int64_t count, const Body& body) {
+  at::parallel_for(0, count, 16384, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) body(i);
+  });
+}
+
+}  // namespace sfe
+
+#define SFE_DEVICE CPU
+#include "ops.h"
