@@ -40,7 +40,7 @@ class PersistentObject:
     @property
     def init_kwargs(self) -> dict[str, Any]:
         """Keyword arguments the object was made with, e.g. `img_resolution` (empty if the file has none)."""
-        return self.state.get("_init_kwargs") or {}
+        return _dict(self.state.get("_init_kwargs"))
 
 
 def load(path: Path) -> Any:
