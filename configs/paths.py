@@ -33,6 +33,7 @@ class Paths:
 
 
 def weight_file(name: str) -> Path:
-    """The file of a field of `Paths`, or `name` itself taken as a path."""
-    path = Path(getattr(Paths, name) if name in {f.name for f in fields(Paths)} else name)
-    return path if path.is_absolute() else ROOT / path
+    """The file of a field of `Paths`, or `name` itself as a path: from the working directory, else from the root."""
+    field = name in {f.name for f in fields(Paths)}
+    path = Path(getattr(Paths, name) if field else name)
+    return path if path.is_absolute() or (not field and path.exists()) else ROOT / path

@@ -1,0 +1,135 @@
+"""Edit single photographs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from arguments.loader import merge, read_yaml
+from arguments.options import Config
+from configs.paths import ROOT, weight_file
+from models.face_parser import background_probability, read_mask, save_mask_pictures
+from models.methods import Inversion
+from runners.build import build_method
+from utils.alignment import align as align_face
+from utils.alignment import paste_back
+from utils.errors import UserError
+from utils.images import check_save_path, load_image, resize, save_image, to_image, to_tensor
+
+CONFIG = ROOT / "configs" / "simple_inference.yaml"
+
+
+@dataclass
+class InvertedPhoto:
+    """What `SimpleRunner.invert` makes of a photograph; `SimpleRunner.edit` takes it in place of the path."""
+
+    path: Path
+    crop: Image.Image  # what was inverted: size×size of the generator
+    inversion: Inversion
+    original: Image.Image | None = None  # the whole photograph, where the crop was cut out of it
+    quad: np.ndarray | None = None  # 4×2, the crop's corners in `original`
+
+
+class SimpleRunner:
+    """Inverts and edits photographs, one at a time, by the method that its config names.
+
+    Args:
+        editor_ckpt_pth: weights of the trained part; None takes `model.checkpoint_path` of the config.
+        simple_config_pth: YAML with domain and method.
+        device: "cpu", "0", "cuda:1"; None takes `model.device` of the config. One that is not there gives the CPU.
+
+    Nothing is loaded before it is needed, so a wrong weight file shows at the first picture. Raises UserError.
+    """
+
+    def __init__(
+        self, editor_ckpt_pth: str | Path | None = None, simple_config_pth: str | Path = CONFIG,
+        device: str | None = None,
+    ) -> None:  # fmt: skip
+        model = {"checkpoint_path": editor_ckpt_pth and str(editor_ckpt_pth), "device": device}
+        given = {"model": {key: value for key, value in model.items() if value is not None}}
+        path = Path(simple_config_pth)
+        self.method = build_method(merge(Config, [(str(path), read_yaml(path)), ("SimpleRunner", given)]))
+
+    def available_editings(self) -> dict[str, dict[str, tuple[float, float]]]:
+        """Family -> direction -> (lowest, highest) useful power."""
+        return self.method.latent_editor.available()
+
+    def invert(self, orig_img_pth: str | Path, align: bool = False) -> InvertedPhoto:
+        """Read a photograph and invert it; with `align`, the crop around its largest face."""
+        path, size = Path(orig_img_pth), self.method.domain.generator.size
+        photo = load_image(path)
+        if not align:
+            crop = resize(photo, size)
+            return InvertedPhoto(path, crop, self._invert(crop))
+        if self.method.domain.alignment is None:
+            raise UserError(f"align: pictures of the domain {self.method.domain.name} are not aligned; leave align out")
+        try:
+            face = align_face(photo, size, predictor=weight_file("landmark"))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        return InvertedPhoto(path, face.image, self._invert(face.image), photo, face.quad)
+
+    def edit(
+        self, orig_img_pth: str | Path | InvertedPhoto, editing_name: str, edited_power: float,
+        save_pth: str | Path | None = None, align: bool = False, use_mask: bool = False, mask_trashold: float = 0.995,
+        mask_path: str | Path | None = None, save_e4e: bool = False, save_inversion: bool = False,
+    ) -> Image.Image:  # fmt: skip
+        """Edit a photograph; the edited picture (the crop, with `align`) is returned and written to `save_pth`.
+
+        Args:
+            orig_img_pth: a picture file, or what `invert` gave, which skips the inversion.
+            editing_name: a direction, see `available_editings`.
+            edited_power: its power; 0 changes nothing.
+            save_pth: the result's file; its extension says the format. Beside it come, where asked for,
+                {stem}_aligned.jpg and {stem}_unaligned.jpg (with `align`: the crop, and the whole photograph with the
+                edited crop in it), {stem}_inversion.jpg, {stem}_e4e_inversion.jpg, {stem}_e4e_edit.jpg, and the mask's
+                pictures, named after the photograph. None writes nothing.
+            align: cut out the largest face first; for a photograph that is no aligned crop yet.
+            use_mask: leave the background as it is. `mask_trashold`, 0 to 1, is the probability of background from
+                which on a pixel is left unedited; `mask_path` is an own mask instead, white = leave unedited.
+            save_e4e: write also what e4e alone gives.
+            save_inversion: write also the inversion.
+
+        Raises UserError, before anything is written, for bad pictures, masks, directions, powers and weights.
+        """
+        editor, powers = self.method.latent_editor, [float(edited_power)]
+        editor.check(editing_name, powers)
+        if save_pth is not None:
+            check_save_path(save_pth)
+        own_mask = read_mask(mask_path) if use_mask and mask_path else None
+        photo = orig_img_pth if isinstance(orig_img_pth, InvertedPhoto) else self.invert(orig_img_pth, align)
+        if align and photo.quad is None:
+            raise UserError(f"align: {photo.path} was inverted without it; use invert(…, align=True)")
+
+        mask = self._mask(photo.crop, own_mask, mask_trashold) if use_mask else None
+        edited = to_image(self.method.edit(photo.inversion, editing_name, powers, mask)[0])
+        if save_pth is None:
+            return edited
+        results = {"": edited}
+        if photo.original is not None and photo.quad is not None:
+            results |= {"_aligned": photo.crop, "_unaligned": paste_back(photo.original, edited, photo.quad)}
+        if save_inversion:
+            results["_inversion"] = to_image(self.method.reconstruct(photo.inversion)[0])
+        if save_e4e:
+            results["_e4e_inversion"] = to_image(self.method.e4e_pictures(photo.inversion)[0])
+            results["_e4e_edit"] = to_image(self.method.e4e_pictures(photo.inversion, editing_name, powers[0])[0])
+        save_pth = Path(save_pth)
+        for suffix, image in results.items():
+            save_image(image, save_pth.with_name(f"{save_pth.stem}{suffix}.jpg") if suffix else save_pth)
+        if mask is not None:
+            save_mask_pictures(photo.path.stem, save_pth.parent, photo.crop, mask)
+        return edited
+
+    def _invert(self, crop: Image.Image) -> Inversion:
+        return self.method.invert(to_tensor(crop)[None])
+
+    def _mask(self, crop: Image.Image, own: Tensor | None, threshold: float) -> Tensor:
+        """1×1×H×W in [0, 1], 1 where the picture is left unedited."""
+        if own is not None:
+            return own[None, None]
+        paths = weight_file("farl_path"), weight_file("mobile_net_pth")
+        background = background_probability(crop, self.method.device, *paths)
+        return (background >= threshold).to(torch.float32)[None, None]

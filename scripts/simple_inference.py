@@ -1,0 +1,46 @@
+"""Edit one photograph."""
+
+import argparse
+
+from utils.cli import run
+
+EXAMPLES = """examples:
+  make the person of a photograph five steps older, the background untouched:
+    python scripts/simple_inference.py --orig_img_pth photo.jpg --editing_name age --edited_power 5 \\
+        --save_pth out/older.jpg --align --use_mask
+  all directions with their useful powers: available_directions.txt
+"""
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--orig_img_pth", required=True, help="the photograph")
+    add("--editing_name", required=True, help="a direction, such as age or 'blond hair'")
+    add("--edited_power", required=True, type=float, help="how far, such as 5 or -3")
+    add("--save_pth", required=True, help="file of the result; its extension says the format")
+    add("--align", action="store_true", help="cut out the largest face first, and put the edited one back")
+    add("--use_mask", action="store_true", help="leave the background as it is")
+    add("--mask_trashold", type=float, default=0.095, help="probability from which on a pixel is background (%(default)s)")
+    add("--mask_path", help="with --use_mask, an own mask: white is left unedited")
+    add("--save_e4e", action="store_true", help="write also what e4e alone gives")
+    add("--save_inversion", action="store_true", help="write also the inversion")
+    add("--editor_ckpt_pth", help="weights of the trained part (default: that of the config)")
+    add("--simple_config_pth", help="YAML with domain and method (default: configs/simple_inference.yaml)")
+    add("--device", help="cpu, 0, cuda:1 (default: that of the config)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = vars(parse())
+    from runners.simple_runner import CONFIG, SimpleRunner  # torch is imported only once the options are right
+
+    config = options.pop("simple_config_pth") or CONFIG
+    runner = SimpleRunner(options.pop("editor_ckpt_pth"), config, options.pop("device"))
+    runner.edit(**options)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,72 @@
+"""What tests share: stand-ins of the published weights, the published direction files, a small domain of random weights."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from small_domain import SmallDomain
+
+ROOT = Path(__file__).resolve().parent.parent
+PARITY = ROOT / "tests" / "parity"
+
+
+def normal(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """The goldens' inputs: N(0, 1) from PCG64."""
+    return torch.from_numpy(np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, dtype=np.float32))
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`standin("e4e_ffhq_encode.pt")`: the file in the published layout with seeded numbers, written when first asked for.
+
+    The environment's SFE_STANDINS may name a folder that holds them already.
+    """
+    from parity.make_checkpoints import main
+
+    folder = Path(os.environ.get("SFE_STANDINS") or tmp_path_factory.mktemp("standins"))
+
+    def get(name: str) -> Path:
+        if not (folder / name).exists():
+            main(folder, [name])
+        return folder / name
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def directions() -> Path:
+    """Folder of the published direction files, which are not ours to carry; a test that needs them is skipped without."""
+    for folder in (ROOT / "pretrained_models" / "editings", ROOT.parent / "shared" / "data" / "editings"):
+        if (folder / "interfacegan_directions").is_dir():
+            return folder
+    pytest.skip("the published direction files are not here; scripts/download_weights.py fetches them")
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str, torch.Tensor], None]:
+    """`golden("edit/age/pool64", x)`: x is within 1e-3 of the maximum of what the published code computed."""
+    arrays = {**np.load(PARITY / "golden.npz"), **np.load(PARITY / "golden_extras.npz")}
+
+    def check(name: str, found: torch.Tensor) -> None:
+        wanted = arrays[name]
+        assert tuple(found.shape) == wanted.shape, name
+        error = np.abs(found.detach().double().numpy() - wanted).max() / np.abs(wanted).max()
+        assert error <= 1e-3, f"{name}: off by {error:.1e} of the maximum"
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def photo_path() -> Path:
+    """astronaut(), 512×512: Eileen Collins, NASA, public domain."""
+    return ROOT / "assets" / "astronaut.png"
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallDomain:
+    """A 64 px domain of seeded random weights, for tests of arithmetic and of whole runs in seconds."""
+    return SmallDomain(tmp_path_factory.mktemp("small_domain"))
