@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from arguments.options import Config, ExpArgs
+from arguments.train_options import TrainConfig
 from utils.errors import UserError
 
 T = TypeVar("T")
@@ -48,6 +49,16 @@ def read_yaml(path: Path) -> DictConfig:
 
 
 def load_config(arguments: list[str]) -> Config:
+    """Options of the scripts that invert and edit; see `load_options`."""
+    return load_options(Config, arguments)
+
+
+def load_train_config(arguments: list[str]) -> TrainConfig:
+    """Options of scripts/train.py; see `load_options`."""
+    return load_options(TrainConfig, arguments)
+
+
+def load_options(schema: type[T], arguments: list[str]) -> T:
     """Options from `group.name=value` arguments: defaults < YAML (exp.config_dir/exp.config) < `arguments`.
 
     Raises UserError that names the key for an unknown key, a wrong type or a malformed argument.
@@ -64,14 +75,14 @@ def load_config(arguments: list[str]) -> Config:
     if name:
         path = Path(OmegaConf.select(overrides, "exp.config_dir") or ExpArgs().config_dir) / str(name)
         layers.insert(0, (str(path), read_yaml(path)))
-    return merge(Config, layers)
+    return merge(schema, layers)
 
 
-def options_help() -> str:
+def options_help(schema: type[Config] | type[TrainConfig] = Config) -> str:
     """Every option with its default and meaning, one a line."""
-    lines = []
-    for group in fields(Config):
-        options = getattr(Config(), group.name)
+    lines, config = [], schema()
+    for group in fields(config):
+        options = getattr(config, group.name)
         lines += ["", f"{group.name}: {inspect.getdoc(options)}", *_describe(group.name, options)]
     return "\n".join(lines)
 

@@ -1,0 +1,155 @@
+"""Every option of scripts/train.py beyond those of arguments/options.py, with its default."""
+
+from dataclasses import dataclass, field, fields
+
+from arguments.options import DataArgs, ExpArgs, MethodsArgs, ModelArgs, option
+from utils.errors import UserError
+
+STAGES = {"fse_inverter": "fse_inverter", "fse_editor": "fse_full"}  # train.train_runner -> model.method
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass
+class TrainExpArgs(ExpArgs):
+    """The experiment: where its configuration comes from and where its results go."""
+
+    wandb: bool = option(True, "log to Weights & Biases (environment: WANDB_KEY; without a key, offline)")
+
+
+@dataclass
+class TrainArgs:
+    """The training loop. Steps are counted from start_step to steps, both included."""
+
+    train_runner: str = option("fse_inverter", "fse_inverter (stage 1) or fse_editor (stage 2)")
+    encoder_optimizer: str = option("ranger", "a group of `optimizers`, for the trained network")
+    disc_optimizer: str = option("adam", "a group of `optimizers`, for the discriminator")
+    resume_path: str = option("", "go on from this full checkpoint, or from the newest beside this save_options.json")
+    resume: str = option("", "auto: go on from the newest checkpoint of exp.name, if there is one")
+    val_metrics: list[str] = option(
+        ["msssim", "lpips", "l2", "fid"], "metrics of validation; the first decides which checkpoint is the best"
+    )
+    start_step: int = option(1, "first step of a run that does not go on from another")
+    steps: int = option(300000, "last step")
+    log_step: int = option(500, "log losses every so many steps")
+    checkpoint_step: int = option(15000, "write a checkpoint every so many steps")
+    val_step: int = option(15000, "validate every so many steps")
+    keep_checkpoints: int = option(3, "keep so many of the newest checkpoints, and the best")
+    train_dis: bool = option(False, "train the discriminator, and the network against it")
+    dis_train_start_step: int = option(150000, "first step of the discriminator")
+    bs_used_before_adv_loss: int = option(0, "pictures at once before that step; 0: model.batch_size")
+    disc_edits: list[str] = option([], "stage 2: directions whose edits of the real picture face the discriminator too")
+    editings_data: dict[str, list[float]] = option({}, "stage 2: direction -> powers that steps draw from")
+    precision: str = option("fp32", "fp32, or autocast to bf16 (any device) or fp16 (GPU, with a gradient scaler)")
+    grad_accumulation: int = option(1, "batches of model.batch_size whose gradients make one step")
+
+    def __post_init__(self) -> None:
+        positive = ("log_step", "checkpoint_step", "val_step", "keep_checkpoints", "grad_accumulation")
+        least = {**dict.fromkeys(positive, 1), "start_step": 0, "bs_used_before_adv_loss": 0}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise UserError(f"train.{name} is {getattr(self, name)}; wanted {low} or more")
+        for name, known in (("train_runner", tuple(STAGES)), ("resume", ("", "auto")), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                wanted = " or ".join(repr(value) for value in known)
+                raise UserError(f"train.{name} is '{getattr(self, name)}'; wanted {wanted}")
+        if self.resume and self.resume_path:
+            raise UserError("train.resume and train.resume_path are both set; give one of them")
+
+
+@dataclass
+class EncoderLossesArgs:
+    """Coefficient of every loss of the trained network. A loss with coefficient 0 loads nothing."""
+
+    l2: float = option(0.0, "mean squared error of the pooled pictures")
+    lpips: float = option(0.0, "LPIPS (VGG16) of the pooled pictures")
+    lpips_scale: float = option(0.0, "LPIPS summed over the pooled size, its half and its quarter")
+    id: float = option(0.0, "1 − cosine of ArcFace embeddings")
+    id_vit: float = option(0.0, "mean squared error of ViT-Face embeddings")
+    moco: float = option(0.0, "1 − cosine of MoCo features")
+    adv: float = option(0.0, "softplus(−D), from train.dis_train_start_step on")
+    feat_rec: float = option(0.0, "stage 1: mean squared error of F_k and F_w")
+    feat_rec_l1: float = option(0.0, "stage 1: mean absolute error of F_k and F_w")
+    l2_latent: float = option(0.0, "stage 1: mean squared error of w and e4e's w")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            if not 0 <= getattr(self, item.name) < float("inf"):
+                raise UserError(f"encoder_losses.{item.name} is {getattr(self, item.name)}; wanted 0 or more")
+
+
+@dataclass
+class MainArgs:
+    coef: float = option(1.0, "coefficient of the logistic loss")
+
+
+@dataclass
+class R1Args:
+    coef: float = option(10.0, "coefficient of the gradient penalty; 0 leaves it out")
+    hyper_d_reg_every: int = option(16, "computed every so many steps, and multiplied by that")
+
+    def __post_init__(self) -> None:
+        if self.hyper_d_reg_every < 1:
+            raise UserError(f"disc_losses.r1.hyper_d_reg_every is {self.hyper_d_reg_every}; wanted 1 or more")
+
+
+@dataclass
+class DiscLossesArgs:
+    """Losses of the discriminator."""
+
+    main: MainArgs = field(default_factory=MainArgs)
+    r1: R1Args = field(default_factory=R1Args)
+
+
+@dataclass
+class RangerArgs:
+    lr: float = option(1e-4, "learning rate")
+    alpha: float = option(0.5, "lookahead: how far the slow weights follow")
+    k: int = option(6, "lookahead: steps between two moves of the slow weights")
+    N_sma_threshhold: float = option(5, "RAdam: adapt when the moving average is at least so long")
+    betas: list[float] = option([0.95, 0.999], "decay of both moments")
+    eps: float = option(1e-5, "added to the denominator")
+    weight_decay: float = option(0.0, "decay of the weights, times the learning rate")
+    use_gc: bool = option(True, "centralise gradients")
+    gc_conv_only: bool = option(False, "those of convolutions only")
+
+
+@dataclass
+class AdamArgs:
+    lr: float = option(1e-4, "learning rate")
+    betas: list[float] = option([0.9, 0.999], "decay of both moments")
+    eps: float = option(1e-8, "added to the denominator")
+    weight_decay: float = option(0.0, "L2 penalty, added to the gradient")
+
+
+@dataclass
+class OptimizersArgs:
+    """Options of the optimizers that train.encoder_optimizer and train.disc_optimizer name."""
+
+    ranger: RangerArgs = field(default_factory=RangerArgs)
+    adam: AdamArgs = field(default_factory=AdamArgs)
+
+
+@dataclass
+class MetricsArgs:
+    """Validation."""
+
+    batch_size: int = option(4, "pictures at once")
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"metrics.batch_size is {self.batch_size}; wanted 1 or more")
+
+
+@dataclass
+class TrainConfig:
+    """All options of a training run."""
+
+    exp: TrainExpArgs = field(default_factory=TrainExpArgs)
+    data: DataArgs = field(default_factory=DataArgs)
+    train: TrainArgs = field(default_factory=TrainArgs)
+    model: ModelArgs = field(default_factory=ModelArgs)
+    methods_args: MethodsArgs = field(default_factory=MethodsArgs)
+    encoder_losses: EncoderLossesArgs = field(default_factory=EncoderLossesArgs)
+    disc_losses: DiscLossesArgs = field(default_factory=DiscLossesArgs)
+    optimizers: OptimizersArgs = field(default_factory=OptimizersArgs)
+    metrics: MetricsArgs = field(default_factory=MetricsArgs)
