@@ -37,7 +37,7 @@ class DataArgs:
     input_val_dir: str = option("", "validation pictures, aligned")
     special_dir: str = option("", "a few pictures whose inversion is logged")
     inference_dir: str = option("", "pictures to invert and edit, aligned")
-    transform: str = option("face_1024", "face_1024 or face_256: the size pictures are resized to")
+    transform: str = option("", "face_1024 or face_256: the size pictures are resized to; empty: the generator's")
 
 
 @dataclass
@@ -63,6 +63,15 @@ class InferenceArgs:
 
     inference_runner: str = option("fse_inference_runner", "fse_inference_runner or fse_inverter_inference_runner")
     editings_data: dict[str, list[float]] = option({}, "direction -> list of powers")
+    format: str = option("", "extension of the results, such as png; empty: each has its picture's own")
+    quality: int = option(95, "of JPEG and WebP results, 1 to 100")
+    inversions: bool = option(True, "write also the inversions")
+    report: str = option("", "HTML file that shows how well the pictures were inverted; empty: none")
+    report_metrics: list[str] = option(["l2", "msssim"], "metrics of the report")
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 100:
+            raise UserError(f"inference.quality is {self.quality}; wanted 1 to 100")
 
 
 @dataclass
