@@ -17,6 +17,7 @@ from editings.mapping import input_dim, mapping_network
 from editings.text_edit import TextFamily
 from models.checkpoints import read_tensors
 from models.stylegan2.generator import Styles
+from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +117,8 @@ class DeltaEdit(TextFamily):
             path = weight_file(self.spec["mapper"])
             widths = [like[i].shape[1] for i in conv_layers(len(like))]
             sizes = {level: sum(widths[first:last]) for level, (first, last) in self.spec["levels"].items()}
+            if sum(sizes.values()) != sum(widths):
+                raise UserError(f"editings.deltaedit.levels: the generator has {len(widths)} convs; name each once")
             mapper = DeltaMapper(read_tensors(path), sizes, path)
             if mapper.condition_dim != 2 * embedding:
                 raise wrong_content(path, f"a condition of {mapper.condition_dim} numbers", 2 * embedding)

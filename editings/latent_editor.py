@@ -90,7 +90,10 @@ class LatentEditor:
         in_s: list[tuple[str, SFamily, Tensor]] = []
         for name, powers in edits:
             family = self._find(name)
-            power = _power_per_row(name, powers, family.useful_range(name), w)
+            power = _checked_powers(name, powers, family.useful_range(name))
+            if len(power) not in (1, len(w)):
+                raise UserError(f"editing '{name}': {len(power)} powers for {len(w)} pictures; give one, or one each")
+            power = power.to(w).expand(len(w))
             if isinstance(family, WFamily):
                 in_w.append((name, family, power))
             else:
@@ -107,9 +110,9 @@ class LatentEditor:
                 styles = [style + change for style, change in zip(styles, move, strict=True)]
         return styles
 
-    def check(self, name: str) -> None:
-        """Raise UserError if there is no direction of this name; reads no files."""
-        self._find(name)
+    def check(self, name: str, powers: Powers = ()) -> None:
+        """Raise UserError for an unknown name or an impossible power. Reads no files, so it is cheap to ask first."""
+        _checked_powers(name, powers, self._find(name).useful_range(name))
 
     def _edit(self, name: str, family: WFamily | SFamily, like: Tensor | Styles) -> Edit:
         """The ready edit; made at its first use."""
@@ -144,8 +147,8 @@ def _family(domain: str, name: str, spec: dict, resources: Resources) -> WFamily
         raise UserError(f"domain {domain}: editings.{name} lacks something or is ill-formed: {error!r}") from error
 
 
-def _power_per_row(name: str, powers: Powers, useful: Range, w: Tensor) -> Tensor:
-    """B powers in w's dtype and on its device."""
+def _checked_powers(name: str, powers: Powers, useful: Range) -> Tensor:
+    """The powers as one dimension on the CPU."""
     power = torch.as_tensor(powers, dtype=torch.float64, device="cpu").flatten()
     for value in power.tolist():
         if not math.isfinite(value) or abs(value) > MAX_POWER:
@@ -154,6 +157,4 @@ def _power_per_row(name: str, powers: Powers, useful: Range, w: Tensor) -> Tenso
                 f"editing '{name}': power {value:g} is not a finite number from {-MAX_POWER:g} to {MAX_POWER:g}; "
                 f"useful are {low:g} to {high:g}"
             )
-    if len(power) not in (1, len(w)):
-        raise UserError(f"editing '{name}': {len(power)} powers for {len(w)} pictures; give one, or one for each")
-    return power.to(w).expand(len(w))
+    return power
