@@ -21,6 +21,7 @@ from utils.errors import UserError
 MAX_DETECTION_PIXELS = 4_000_000  # dlib takes 0.3 µs and 40 bytes a pixel
 FEATHER = 0.08  # width of the seam, as a part of the crop's side
 
+_PASTE_ROWS = 256  # rows pasted at a time: bounds the memory that a large photograph takes
 _PACKAGED_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
 
 
@@ -139,36 +140,18 @@ def paste_back(original: Image.Image, edited: Image.Image, crop_quad: np.ndarray
         edited: the crop after editing, of any size.
         crop_quad: 4×2, `Crop.quad`.
     """
-    original = original.convert("RGB")
     quad = np.asarray(crop_quad, dtype=np.float64)
+    pixels = np.array(original.convert("RGB"))
+    frame = _Frame.around(quad, original.size)
+    crop = np.asarray(edited.convert("RGB"), dtype=np.float32)
     left, top = np.maximum(np.floor(quad.min(axis=0)), 0).astype(int)
     right, bottom = np.minimum(np.ceil(quad.max(axis=0)).astype(int) + 1, original.size)
-    if left >= right or top >= bottom:
-        return original.copy()
-    size = np.array([right - left, bottom - top])
-
-    # Map of a pixel of this region to its place in the crop, where the crop's corners are (0, 0) and (1, 1).
-    to_region = np.column_stack([quad[3] - quad[0], quad[1] - quad[0], quad[0] - (left, top)])  # 2×3
-    to_crop = cv2.invertAffineTransform(to_region)
-    x, y = np.arange(size[0])[None, :], np.arange(size[1])[:, None]
-    u, v = (row[0] * x + row[1] * y + row[2] for row in to_crop)  # H×W each
-    weight = np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v)) / FEATHER
-    frame = _Frame.around(quad, original.size)
-    for pad, inside in zip(
-        frame.padding,
-        (x + left - frame.box[0], y + top - frame.box[1], frame.box[2] - 1 - left - x, frame.box[3] - 1 - top - y),
-        strict=True,
-    ):
-        if pad:
-            weight = np.minimum(weight, 3 * inside / pad)  # `_pad` blurs a third of the padding's width inside
-    weight = np.clip(weight, 0, 1)
-    weight = (weight * weight * (3 - 2 * weight))[..., None].astype(np.float32)  # H×W×1, smooth at both ends
-
-    face = _warp(np.asarray(edited.convert("RGB")), to_region, size)
-    pixels = np.array(original)
-    region = pixels[top:bottom, left:right]
-    blended = region + (face - region) * weight
-    region[:] = np.rint(np.clip(blended, 0, 255)).astype(np.uint8)
+    for row in range(top, bottom, _PASTE_ROWS):
+        region = pixels[row : min(row + _PASTE_ROWS, bottom), left:right]  # a view
+        if region.size:
+            weight = _paste_weight(quad, frame, (left, row), region.shape[:2])
+            blended = region + (_warp(crop, quad - (left, row), region.shape[:2]) - region) * weight
+            region[:] = np.rint(np.clip(blended, 0, 255)).astype(np.uint8)
     return Image.fromarray(pixels)
 
 
@@ -229,21 +212,36 @@ def _pad(image: Image.Image, padding: tuple[int, int, int, int], blur: float) ->
     return Image.fromarray(np.rint(np.clip(pixels, 0, 255)).astype(np.uint8))
 
 
-def _warp(crop: np.ndarray, to_region: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Lay the crop (uint8) into a region of the photograph: h×w×3 float32, by the map from (0..1, 0..1) to its pixels.
+def _paste_weight(quad: np.ndarray, frame: _Frame, corner: tuple[int, int], shape: tuple[int, ...]) -> np.ndarray:
+    """How much of the crop shows in the region of the photograph that begins at `corner`: h×w×1 float32 in [0, 1]."""
+    x = corner[0] + np.arange(shape[1])[None, :]
+    y = corner[1] + np.arange(shape[0])[:, None]
+    # u and v tell where in the crop a pixel lies; its corners are (0, 0) and (1, 1).
+    to_crop = cv2.invertAffineTransform(np.column_stack([quad[3] - quad[0], quad[1] - quad[0], quad[0]]))
+    u, v = (a * x + b * y + c for a, b, c in to_crop)
+    weight = np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v)) / FEATHER
+    inside = (x - frame.box[0], y - frame.box[1], frame.box[2] - 1 - x, frame.box[3] - 1 - y)
+    for distance, pad in zip(inside, frame.padding, strict=True):
+        if pad:
+            weight = np.minimum(weight, 3 * distance / pad)  # `_pad` blurs a third of the padding's width inside, too
+    weight = np.clip(weight, 0, 1)
+    return (weight * weight * (3 - 2 * weight))[..., None].astype(np.float32)  # smooth at both ends
+
+
+def _warp(crop: np.ndarray, quad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Lay the crop (H×W×3 float32) into a region of the photograph, the quad given in the region's pixels: h×w×3.
 
     A crop that has more pixels than its place is laid into a finer grid first and averaged down from there.
     """
     height, width = crop.shape[:2]
-    finer = max(math.ceil(width / float(np.hypot(*to_region[:, 0]))), 1)
-    matrix = to_region / (width, height, 1)  # from the crop's pixels, counted from the corner of the first
-    matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5)  # ... from its centre
-    matrix[:, 2] += 0.5
-    matrix *= finer
-    matrix[:, 2] -= 0.5
-    grid = (int(size[0]) * finer, int(size[1]) * finer)
-    laid = cv2.warpAffine(crop.astype(np.float32), matrix, grid, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return laid if finer == 1 else cv2.resize(laid, (int(size[0]), int(size[1])), interpolation=cv2.INTER_AREA)
+    finer = max(math.ceil(width / _side(quad)), 1)
+    matrix = np.column_stack([(quad[3] - quad[0]) / width, (quad[1] - quad[0]) / height, quad[0]])
+    matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5)  # from the centre of the crop's first pixel, not its corner
+    matrix = finer * matrix
+    matrix[:, 2] += (finer - 1) / 2  # to the centre of the grid's first pixel
+    grid = (shape[1] * finer, shape[0] * finer)
+    laid = cv2.warpAffine(crop, matrix, grid, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return laid if finer == 1 else cv2.resize(laid, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
 
 
 @cache
