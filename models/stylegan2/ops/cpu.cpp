@@ -1,6 +1,8 @@
 // The ops on the CPU: rows are shared among the threads, and within a row V neighbours go through a vector register.
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+
 #include "element.h"
 
 namespace sfe {
@@ -23,19 +25,22 @@ void for_each_row(const Args<T>& args) {
         }
       } else {
         const int b = map / a.channels, c = map % a.channels;
-        // pixels whose windows lie within the image's width, where nothing is skipped between them
-        int ox = 0, first = 0, last = UP == 1 && DOWN == 1 ? a.out_w : 0;
-        if constexpr (K > 1 && UP == 1 && DOWN == 1) {
+        // V pixels go together where their windows lie within the image's width
+        int first = 0, last = K == 1 ? a.out_w : 0;
+        if constexpr (K > 1 && UP > 0 && DOWN == 1) {
           first = std::max(0, a.pad_x);
-          last = std::min(a.out_w, a.in_w + a.pad_x - K + 1);
+          last = std::min(a.out_w, a.in_w * UP + a.pad_x - K + 1);
         }
-        for (; ox < a.out_w;) {
-          if (ox >= first && ox + V <= last) {
-            element<V, false, K, UP, DOWN>(a, b, c, oy, ox);
-            ox += V;
-          } else {
-            element<1, false, K, UP, DOWN>(a, b, c, oy, ox);
-            ++ox;
+        constexpr int STEP = UP > 1 ? UP : 1;
+        for (int phase = 0; phase < STEP; ++phase) {
+          for (int ox = phase; ox < a.out_w;) {
+            if (ox >= first && ox + (V - 1) * STEP < last) {
+              element<V, false, K, UP, DOWN>(a, b, c, oy, ox);
+              ox += V * STEP;
+            } else {
+              element<1, false, K, UP, DOWN>(a, b, c, oy, ox);
+              ox += STEP;
+            }
           }
         }
       }

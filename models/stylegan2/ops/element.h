@@ -28,8 +28,8 @@ struct Accumulator<double> {
   using type = double;
 };
 
-// V neighbours in memory, computed together: channels where the layout is channels_last, else pixels of a row.
-// On the CPU V > 1 is a vector register; a CUDA thread takes V = 1.
+// V outputs are computed together: neighbouring channels where the layout is channels_last, else pixels of a row (every
+// UP-th one, so that their inputs are neighbours). On the CPU V > 1 is a vector register; a CUDA thread takes V = 1.
 template <typename Acc, int V>
 struct Pack {
   typedef Acc type __attribute__((vector_size(V * sizeof(Acc))));
@@ -52,14 +52,14 @@ SFE_HD typename Pack<Acc, V>::type load(const T* from) {
   return values;
 }
 
-template <int V, typename T, typename Acc = typename Accumulator<T>::type>
+template <int V, int STEP, typename T, typename Acc = typename Accumulator<T>::type>
 SFE_HD void store(T* to, typename Pack<Acc, V>::type values) {
   if constexpr (V == 1) {
     *to = static_cast<T>(values);
-  } else if constexpr (sizeof(T) == sizeof(Acc)) {
+  } else if constexpr (sizeof(T) == sizeof(Acc) && STEP == 1) {
     std::memcpy(to, &values, sizeof(values));
   } else {
-    for (int v = 0; v < V; ++v) to[v] = static_cast<T>(values[v]);
+    for (int v = 0; v < V; ++v) to[v * STEP] = static_cast<T>(values[v]);
   }
 }
 
@@ -85,8 +85,8 @@ SFE_HD int first_tap(int start, int up) {
   return past == 0 ? 0 : past > 0 ? up - past : -past;
 }
 
-// Computes V neighbours from output pixel (oy, ox), channel c of picture b. K, UP and DOWN are the kernel's size and
-// the factors where they are known when compiling, else 0. V > 1 across pixels needs V whole windows inside the image.
+// Computes V outputs from pixel (oy, ox), channel c of picture b. K, UP and DOWN are the kernel's size and the factors
+// where they are known when compiling, else 0. V > 1 across pixels needs DOWN = 1, and windows within the image's width.
 template <int V, bool CHANNELS_LAST, int K, int UP, int DOWN, typename T>
 SFE_HD void element(const Args<T>& a, int b, int c, int oy, int ox) {
   using Acc = typename Accumulator<T>::type;
@@ -105,14 +105,14 @@ SFE_HD void element(const Args<T>& a, int b, int c, int oy, int ox) {
     const int top = oy * (DOWN ? DOWN : a.down_y) - a.pad_y, left = ox * (DOWN ? DOWN : a.down_x) - a.pad_x;
     const int ky0 = first_tap(top, up_y), kx0 = first_tap(left, up_x);
     const int iy0 = (top + ky0) / up_y, ix0 = (left + kx0) / up_x;
+    const T* row = x + (static_cast<int64_t>(iy0) * a.in_w + ix0) * pixel;
     const auto taps = [&](auto outside) {
       SFE_UNROLL
-      for (int ky = ky0, iy = iy0; ky < kernel_h; ky += up_y, ++iy) {
+      for (int ky = ky0, iy = iy0; ky < kernel_h; ky += up_y, ++iy, row += a.in_w * pixel) {
         if (outside(iy, a.in_h)) continue;
         SFE_UNROLL
         for (int kx = kx0, ix = ix0; kx < kernel_w; kx += up_x, ++ix) {
-          if (outside(ix, a.in_w)) continue;
-          sum += a.kernel[ky * kernel_w + kx] * load<V>(x + (static_cast<int64_t>(iy) * a.in_w + ix) * pixel);
+          if (!outside(ix, a.in_w)) sum += a.kernel[ky * kernel_w + kx] * load<V>(row + (ix - ix0) * pixel);
         }
       }
     };
@@ -130,7 +130,7 @@ SFE_HD void element(const Args<T>& a, int b, int c, int oy, int ox) {
     else sum *= load<1>(scale);
   }
   const int64_t out = static_cast<int64_t>(oy) * a.out_w + ox;
-  if (a.noise) {
+  if (a.noise) {  // comes with UP = 1 only
     const Acc* noise = a.noise + b * a.noise_step + out;
     if constexpr (CHANNELS_LAST) sum += load<1>(noise) * load<1>(a.noise_weight);
     else sum += load<V>(noise) * load<1>(a.noise_weight);
@@ -142,8 +142,8 @@ SFE_HD void element(const Args<T>& a, int b, int c, int oy, int ox) {
   sum = (sum > Acc(0) ? sum : sum * a.slope) * a.gain;
 
   const int64_t size = static_cast<int64_t>(a.out_h) * a.out_w;
-  if constexpr (CHANNELS_LAST) store<V>(a.y + (b * size + out) * a.channels + c, sum);
-  else store<V>(a.y + (static_cast<int64_t>(b) * a.channels + c) * size + out, sum);
+  if constexpr (CHANNELS_LAST) store<V, 1>(a.y + (b * size + out) * a.channels + c, sum);
+  else store<V, (UP > 1 ? UP : 1)>(a.y + (static_cast<int64_t>(b) * a.channels + c) * size + out, sum);
 }
 
 // The gradient at the activation's input from that at its output y, whose sign is the input's.

@@ -22,7 +22,7 @@ def upfirdn2d(x: Tensor, kernel: Tensor, up: Ints, down: Ints, pad: Ints, gain: 
         y = y.reshape(batch, channels, height * up_y, width * up_x)
     y = F.pad(y, tuple(pad))
     # conv2d correlates, so the kernel is flipped; a depth-wise conv is a conv of B·C one-channel images
-    weight = (kernel.flip(0, 1) * gain).to(y.dtype)[None, None]
+    weight = (kernel.to(y.dtype).flip(0, 1) * gain)[None, None]
     if y.numel():
         y = F.conv2d(y.reshape(batch * channels, 1, *y.shape[2:]), weight, stride=(down[1], down[0]))
         y = y.reshape(batch, channels, *y.shape[2:])

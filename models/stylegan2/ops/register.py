@@ -132,9 +132,9 @@ def _fused_bias_act_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> 
 
 
 def _fused_bias_act_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    y, x, *small = ctx.saved_tensors
+    y, x, bias, noise, noise_weight, scale = ctx.saved_tensors
     grad = torch.ops.sfe.act_grad(grad, y, ctx.slope, ctx.gain)
-    grad_x, *grads = _affine_backward(grad, x, *small, ctx.needs_input_grad[1:5])
+    grad_x, *grads = _affine_backward(grad, x, bias, noise, noise_weight, scale, ctx.needs_input_grad[1:5])
     return grad_x, *grads, None, None
 
 
@@ -146,11 +146,11 @@ def _blur_bias_act_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> N
 
 
 def _blur_bias_act_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    y, x, kernel, *small = ctx.saved_tensors
+    y, x, kernel, bias, noise, noise_weight, scale = ctx.saved_tensors
     grad = torch.ops.sfe.act_grad(grad, y, ctx.slope, ctx.gain)
     one = (1, 1)
     blurred = None if x is None else torch.ops.sfe.upfirdn2d(x, kernel, one, one, ctx.pad, ctx.blur_gain)
-    grad_x, *grads = _affine_backward(grad, blurred, *small, ctx.needs_input_grad[3:7])
+    grad_x, *grads = _affine_backward(grad, blurred, bias, noise, noise_weight, scale, ctx.needs_input_grad[3:7])
     grad_x = _upfirdn2d_adjoint(grad_x, kernel, one, one, ctx.pad, ctx.blur_gain, *ctx.sizes)
     return grad_x, None, None, *grads, None, None, None
 
@@ -163,7 +163,7 @@ def _affine_backward(
     noise_weight: Tensor | None,
     scale: Tensor | None,
     needed: Sequence[bool],
-) -> tuple[Tensor | None, ...]:
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of x · scale + noise · noise_weight + bias in x, bias, noise, noise_weight and scale."""
     grad_bias = grad_noise = grad_weight = grad_scale = None
     pixels = list(range(2, grad.dim()))
