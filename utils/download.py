@@ -219,10 +219,13 @@ def _alone_in(folder: Path) -> Iterator[None]:
     """Keep a second run from writing the same parts."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder}: another run is fetching files into it; wait until that one is done") from error
+        except OSError:
+            log.debug("%s: no locks on this file system", folder)  # NFS locks no folders
         yield
-    except BlockingIOError as error:
-        raise UserError(f"{folder}: another run is fetching files into it; wait until that one is done") from error
     finally:
         os.close(descriptor)
 
