@@ -21,11 +21,9 @@ class LPIPSLoss(nn.Module):
     """LPIPS distance, averaged over the batch."""
 
     def __init__(self, net: Literal["vgg", "alex"] = "vgg", path: Path | None = None) -> None:
-        """`net`: VGG16 is for training, AlexNet for the metric. `path`: torchvision's weights of it; None: they are
-        looked for in pretrained_models/ and where torchvision keeps its downloads.
-        """
+        """As load_lpips."""
         super().__init__()
-        self.net = _load(net, path or _find(_BACKBONES[net]))
+        self.net = load_lpips(net, path)
 
     def distances(self, fake: Tensor, real: Tensor) -> Tensor:
         """Two B×3×H×W in [-1, 1] → B distances."""
@@ -62,8 +60,13 @@ def _find(name: str) -> Path:
     )
 
 
-def _load(net: str, path: Path) -> lpips.LPIPS:
-    """The package's network: its own linear heads on the backbone of `path`."""
+def load_lpips(net: Literal["vgg", "alex"], path: Path | None = None) -> lpips.LPIPS:
+    """The package's network, frozen: its own linear heads on torchvision's backbone. Two B×3×H×W → B×1×1×1.
+
+    VGG16 is for training, AlexNet for the metric. `path`: the backbone's file; None: it is looked for in
+    pretrained_models/ and where torchvision keeps its downloads. Raises UserError if it is in neither, or does not fit.
+    """
+    path = path or _find(_BACKBONES[net])
 
     def make() -> lpips.LPIPS:
         with warnings.catch_warnings():
