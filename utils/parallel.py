@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from threading import BoundedSemaphore
 from types import TracebackType
 from typing import Any, TypeVar
@@ -64,3 +65,10 @@ def ahead(function: Callable[[T], R], items: Iterable[T], workers: int) -> Itera
         finally:
             for result in results:
                 result.cancel()
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter; `items` is read no further than needed."""
+    items = iter(items)
+    while batch := list(islice(items, size)):
+        yield batch

@@ -1,0 +1,19 @@
+"""Types of command-line flags."""
+
+import argparse
+from collections.abc import Callable
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """For `add_argument(type=…)`: a whole number, not less than `minimum`."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = minimum - 1
+        if number < minimum:
+            raise argparse.ArgumentTypeError(f"it is '{text}'; wanted a whole number, {minimum} or more")
+        return number
+
+    return parse

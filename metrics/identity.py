@@ -1,0 +1,151 @@
+"""Metrics of who is to be seen: id, id_vit, id_dlib."""
+
+import importlib.util
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from configs.paths import weight_file
+from metrics.metric import AT_256, FULL, PairMetric, signed, unit
+from utils.alignment import find_landmarks
+from utils.errors import UserError
+
+FACE_SIZE = 112  # px, of the crops that face recognition networks read
+# ArcFace's places of eyes, nose and corners of the mouth in a crop of 96×112, moved by 8 px to the middle of 112×112.
+_TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+
+
+class ID(PairMetric):
+    """Cosine of CurricularFace embeddings (arXiv 2004.00288) of aligned faces; pairs without a face are skipped."""
+
+    view = FULL
+    columns: ClassVar = {"id": True}
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        from criteria.face_embedding import load_curricular_face
+
+        self.network = load_curricular_face(weight_file("curricular_face_path")).to(device)
+        self.detector = load_mtcnn(device)
+
+    def measure(self, real: Tensor, fake: Tensor) -> Tensor:
+        faces = self.crops(real), self.crops(fake)
+        result = torch.full((len(real), 1), torch.nan)
+        rows = [i for i, pair in enumerate(zip(*faces, strict=True)) if all(face is not None for face in pair)]
+        if rows:
+            a, b = (self.network(signed(torch.stack([crops[i] for i in rows]), self.device)) for crops in faces)
+            result[rows, 0] = (a * b).sum(dim=1).cpu()
+        return result
+
+    def crops(self, pictures: Tensor) -> list[Any]:
+        """The first face of each of B×3×H×W uint8, as 3×112×112 uint8, or None."""
+        pixels = pictures.permute(0, 2, 3, 1).contiguous().numpy()
+        _, _, points = self.detector.detect(pixels, landmarks=True)
+        return [
+            None if found is None else aligned_face(picture, np.asarray(found[0], np.float64))
+            for picture, found in zip(pixels, points, strict=True)
+        ]
+
+
+def load_mtcnn(device: torch.device) -> Any:
+    """MTCNN (arXiv 1604.02878), whose weights facenet-pytorch holds, with the published thresholds."""
+    from facenet_pytorch import MTCNN
+
+    # The first face is then the one found with the most certainty.
+    return MTCNN(
+        min_face_size=20, thresholds=[0.15, 0.25, 0.35], factor=0.707, select_largest=False, device=device
+    ).eval()
+
+
+def aligned_face(pixels: np.ndarray, points: np.ndarray) -> Tensor:
+    """Turn, scale and shift H×W×3 uint8 so that its five points come to lie on ArcFace's: 3×112×112 uint8."""
+    crop = cv2.warpAffine(pixels, similarity(points, _TEMPLATE), (FACE_SIZE, FACE_SIZE))
+    return torch.from_numpy(crop).permute(2, 0, 1)
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The 2×3 map of turning, scaling and shifting that takes n×2 points nearest to n×2 others, by least squares."""
+    x, y = source.T
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    rows = np.concatenate([np.stack([x, -y, one, zero], axis=1), np.stack([y, x, zero, one], axis=1)])
+    a, b, right, down = np.linalg.lstsq(rows, target.T.reshape(-1), rcond=None)[0]
+    return np.array([[a, -b, right], [b, a, down]])
+
+
+class IDViT(PairMetric):
+    """10000 × mean squared difference of ViT-Face embeddings (arXiv 2103.14803) of pictures in [0, 1]."""
+
+    view = AT_256
+    columns: ClassVar = {"id_vit": False}
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        from criteria.id_vit import IDViTLoss
+
+        self.network = IDViTLoss().to(device)
+
+    def measure(self, real: Tensor, fake: Tensor) -> Tensor:
+        a, b = (self.network.embed(unit(pictures, self.device)) for pictures in (real, fake))
+        return 1e4 * (a - b).square().mean(dim=1, keepdim=True)
+
+
+class IDDlib(PairMetric):
+    """Cosine and Euclidean distance of dlib's face descriptors; needs no download. Pairs without a face are skipped.
+
+    dlib takes two pictures for one person below a Euclidean distance of 0.6.
+    """
+
+    view = FULL
+    columns: ClassVar = {"id_dlib": True, "id_dlib_euclidean": False}
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self.network = _dlib_network()
+
+    def measure(self, real: Tensor, fake: Tensor) -> Tensor:
+        rows = []
+        for pair in zip(real, fake, strict=True):
+            a, b = (self.descriptor(picture) for picture in pair)
+            if a is None or b is None:
+                rows.append([torch.nan, torch.nan])
+            else:
+                rows.append([F.cosine_similarity(a, b, dim=0).item(), (a - b).norm().item()])
+        return torch.tensor(rows)
+
+    def descriptor(self, picture: Tensor) -> Tensor | None:
+        """3×H×W uint8 → 128 numbers, or None if no face is found."""
+        import dlib
+
+        pixels = picture.permute(1, 2, 0).contiguous().numpy()
+        try:
+            landmarks = find_landmarks(Image.fromarray(pixels), weight_file("landmark"))
+        except UserError:
+            return None
+        points: Sequence[Any] = [dlib.point(round(x), round(y)) for x, y in landmarks]
+        (left, top), (right, bottom) = landmarks.min(axis=0), landmarks.max(axis=0)
+        box = dlib.rectangle(round(left), round(top), round(right), round(bottom))
+        face = dlib.full_object_detection(box, points)  # the descriptor's own crop is aligned by the points alone
+        return torch.tensor(list(self.network.compute_face_descriptor(pixels, face)), dtype=torch.float64)
+
+
+@cache
+def _dlib_network() -> Any:
+    import dlib
+
+    # Not imported: its import needs pkg_resources, which new versions of setuptools no longer have.
+    package = importlib.util.find_spec("face_recognition_models")
+    for folder in package.submodule_search_locations or () if package else ():
+        path = Path(folder) / "models" / "dlib_face_recognition_resnet_model_v1.dat"
+        if path.is_file():
+            return dlib.face_recognition_model_v1(str(path))
+    raise UserError("id_dlib needs the package face-recognition-models; pip install face-recognition-models")

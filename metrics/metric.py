@@ -1,0 +1,121 @@
+"""What a metric is: an accumulator over pairs of pictures."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class View:
+    """The size at which a metric looks at a picture: size×size px, scaled by Pillow; None leaves it as it is.
+
+    Pictures are seen as files hold them, with 8 bits, so a tensor and the file made of it give the same numbers.
+    """
+
+    size: int | None = None
+    resample: Image.Resampling = Image.Resampling.BILINEAR
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """RGB picture → 3×H×W uint8."""
+        if self.size is not None and image.size != (self.size, self.size):
+            image = image.resize((self.size, self.size), self.resample)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+FULL = View()
+AT_256 = View(256)
+AT_1024 = View(1024, Image.Resampling.BICUBIC)
+
+
+class Metric(ABC):
+    """Takes pairs in batches, gives numbers at the end, and can be shared out over processes.
+
+    Its networks are read when it is made, so a missing weight file shows before the first picture does.
+    """
+
+    view: ClassVar[View]
+    columns: ClassVar[dict[str, bool]]  # name of each number -> whether higher is better
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    @abstractmethod
+    def add(self, real: Tensor, fake: Tensor, names: Sequence[str]) -> None:
+        """Add pairs as `view` gives them: two B×3×H×W uint8 on the CPU, and a name for each pair."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Each column's number over all pairs so far; NaN if there are too few."""
+
+    @property
+    def scores(self) -> dict[str, tuple[float, ...]]:
+        """Pair -> its numbers in the order of `columns`; empty if the metric has none for single pairs."""
+        return {}
+
+    @property
+    def skipped(self) -> list[str]:
+        """Pairs that could not be measured."""
+        return []
+
+    @abstractmethod
+    def state(self) -> Any:
+        """All that was added, to be sent to another process."""
+
+    @abstractmethod
+    def merge(self, state: Any) -> None:
+        """Add what another process's metric has in its `state`."""
+
+
+class PairMetric(Metric):
+    """A metric that is a mean over pairs. Pairs of the same name count once."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self._scores: dict[str, tuple[float, ...]] = {}
+
+    @abstractmethod
+    def measure(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Two B×3×H×W uint8 on the CPU → B×columns; NaN where a pair cannot be measured."""
+
+    def add(self, real: Tensor, fake: Tensor, names: Sequence[str]) -> None:
+        with torch.inference_mode():
+            rows = self.measure(real, fake).tolist()
+        self._scores |= {name: tuple(row) for name, row in zip(names, rows, strict=True)}
+
+    def compute(self) -> dict[str, float]:
+        columns = list(zip(*self.scores.values(), strict=True)) or [()] * len(self.columns)
+        return {
+            name: math.fsum(values) / len(values) if values else math.nan  # exact sums do not depend on the order
+            for name, values in zip(self.columns, columns, strict=True)
+        }
+
+    @property
+    def scores(self) -> dict[str, tuple[float, ...]]:
+        return {name: row for name, row in sorted(self._scores.items()) if not any(map(math.isnan, row))}
+
+    @property
+    def skipped(self) -> list[str]:
+        return sorted(name for name, row in self._scores.items() if any(map(math.isnan, row)))
+
+    def state(self) -> dict[str, tuple[float, ...]]:
+        return self._scores
+
+    def merge(self, state: dict[str, tuple[float, ...]]) -> None:
+        self._scores |= state
+
+
+def unit(pictures: Tensor, device: torch.device) -> Tensor:
+    """uint8 → float32 in [0, 1] on the device."""
+    return pictures.to(device).float() / 255
+
+
+def signed(pictures: Tensor, device: torch.device) -> Tensor:
+    """uint8 → float32 in [-1, 1] on the device."""
+    return pictures.to(device).float() / 127.5 - 1

@@ -1,0 +1,39 @@
+"""Cut the face out of every photograph of a folder, as FFHQ's crops of 1024 px, into {root_path}_crops."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from arguments.flags import at_least
+from utils.cli import run
+
+EXAMPLES = """examples:
+  python scripts/align_all_parallel.py --root_path photos --num_threads 8
+      photos/trip/a.png becomes photos_crops/trip/a.jpg
+
+A run that was interrupted goes on when it is started again. Exit code 3: some pictures failed; they are listed.
+"""
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root_path", required=True, type=Path, help="folder of the photographs")
+    parser.add_argument("--num_threads", type=at_least(1), default=4, help="processes at once (%(default)s)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse()
+    from runners.alignment_runner import align_folder  # dlib and torch are imported only once the options are right
+
+    failures = align_folder(arguments.root_path, arguments.num_threads)
+    for failure in failures:
+        logging.error(failure)
+    logging.info("%d pictures failed", len(failures))
+    return 3 if failures else 0
+
+
+if __name__ == "__main__":
+    run(main)
