@@ -56,6 +56,7 @@ def retinaface_file(path: Path, score: float) -> Path:
 def half_white():
     image = Image.new("RGB", (32, 32), "black")
     image.paste("white", (0, 0, 16, 32))
+    image.paste((140, 140, 140), (0, 16, 16, 32))
     return image
 
 
@@ -67,8 +68,10 @@ def test_farl_reads_local_files(score, farl, half_white, tmp_path):
         mask = background_probability(image, CPU, farl, detector)
         assert mask.shape == (32, 32) and mask.dtype == torch.float32
         assert not mask.is_inference()
-        assert mask[:, 1:14].min() > 0.95
-        assert mask[:, 18:31].max() < 0.05
+        assert mask[1:14, 1:14].min() > 0.99
+        assert mask[:, 18:31].max() < 0.01
+        grey = 1 / (1 + math.exp(-20 * (140 / 255 - 0.5)))
+        assert torch.allclose(mask[19:30, 2:13], torch.tensor(grey), atol=0.02)
     assert torch.backends.cudnn.benchmark == benchmark
 
 
