@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from editings.files import read_lines, wrong_content
 from models.checkpoints import freeze, read
@@ -37,14 +38,24 @@ class ClipEncoder:
         """The phrase's embedding (E, norm 1): the mean over all templates, each normalised, normalised again."""
         if phrase not in self._phrases:
             sentences = [template.replace("{}", phrase) for template in self._templates]
-            network = self._network
-            from open_clip.tokenizer import tokenize  # takes seconds to import, so only who needs it pays
-
-            tokens = tokenize(sentences, context_length=network.context_length).to(self.device)
             with torch.inference_mode(False), torch.no_grad():
-                embeddings = F.normalize(network.encode_text(tokens), dim=-1)  # templates×E
-                self._phrases[phrase] = F.normalize(embeddings.mean(dim=0), dim=-1)
+                self._phrases[phrase] = F.normalize(self._sentences(sentences).mean(dim=0), dim=-1)
         return self._phrases[phrase]
+
+    def _sentences(self, sentences: list[str]) -> Tensor:
+        """N sentences → N×E, each of norm 1."""
+        network = self._network
+        from open_clip.tokenizer import tokenize  # takes seconds to import, so only who needs it pays
+
+        tokens = tokenize(sentences, context_length=network.context_length).to(self.device)  # N×77
+        # Attention is causal and the end token, which has the highest number, is what is read. So the padding behind
+        # the longest sentence changes nothing and is left out: some five times less work.
+        length = int(tokens.argmax(dim=1).max()) + 1
+        shorter = {
+            "positional_embedding": network.positional_embedding[:length],
+            "attn_mask": network.attn_mask[:length, :length],
+        }
+        return functional_call(network, shorter, kwargs={"text": tokens[:, :length]})[1]
 
     @torch.no_grad()
     def image(self, image: Tensor) -> Tensor:
