@@ -61,13 +61,15 @@ def background_probability(
     return logits[0, 0].float().sigmoid()
 
 
-def read_mask(path: str | Path, size: int) -> torch.Tensor:
-    """Read a mask of any size and mode: its first channel, scaled bilinearly to size×size.
+def read_mask(path: str | Path, size: int | None = None) -> torch.Tensor:
+    """Read a mask of any size and mode: its first channel, H×W, or scaled bilinearly to size×size.
 
     Raises UserError if the file is missing or not a picture.
     """
     mask = to_tensor(open_image(path).convert("RGB"))[None, :1].add(1).div(2)  # 1×1×H×W in [0, 1]
-    return F.interpolate(mask, size=(size, size), mode="bilinear", align_corners=False)[0, 0]
+    if size is not None:
+        mask = F.interpolate(mask, size=(size, size), mode="bilinear", align_corners=False)
+    return mask[0, 0]
 
 
 def save_mask_pictures(stem: str, folder: str | Path, image: Image.Image | torch.Tensor, mask: torch.Tensor) -> None:
@@ -75,10 +77,10 @@ def save_mask_pictures(stem: str, folder: str | Path, image: Image.Image | torch
 
     Args:
         image: the crop that the mask is of; a tensor is 3×H×W, RGB in [-1, 1].
-        mask: h×w in [0, 1], scaled to the picture where it is smaller or larger.
+        mask: h×w or 1×1×h×w in [0, 1], scaled to the picture where it is smaller or larger.
     """
     pixels = image.detach().cpu().float() if isinstance(image, torch.Tensor) else to_tensor(image)
-    weight = mask.detach().cpu().float()[None, None]
+    weight = mask.detach().cpu().float().reshape(1, 1, *mask.shape[-2:])
     weight = F.interpolate(weight, size=pixels.shape[1:], mode="bilinear", align_corners=False)[0]  # 1×H×W
     seen = pixels.add(1)  # black is 0
     for part, tensor in (

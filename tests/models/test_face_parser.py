@@ -131,6 +131,7 @@ def test_read_mask_of_one_pixel_and_not_square(tmp_path):
     assert torch.all(read_mask(tmp_path / "one.png", 16) == 1)
     Image.new("L", (70, 30), 51).save(tmp_path / "wide.png")
     assert torch.allclose(read_mask(tmp_path / "wide.png", 16), torch.full((16, 16), 0.2))
+    assert read_mask(tmp_path / "wide.png").shape == (30, 70)
 
 
 def test_read_mask_refuses_bad_files(tmp_path):
@@ -144,8 +145,8 @@ def test_save_mask_pictures(tmp_path):
     image = Image.new("RGB", (64, 64), (200, 100, 50))
     mask = torch.zeros(32, 32)
     mask[:, 16:] = 1
-    for picture in (image, to_tensor(image)):
-        save_mask_pictures("a.b", tmp_path / "new", picture, mask)
+    for picture, given in ((image, mask), (to_tensor(image), mask[None, None])):
+        save_mask_pictures("a.b", tmp_path / "new", picture, given)
         files = {path.name: load_image(path) for path in (tmp_path / "new").iterdir()}
         assert sorted(files) == ["a.b_back.jpg", "a.b_face.jpg", "a.b_mask.jpg"]
         for name, left, right in (
