@@ -6,6 +6,7 @@ utils.safe_pickle.
 """
 
 import argparse
+import logging
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -18,15 +19,24 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from arguments.domain import DomainConfig, GeneratorConfig
+from configs.paths import weight_file
 from models.e4e import E4E
 from models.inverter import FeatureFusion, Inverter
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import Generator
 from utils import safe_pickle
 from utils.errors import UserError
+from utils.files import atomic_path
+
+logger = logging.getLogger(__name__)
 
 Tensors = dict[str, Tensor]
 M = TypeVar("M", bound=nn.Module)
+
+# iresnet50 -> Backbone; the third stage's stride differs, which no key shows
+_IRESNET_NAMES = {"conv1.": "conv.0.", "bn1.": "conv.1.", "prelu.": "conv.2."} | {
+    f"layer{i}.": f"block_{i}." for i in range(1, 5)
+}
 
 
 def read(path: Path) -> dict:
@@ -144,6 +154,58 @@ def load_feature_editor(
     tensors = _expect(path, "a Feature Editor", option)
     inverter = build(lambda: Inverter(domain), _under(tensors, "inverter."), str(path))
     return inverter, build(lambda: FeatureFusion(domain), _under(tensors, "encoder."), str(path))
+
+
+def new_inverter(domain: DomainConfig) -> Inverter:
+    """An Inverter to be trained. Its backbone's stages start from the domain's `backbone` file (ArcFace iresnet50)."""
+    inverter = Inverter(domain)
+    path = weight_file(domain.weights.get("backbone", "arcface_model_path"))
+    if "backbone" not in domain.weights or not path.is_file():
+        logger.warning("the Inverter's backbone starts from random numbers, as there is no backbone file (%s)", path)
+        return inverter
+    tensors = {
+        new + key.removeprefix(old): tensor
+        for key, tensor in read_tensors(path).items()
+        for old, new in _IRESNET_NAMES.items()
+        if key.startswith(old)
+    }
+    backbone = inverter.fs_backbone
+    wanted = {key for key in backbone.state_dict() if not key.startswith(("content_layer.", "styles."))}
+    if wanted != set(tensors):
+        odd = min(wanted ^ set(tensors))
+        raise UserError(f"{path} does not fit the Inverter's backbone: '{odd}' is in only one of them")
+    try:
+        backbone.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:  # its first line is a title, the others name a tensor each
+        raise UserError(f"{path} does not fit the Inverter's backbone: {str(error).splitlines()[1].strip()}") from None
+    logger.info("the Inverter's backbone starts from %s", path)
+    return inverter
+
+
+def trainable(module: M) -> M:
+    """Train mode, gradients, and memory of its own instead of a mapped file's."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.clone()
+    for buffer in module.buffers():
+        buffer.data = buffer.data.clone()
+    return module.train().requires_grad_(True)
+
+
+def save(content: dict, path: Path) -> None:
+    """Write a `.pt` file, whole or not at all."""
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def export_light(full: Path, light: Path) -> str:
+    """Write what inference needs of a training checkpoint in the light format, and say what it holds."""
+    tensors = read_tensors(full, "state_dict")
+    found = kind(tensors)
+    if not found.startswith(("an Inverter", "a Feature Editor")):
+        raise UserError(f"{full} holds {found}; wanted a checkpoint of training")
+    tensors = {k: v for k, v in tensors.items() if k.startswith(("encoder.", "inverter."))}
+    save({"state_dict": tensors}, light)
+    return kind(tensors)
 
 
 def _expect(path: Path, wanted: str, option: str) -> Tensors:

@@ -1,0 +1,156 @@
+"""Everything that a run needs to go on as if it had never stopped, in one file."""
+
+import json
+import logging
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from models.checkpoints import read, save
+from utils.errors import UserError
+from utils.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+OPTIONS_FILE = "save_options.json"
+
+
+class Stateful(Protocol):
+    """What has a state beside networks and optimizers: the stream of pictures, the gradient scaler, …"""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Any) -> Any: ...
+
+
+@dataclass
+class TrainState:
+    """Every object that changes during training.
+
+    Its file has the published full layout: `state_dict` with a prefix per network, `encoder_opt`, `disc_opt` and
+    `latent_avg` beside it. What that layout lacks stands under `training`. The frozen decoder and e4e are not in it:
+    they would add 1.2 GB to each file, and are never changed.
+    """
+
+    networks: Mapping[str, nn.Module]  # prefix -> network
+    optimizers: Mapping[str, Optimizer]  # encoder_opt, disc_opt
+    others: Mapping[str, Stateful]
+    latent_avg: Tensor
+    step: int = 0  # the last step that was made
+    best: dict[str, float] = field(default_factory=dict)  # step and value of the best validation
+    wandb_id: str = ""
+
+    def state_dict(self) -> dict[str, Any]:
+        networks = self.networks.items()
+        tensors = {f"{prefix}.{key}": value for prefix, net in networks for key, value in net.state_dict().items()}
+        return {
+            "state_dict": tensors,
+            **{name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "latent_avg": self.latent_avg,
+            "training": {
+                "step": self.step,
+                "best": self.best,
+                "wandb_id": self.wandb_id,
+                "random": random_state(),
+                **{name: thing.state_dict() for name, thing in self.others.items()},
+            },
+        }
+
+    def load_state_dict(self, content: Mapping[str, Any], source: Path) -> None:
+        """Raises UserError if the file is not one of this stage and domain."""
+        tensors = content.get("state_dict") or {}
+        try:
+            for prefix, network in self.networks.items():
+                own = {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
+                if own or prefix != "discriminator":  # a run may begin to train a discriminator later
+                    network.load_state_dict(own)
+            for name, optimizer in self.optimizers.items():
+                if name in content:  # the options are the configuration's, which may have changed
+                    groups = optimizer.state_dict()["param_groups"]
+                    optimizer.load_state_dict({"state": content[name]["state"], "param_groups": groups})
+        except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"{source} is no checkpoint of this stage and domain: {reason}") from None
+        progress = content.get("training")
+        if progress is None:
+            logger.warning("%s has no step, random state and data position: they start from the configuration", source)
+            return
+        self.step, self.best, self.wandb_id = progress["step"], progress["best"], progress["wandb_id"]
+        set_random_state(progress["random"])
+        for name, thing in self.others.items():
+            if name in progress:
+                thing.load_state_dict(progress[name])
+
+
+class CheckpointFolder:
+    """`iteration_{step}.pt` in an experiment's folder: the newest few, and the best."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+
+    def save(self, state: TrainState) -> Path:
+        """Write a checkpoint, whole or not at all, and then remove those that are not needed any more."""
+        path = self.path(state.step)
+        save(state.state_dict(), path)
+        options = {"start_step": state.step + 1, "wandb_id": state.wandb_id}
+        with atomic_path(self.folder / OPTIONS_FILE) as temporary:
+            temporary.write_text(json.dumps(options))
+        for old in self.files()[: -self.keep]:
+            if old != self.path(int(state.best.get("step", -1))):
+                old.unlink()
+        return path
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"iteration_{step}.pt"
+
+    def files(self) -> list[Path]:
+        """All checkpoints, the newest last."""
+        return sorted(self.folder.glob("iteration_*.pt"), key=lambda path: int(path.stem.rpartition("_")[2]))
+
+    def remove_leftovers(self) -> None:
+        """Temporary files of a process that was killed while it wrote."""
+        for path in (*self.folder.glob(".*.pt"), *self.folder.glob(".*.json")):
+            path.unlink()
+
+
+def load_newest(state: TrainState, files: list[Path]) -> Path | None:
+    """Load the last of `files` that can be read, and say which."""
+    for path in reversed(files):
+        try:
+            content = read(path)
+        except UserError as error:
+            logger.warning("%s; trying the one before", error)
+            continue
+        state.load_state_dict(content, path)
+        return path
+    return None
+
+
+def random_state() -> dict[str, Any]:
+    """The global generators of Python, NumPy and torch (and of the GPU in use), as plain numbers and tensors."""
+    version, numbers, gauss = random.getstate()
+    numpy_state: Any = np.random.get_state(legacy=False)
+    inner = {"key": numpy_state["state"]["key"].tolist(), "pos": int(numpy_state["state"]["pos"])}
+    state: dict[str, Any] = {
+        "python": [version, list(numbers), gauss],
+        "numpy": {**numpy_state, "state": inner, "gauss": float(numpy_state["gauss"])},
+        "torch": torch.get_rng_state(),
+    }
+    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    inner = state["numpy"]["state"]
+    np.random.set_state({**state["numpy"], "state": {**inner, "key": np.array(inner["key"], dtype=np.uint32)}})
+    torch.set_rng_state(state["torch"].clone())
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].clone())
