@@ -16,9 +16,9 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-SOURCES = Path(__file__).parent
+FOLDER = Path(__file__).parent
 HEADERS = ("element.h", "ops.h")
-SOURCE = {"cpu": "cpu.cpp", "cuda": "cuda.cu"}
+SOURCES = {"cpu": ("cpu.cpp", "winograd.cpp"), "cuda": ("cuda.cu",)}
 
 
 @functools.cache
@@ -30,7 +30,7 @@ def load(device_type: str) -> bool:
     if os.environ.get("SFE_OPS") == "native":
         logger.info("custom ops: plain PyTorch, as SFE_OPS=native asks")
         return False
-    if device_type not in SOURCE:
+    if device_type not in SOURCES:
         logger.info("custom ops: plain PyTorch, there are no compiled kernels for %s", device_type)
         return False
     try:
@@ -61,7 +61,7 @@ def _built(device_type: str) -> Path:
             (folder / "lock").unlink(missing_ok=True)  # torch's own lock, which a killed builder leaves behind
             cpp_extension.load(
                 name=library.stem,
-                sources=[str(SOURCES / SOURCE[device_type])],
+                sources=[str(FOLDER / name) for name in SOURCES[device_type]],
                 extra_cflags=["-O3", "-march=native", "-fopenmp"],
                 extra_cuda_cflags=["-O3"],
                 extra_include_paths=_cuda_headers() if device_type == "cuda" else [],
@@ -86,8 +86,8 @@ def _key(device_type: str) -> str:
     if device_type == "cuda":
         facts += sorted({str(torch.cuda.get_device_capability(i)) for i in range(torch.cuda.device_count())})
     digest = hashlib.sha256("\n".join(facts).encode())
-    for name in (*HEADERS, SOURCE[device_type]):
-        digest.update((SOURCES / name).read_bytes())
+    for name in (*HEADERS, *SOURCES[device_type]):
+        digest.update((FOLDER / name).read_bytes())
     return digest.hexdigest()[:16]
 
 

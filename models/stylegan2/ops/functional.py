@@ -2,10 +2,9 @@
 
 import math
 
-import torch
 from torch import Tensor
 
-from models.stylegan2.ops import native, register  # noqa: F401 (makes torch.ops.sfe)
+from models.stylegan2.ops import native, register
 
 SQRT2 = math.sqrt(2)
 
@@ -27,9 +26,9 @@ def upfirdn2d(
     """
     up, down = _pair(up, "up"), _pair(down, "down")
     _check_filter(x, kernel, up, down, pad)
-    if kernel.requires_grad:  # nobody learns filters; the ops have no derivative in them
-        return native.upfirdn2d(x, kernel, up, down, pad, gain)
-    return torch.ops.sfe.upfirdn2d(x, kernel, up, down, pad, gain)
+    # nobody learns filters, and the compiled kernels have no derivative in them
+    ops = native if kernel.requires_grad else register.kernels(x)
+    return ops.upfirdn2d(x, kernel, up, down, pad, gain)
 
 
 def fused_bias_act(
@@ -48,7 +47,7 @@ def fused_bias_act(
     Returns x's shape, dtype and memory format. Twice differentiable in every tensor.
     """
     _check_bias_act(x, x.shape, bias, noise, noise_weight, scale, slope, gain)
-    return torch.ops.sfe.fused_bias_act(x, bias, noise, noise_weight, scale, slope, gain)
+    return register.kernels(x).fused_bias_act(x, bias, noise, noise_weight, scale, slope, gain)
 
 
 def blur_bias_act(
@@ -70,9 +69,8 @@ def blur_bias_act(
     _check_filter(x, kernel, (1, 1), (1, 1), pad)
     size = native.output_size(x.shape[2:], kernel, (1, 1), (1, 1), pad)
     _check_bias_act(x, (*x.shape[:2], *size), bias, noise, noise_weight, scale, slope, gain)
-    if kernel.requires_grad:
-        return native.blur_bias_act(x, kernel, pad, bias, noise, noise_weight, scale, blur_gain, slope, gain)
-    return torch.ops.sfe.blur_bias_act(x, kernel, pad, bias, noise, noise_weight, scale, blur_gain, slope, gain)
+    ops = native if kernel.requires_grad else register.kernels(x)
+    return ops.blur_bias_act(x, kernel, pad, bias, noise, noise_weight, scale, blur_gain, slope, gain)
 
 
 def _pair(factor: int | tuple[int, int], name: str) -> tuple[int, int]:

@@ -75,6 +75,63 @@ def act_grad(grad: Tensor, y: Tensor, slope: float, gain: float) -> Tensor:
     return (grad * torch.where(y > 0, gain, gain * slope).to(y.dtype)).contiguous(memory_format=memory_format(y))
 
 
+PANEL = 32  # output channels side by side in a transformed weight, as winograd.cpp reads them
+# F(4×4, 3×3) of Lavin & Gray (arXiv 1509.09308): y = Aᵀ[(G w Gᵀ) ⊙ (Bᵀ x B)]A
+WINOGRAD_G = ((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 24))  # times 1/24
+WINOGRAD_B = (
+    (4, 0, -5, 0, 1, 0),
+    (0, -4, -4, 1, 1, 0),
+    (0, 4, -4, -1, 1, 0),
+    (0, -2, -1, 2, 1, 0),
+    (0, 2, -1, -2, 1, 0),
+    (0, 4, 0, -5, 0, 1),
+)
+WINOGRAD_A = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+
+
+def winograd_weight(weight: Tensor) -> Tensor:
+    """Transforms O×I×3×3 to 36×(O/32)×I×32, the panels that winograd.cpp multiplies by."""
+    out_channels, in_channels = weight.shape[:2]
+    g = torch.tensor(WINOGRAD_G, dtype=weight.dtype, device=weight.device) / 24
+    transformed = torch.kron(g, g) @ weight.permute(2, 3, 1, 0).reshape(9, -1)  # 36×(I·O)
+    panels = transformed.reshape(36, in_channels, out_channels // PANEL, PANEL)
+    return panels.transpose(1, 2).contiguous()
+
+
+def winograd_conv(
+    x: Tensor,
+    weight: Tensor,
+    up: int,
+    bias: Tensor | None,
+    in_scale: Tensor | None,
+    in_shift: Tensor | None,
+    out_scale: Tensor | None,
+    noise: Tensor | None,
+    noise_weight: Tensor | None,
+    prelu: Tensor | None,
+    residual: Tensor | None,
+    gain: float,
+) -> Tensor:
+    """See `ops.winograd_conv`."""
+    batch, channels, height, width = x.shape
+    if in_scale is not None:
+        x = x * in_scale.reshape(-1, channels, 1, 1)
+    if in_shift is not None:
+        x = x + in_shift.reshape(1, channels, 1, 1)
+    rows, columns = -(-height // 4), -(-width // 4)  # tiles of 4×4 outputs
+    x = F.pad(x, (1, 4 * columns - width + 1, 1, 4 * rows - height + 1))
+    windows = x.unfold(2, 6, 4).unfold(3, 6, 4).permute(4, 5, 0, 2, 3, 1).reshape(36, -1, channels)
+    b, a = (torch.tensor(m, dtype=x.dtype, device=x.device) for m in (WINOGRAD_B, WINOGRAD_A))
+    windows = (torch.kron(b, b) @ windows.flatten(1)).reshape_as(windows)
+    products = windows @ weight.transpose(1, 2).flatten(2)  # 36×tiles×O
+    y = (torch.kron(a, a) @ products.flatten(1)).reshape(4, 4, batch, rows, columns, up, up, -1)
+    y = y.permute(2, 7, 3, 0, 5, 4, 1, 6)  # B×O×(row, i, phase)×(column, j, phase)
+    y = y.reshape(batch, y.shape[1], 4 * rows * up, 4 * columns * up)[:, :, : height * up, : width * up]
+    y = fused_bias_act(y, bias, noise, noise_weight, out_scale, 1.0, 1.0)
+    y = (y if prelu is None else F.prelu(y, prelu)) * gain
+    return (y if residual is None else y + residual).contiguous(memory_format=torch.channels_last)
+
+
 def output_size(size: Ints, kernel: Tensor, up: Ints, down: Ints, pad: Ints) -> tuple[int, int]:
     """(height, width) of the result of `upfirdn2d` on a `size` = (height, width) image."""
     height = (size[0] * up[1] + pad[2] + pad[3] - kernel.shape[0]) // down[1] + 1

@@ -1,7 +1,7 @@
 """The ops as PyTorch knows them: torch.ops.sfe.*, with shapes for the compiler and derivatives of any order.
 
-An op that has no compiled kernel yet is computed by the Python function here, which builds and loads the compiled
-kernels; from then on the dispatcher calls those without coming here. Where there are none, plain PyTorch computes it.
+The compiled kernels join when build.py loads them. Until then the Python functions here stand for an op: they have the
+kernels built and loaded, from which time on the dispatcher calls those and not Python, or let plain PyTorch compute it.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,15 @@ from torch import Tensor
 from models.stylegan2.ops import build, native
 
 Ints = Sequence[int]
+
+
+def kernels(x: Tensor) -> Any:
+    """Where the ops for a tensor like x are: torch.ops.sfe, or `native`, with the same signatures.
+
+    A tracing compiler always gets torch.ops.sfe, as a graph may run where kernels can be built. Elsewhere plain PyTorch
+    is called directly: a Python function behind an op would have PyTorch import its compiler, which takes a second.
+    """
+    return torch.ops.sfe if torch.compiler.is_compiling() or build.load(x.device.type) else native
 
 
 @torch.library.custom_op(
@@ -79,6 +88,18 @@ def act_grad(grad: Tensor, y: Tensor, slope: float, gain: float) -> Tensor:
     return native.act_grad(grad, y, slope, gain)
 
 
+@torch.library.custom_op(
+    "sfe::winograd_conv",
+    mutates_args=(),
+    schema="(Tensor x, Tensor weight, int up, Tensor? bias, Tensor? in_scale, Tensor? in_shift, Tensor? out_scale,"
+    " Tensor? noise, Tensor? noise_weight, Tensor? prelu, Tensor? residual, float gain) -> Tensor",
+)
+def winograd_conv(x: Tensor, weight: Tensor, up: int, *rest: Any) -> Tensor:
+    if x.device.type == "cpu" and build.load("cpu"):
+        return torch.ops.sfe.winograd_conv(x, weight, up, *rest)
+    return native.winograd_conv(x, weight, up, *rest)
+
+
 @upfirdn2d.register_fake
 def _(x: Tensor, kernel: Tensor, up: Ints, down: Ints, pad: Ints, gain: float) -> Tensor:
     size = (*x.shape[:2], *native.output_size(x.shape[2:], kernel, up, down, pad))
@@ -98,6 +119,12 @@ def _(x: Tensor, kernel: Tensor, pad: Ints, *_: Any) -> Tensor:
 @act_grad.register_fake
 def _(grad: Tensor, y: Tensor, slope: float, gain: float) -> Tensor:
     return torch.empty_like(y, memory_format=native.memory_format(y))
+
+
+@winograd_conv.register_fake
+def _(x: Tensor, weight: Tensor, up: int, *_: Any) -> Tensor:
+    size = (x.shape[0], weight.shape[1] * native.PANEL // up**2, x.shape[2] * up, x.shape[3] * up)
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 # Derivatives. Each is made of ops that have derivatives themselves, so R1 and path length (second order) work too.
