@@ -1,5 +1,6 @@
 """The processes that torchrun starts for one run: who we are, and one exchange at the end."""
 
+import atexit
 import os
 from datetime import timedelta
 from typing import TypeVar
@@ -28,11 +29,9 @@ def gather(value: T) -> list[T]:
         return [value]
     import torch.distributed as dist  # here, since most runs have one process
 
-    joined_before = dist.is_initialized()
-    if not joined_before:
+    if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=_PATIENCE)
+        atexit.register(dist.destroy_process_group)
     values: list[T] = [value] * size
     dist.all_gather_object(values, value)
-    if not joined_before:
-        dist.destroy_process_group()
     return values

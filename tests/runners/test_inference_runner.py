@@ -1,0 +1,347 @@
+"""Whole data sets, by the real script in real processes: layout, resume, shards, bad files, memory."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_domain import SmallDomain
+from warm_python import ROOT, WarmPython
+
+from arguments.loader import load_config
+from datasets.images import output_names
+from runners.inference_runner import InferenceRunner
+from runners.simple_runner import SimpleRunner
+from utils.errors import UserError
+
+EDITS = "{age: [-5, 5, 2.5], glasses: [3]}"
+PER_PICTURE = 5  # results: the inversion and four edits
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[WarmPython]:
+    # Building networks makes torch import _dynamo, which takes seconds.
+    python = WarmPython("runners.inference_runner", "torch._dynamo", "PIL.PngImagePlugin", "PIL.JpegImagePlugin")
+    yield python
+    python.close()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 pictures of 64 px in two folders that use the same names."""
+    folder = tmp_path_factory.mktemp("pictures")
+    write_pictures(folder, 200)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(
+    warm: WarmPython, small: SmallDomain, pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """What one process writes for them without interruption."""
+    out = tmp_path_factory.mktemp("unbroken")
+    assert warm.run("inference.py", *options(small, pictures, out), log=out.with_name("unbroken.log")) == 0
+    return results(out)
+
+
+def write_pictures(folder: Path, count: int) -> None:
+    draw = np.random.default_rng(7)
+    for i in range(count):
+        path = folder / "ab"[i % 2] / f"{i // 2}{'.png' if i % 3 else '.jpg'}"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((64, 64)).save(path)
+
+
+def options(small: SmallDomain, pictures: Path, out: Path, *more: str, edits: str = EDITS) -> list[str]:
+    return [
+        f"exp.domain={small.path}", f"model.checkpoint_path={small.editor}", "model.device=cpu", "model.workers=2",
+        f"data.inference_dir={pictures}", f"exp.output_dir={out}", f"inference.editings_data={edits}", *more,
+    ]  # fmt: skip
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """Every file below, whatever its name, but for the manifest."""
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in out.rglob("*")
+        if path.is_file() and path.name != "manifest.jsonl"
+    }
+
+
+def manifest(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+
+
+def states(out: Path) -> dict[str, str]:
+    return {entry["image"]: entry["state"] for entry in manifest(out) if "image" in entry}
+
+
+def test_layout_and_pixels(small: SmallDomain, tmp_path: Path) -> None:
+    """Every result lies where the published layout has it, and is what a single photograph's run gives."""
+    (tmp_path / "in").mkdir()
+    write_pictures(tmp_path / "in", 3)
+    runner = InferenceRunner(load_config(options(small, tmp_path / "in", tmp_path / "out", "inference.format=png")))
+    assert runner.run() == 0
+    folders = [f"age/edit_power_{power}" for power in ("-5.0000", "5.0000", "2.5000")] + ["glasses/edit_power_3.0000"]
+    wanted = {f"{f}/{name}.png" for f in ["inversion", *folders] for name in ("a/0", "a/1", "b/0")}
+    assert set(results(tmp_path / "out")) == wanted
+
+    single = SimpleRunner(simple_config_pth=small.config, device="cpu")
+    photo = single.invert(tmp_path / "in" / "a" / "1.png")
+    for name, power, folder in (("age", -5.0, folders[0]), ("age", 2.5, folders[2]), ("glasses", 3.0, folders[3])):
+        alone = np.asarray(single.edit(photo, name, power), dtype=int)
+        assert np.abs(alone - np.asarray(Image.open(tmp_path / "out" / folder / "a/1.png"), dtype=int)).max() <= 1
+        assert alone.std() > 1  # not all clipped
+    assert {entry["state"] for entry in manifest(tmp_path / "out")[1:]} == {"done"}
+
+
+def test_equal_names_in_different_folders_do_not_collide(pictures: Path, unbroken: dict[str, bytes]) -> None:
+    assert len(unbroken) == 200 * PER_PICTURE
+    twins = [unbroken["inversion/a/1.png"], unbroken["inversion/b/1.jpg"], unbroken["inversion/b/2.png"]]
+    assert len(set(twins)) == 3
+    assert unbroken["inversion/b/1.jpg"][:3] == b"\xff\xd8\xff"
+
+
+def test_one_format_for_all_keeps_twins_apart() -> None:
+    names = ["a.jpg", "a.png", "b.png", "sub/a.png"]
+    outputs = {"a.jpg": "a.jpg.webp", "a.png": "a.png.webp", "b.png": "b.webp", "sub/a.png": "sub/a.webp"}
+    assert output_names(names, ".webp") == outputs
+    assert output_names(names, "") == {name: name for name in names}
+    with pytest.raises(UserError, match=r"a\.jpg and a\.jpg\.png would both"):
+        output_names(["a.jpg", "a.png", "a.jpg.png"], ".jpg")
+
+
+def test_killed_ten_times_gives_the_same_bytes(
+    warm: WarmPython, small: SmallDomain, pictures: Path, unbroken: dict[str, bytes], tmp_path: Path
+) -> None:
+    out, log, chance = tmp_path / "out", tmp_path / "log", random.Random(3)
+    arguments = options(small, pictures, out)
+    counts = [0]
+    for _ in range(10):
+        pid = warm.start("inference.py", *arguments, log=log)
+        stop = counts[-1] + chance.randint(1, 80)  # results, of 1000 in all
+        wait_until(lambda stop=stop: count_results(out) >= stop, log)
+        time.sleep(chance.uniform(0, 0.02))  # anywhere in the work on a picture
+        os.kill(pid, signal.SIGKILL)
+        assert warm.wait(pid) == -signal.SIGKILL
+        for path in out.rglob("[!.]*.*g"):  # whatever has a final name is whole
+            if path.is_file():
+                assert path.read_bytes() == unbroken[path.relative_to(out).as_posix()], path
+        counts.append(count_results(out))
+    assert sorted(set(counts)) == counts  # each start went on where the last one was killed
+    assert counts[-1] < len(unbroken)
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("[!.]*.*g")}
+    assert warm.run("inference.py", *arguments, log=log) == 0
+    assert results(out) == unbroken
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())  # what was there was not done again
+    assert states(out) == dict.fromkeys(states(out), "done") and len(states(out)) == 200
+
+
+def test_a_finished_run_does_nothing_and_new_edits_are_added(
+    warm: WarmPython, small: SmallDomain, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    write_pictures(tmp_path / "in", 4)
+    out, log = tmp_path / "out", tmp_path / "log"
+    plan = (("{age: [1]}", 8, 4), ("{age: [1]}", 8, 0), ("{age: [1, 2], glasses: [3]}", 16, 4))
+    for edits, count, to_do in plan:
+        before = {path: path.stat().st_mtime_ns for path in out.rglob("*.*g")}
+        assert warm.run("inference.py", *options(small, tmp_path / "in", out, edits=edits), log=log) == 0
+        assert len(results(out)) == count
+        assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+        assert f"{to_do} of 4 pictures to do" in log.read_text()
+
+
+def test_two_processes_give_what_one_gives(
+    small: SmallDomain, pictures: Path, unbroken: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = torchrun(2, "inference.py", *options(small, pictures, out))
+    assert done.returncode == 0, done.stderr
+    assert results(out) == unbroken
+    images = [entry["image"] for entry in manifest(out)[1:]]
+    assert len(images) == len(set(images)) == 200  # every picture was done once, by one of them
+    assert done.stderr.count("100 of 100 pictures to do") == 2
+
+
+def test_bad_files_do_not_end_the_run(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
+    """30 bad files of many kinds among 100: 70 results, 30 errors that name the file, exit code 3."""
+    folder, out, log = tmp_path / "in", tmp_path / "out", tmp_path / "log"
+    folder.mkdir()
+    write_pictures(folder, 70)
+    bad = {folder / name for name in write_bad_files(folder)}
+    assert len(bad) == 30
+    arguments = options(small, folder, out, edits="{age: [4]}")
+    assert warm.run("inference.py", *arguments, log=log) == 3
+    assert len(results(out)) == 2 * 70
+    errors = [line for line in log.read_text().splitlines() if line.startswith("ERROR ")]
+    assert len(errors) == 30 and all(sum(f"{path}:" in line for line in errors) == 1 for path in bad)
+    failed = {entry["image"]: entry["error"] for entry in manifest(out) if entry.get("state") == "failed"}
+    assert {folder / name for name in failed} == bad
+    assert list(states(out).values()).count("done") == 70
+
+    mended = sorted(bad)[0]
+    Image.new("RGB", (64, 64), "red").save(mended, "PNG")
+    assert warm.run("inference.py", *arguments, log=log) == 3
+    assert len(results(out)) == 2 * 71
+    assert states(out)[mended.relative_to(folder).as_posix()] == "done"
+
+
+def test_bad_files_in_one_process_do_not_end_the_others(small: SmallDomain, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("0.png", "2.png"):  # both in the first process's share, which is done at once
+        (folder / name).write_bytes(b"no picture")
+    draw = np.random.default_rng(0)
+    for i in range(1, 40, 2):
+        Image.fromarray(draw.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    good = [f"{i}.png" for i in range(1, 40, 2)]
+    done = torchrun(2, "inference.py", *options(small, folder, out, edits="{age: [4]}"))
+    assert done.returncode == 1 and "exitcode  : 3" in done.stderr
+    assert set(results(out)) == {f"{part}/{name}" for part in ("inversion", "age/edit_power_4.0000") for name in good}
+
+
+def test_memory_does_not_grow(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
+    """Resident memory after 2,000 pictures is that after 20. Kept, the pictures alone would take 100 MB."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for i in range(4):
+        Image.fromarray(draw.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+    for i in range(2000):
+        (folder / f"{i:04}.png").symlink_to(tmp_path / f"{i % 4}.png")
+    pid = warm.start("inference.py", *options(small, folder, out, edits="{age: [4]}"), log=tmp_path / "log")
+    first = last = 0
+    path, running = out / "manifest.jsonl", True
+    while running:
+        time.sleep(0.02)
+        lines = path.read_bytes().count(b"\n") if path.exists() else 0
+        memory = resident(pid)
+        running = memory > 0 and lines < 2001
+        if lines >= 21 and not first:
+            first = memory
+        last = memory or last
+    assert warm.wait(pid) == 0
+    assert len(states(out)) == 2000
+    assert last <= 1.05 * first, f"{first >> 20} MB after 20 pictures, {last >> 20} MB after 2000"
+
+
+def test_results_of_different_runs_do_not_mix(small: SmallDomain, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_pictures(tmp_path / "in", 2)
+    arguments = options(small, tmp_path / "in", tmp_path / "out", edits="{}")
+    InferenceRunner(load_config(arguments)).run()
+    with pytest.raises(UserError, match=r"holds results of another run: its inference\.quality is 95, now it is 80"):
+        InferenceRunner(load_config([*arguments, "inference.quality=80"])).run()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("inference.inference_runner=fse", r"inference_runner is 'fse'; there are: fse_inference_runner, fse_inverter"),
+        ("model.method=fse_inverter", "fse_inference_runner wants model.method=fse_full"),
+        ("data.inference_dir=''", "data.inference_dir is empty"),
+        ("data.inference_dir=/no/where", "/no/where: does not exist"),
+        ("data.transform=face_1", "transform is 'face_1'; there are: face_256, face_1024"),
+        ("inference.format=gif", "inference.format is 'gif'; there are:"),
+        ("inference.editings_data={agee: [1]}", "nearest: 'age'"),
+        ("inference.editings_data={age: [.inf]}", "power inf is not a finite number"),
+        ("inference.editings_data={age: [0.00001, 0.00002]}", "two powers of 'age' are alike to four decimals"),
+    ],
+)
+def test_wrong_options_are_told_before_any_work(
+    small: SmallDomain, pictures: Path, tmp_path: Path, change: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        InferenceRunner(load_config(options(small, pictures, tmp_path / "out", change)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_weights_end_the_run_in_one_line(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_pictures(tmp_path / "in", 2)
+    arguments = options(small, tmp_path / "in", tmp_path / "out", "model.checkpoint_path=/no/weights.pt")
+    assert warm.run("inference.py", *arguments, log=tmp_path / "log") == 2
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert re.match("error: weight file /no/weights.pt does not exist; ", lines[-1])
+    assert "Traceback" not in "".join(lines)
+
+
+@pytest.mark.parametrize("name", ["fse_inference", "fse_inverter_inference"])
+def test_shipped_configs_fit_their_runner(name: str, small: SmallDomain, pictures: Path, tmp_path: Path) -> None:
+    config = load_config([f"exp.config_dir={ROOT / 'configs'}", f"exp.config={name}.yaml"])
+    assert config.inference.inference_runner == f"{name}_runner"
+    config.data.inference_dir, config.model.device, config.exp.output_dir = str(pictures), "cpu", str(tmp_path)
+    assert len(InferenceRunner(config).jobs) == 200  # directions, powers and method were checked
+
+
+def test_stage_one_method_runs(small: SmallDomain, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_pictures(tmp_path / "in", 2)
+    runner = ("model.method=fse_inverter", "inference.inference_runner=fse_inverter_inference_runner")
+    arguments = options(small, tmp_path / "in", tmp_path / "out", *runner, f"model.checkpoint_path={small.inverter}")
+    assert InferenceRunner(load_config(arguments)).run() == 0
+    assert len(results(tmp_path / "out")) == 2 * PER_PICTURE
+
+
+def write_bad_files(folder: Path) -> list[str]:
+    """30 files that look like pictures by name, in ten ways that each break differently."""
+    good = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+    def encoded(suffix: str) -> bytes:
+        Image.fromarray(good).save(folder / f"x{suffix}")
+        content = (folder / f"x{suffix}").read_bytes()
+        (folder / f"x{suffix}").unlink()
+        return content
+
+    png, jpg, webp, tif = (encoded(suffix) for suffix in (".png", ".jpg", ".webp", ".tif"))
+    bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (60000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0" + b"\0\0\0\0"
+    Image.new("RGB", (3, 3)).save(folder / "tiny.png")
+    tiny = (folder / "tiny.png").read_bytes()
+    (folder / "tiny.png").unlink()
+    kinds: dict[str, bytes] = {
+        "empty": b"", "text": b"not a picture", "html": b"<html><body>404 Not Found</body></html>",
+        "cut_png": png[: len(png) // 2], "cut_jpg": jpg[: len(jpg) // 3], "header": png[:20], "noise": os.urandom(3000),
+        "bomb": bomb, "tiny": tiny, "flipped": png[:60] + bytes(b ^ 0xFF for b in png[60:200]) + png[200:],
+    }  # fmt: skip
+    more = {"cut_webp": webp[:200], "cut_tif": tif[:100], "zip": b"PK\x03\x04" + bytes(50), "gif": b"GIF89a" + bytes(9)}
+    names = []
+    for i in range(30):
+        kind, content = list((kinds | more).items())[i % 14]
+        names.append(f"{'a/' if i % 2 else ''}bad_{kind}_{i}{['.png', '.jpg', '.JPEG'][i % 3]}")
+        (folder / names[-1]).write_bytes(content)
+    return names
+
+
+def torchrun(processes: int, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, str(ROOT / "scripts" / script), *arguments], capture_output=True, text=True, env=environment
+    )
+
+
+def count_results(out: Path) -> int:
+    return sum(1 for path in out.rglob("[!.]*.*g") if path.is_file())
+
+
+def wait_until(condition: Callable[[], bool], log: Path, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.002)
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory; 0 once the process has ended."""
+    pages = Path(f"/proc/{pid}/statm").read_text().split()
+    return int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
