@@ -14,7 +14,7 @@ GROUPS = {
 }
 
 # The project's Hugging Face and GitHub repositories, and four files whose own publishers keep them.
-_HUB = "AIRI-Institute/StyleFeatureEditor/resolve/main/pretrained_models/"
+_HUB = "hf://AIRI-Institute/StyleFeatureEditor/pretrained_models/"
 _DIRECTIONS = "https://raw.githubusercontent.com/AIRI-Institute/StyleFeatureEditor/main/editings"
 _TORCHVISION = "https://download.pytorch.org/models/"
 _OPENAI = "https://openaipublic.azureedge.net/clip/models/"
@@ -23,14 +23,13 @@ _PYTORCH_FID = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_we
 
 
 def published_files() -> list[PublishedFile]:
-    """All of them. HF_ENDPOINT and SFE_DIRECTIONS_URL replace the servers of the two repositories."""
+    """All of them. SFE_DIRECTIONS_URL replaces the server of the direction files, HF_ENDPOINT the hub."""
     return [*_hub(), *_directions(), *_of_others()]
 
 
 def _hub() -> Iterator[PublishedFile]:
-    base = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     for name, (groups, use) in _HUB_FILES.items():
-        yield PublishedFile(name, tuple(groups.split()), use, f"{base}/{_HUB}{name}")
+        yield PublishedFile(name, tuple(groups.split()), use, _HUB + name)
 
 
 def _directions() -> Iterator[PublishedFile]:

@@ -31,6 +31,8 @@ def main() -> int:
     parser.add_argument("--to", type=Path, default=ROOT / "pretrained_models", metavar="DIR", help="where to")
     parser.add_argument("--list", action="store_true", help="show every file, its groups and what it is for, then stop")
     args = parser.parse_args()
+    for name in ("httpx", "httpx2"):  # they tell of every request
+        logging.getLogger(name).setLevel(logging.WARNING)
     files = published_files()
     if args.list:
         for file in files:
