@@ -24,11 +24,15 @@ class IResNetBlock(nn.Module):
         self.bn3 = nn.BatchNorm2d(channels)
         self.downsample = nn.Sequential(
             nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
-        ) if project else None  # fmt: skip
+        ) if project else nn.Identity()  # fmt: skip
+
+    def branch(self) -> tuple[nn.Module, ...]:
+        """The layers beside the identity."""
+        return self.bn1, self.conv1, self.bn2, self.prelu, self.conv2, self.bn3
 
     def forward(self, x: Tensor) -> Tensor:
-        identity = x if self.downsample is None else self.downsample(x)
-        for layer in (self.bn1, self.conv1, self.bn2, self.prelu, self.conv2, self.bn3):
+        identity = self.downsample(x)
+        for layer in self.branch():
             x = layer(x)
         return x + identity
 

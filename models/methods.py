@@ -15,6 +15,7 @@ from arguments.domain import DomainConfig
 from configs.paths import weight_file
 from models.checkpoints import load_e4e, load_feature_editor, load_generator, load_inverter
 from models.e4e import E4E
+from models.frozen import optimize
 from models.inverter import FeatureFusion, Inverter
 from models.stylegan2.generator import Generator, Styles
 
@@ -26,6 +27,12 @@ class LatentEditor(Protocol):
         self, w: Tensor, name: str, powers: Tensor, affine: Callable[[Tensor], Styles], image: Tensor | None = None
     ) -> Styles:
         """Styles of w (B×n_styles×D) after the edit; every row has its own power."""
+
+    def check(self, name: str, powers: Sequence[float] = ()) -> None:
+        """Raise UserError for an unknown direction or a power that makes no sense; reads no files."""
+
+    def available(self) -> dict[str, dict[str, tuple[float, float]]]:
+        """Family -> direction -> useful powers."""
 
 
 @dataclass
@@ -57,7 +64,7 @@ class Method(ABC):
 
     @cached_property
     def e4e(self) -> E4E:
-        return load_e4e(weight_file(self.domain.weights["e4e"]), self.domain).to(self.device)
+        return optimize(load_e4e(weight_file(self.domain.weights["e4e"]), self.domain)).to(self.device)
 
     @torch.inference_mode()
     def invert(self, x: Tensor) -> Inversion:
@@ -113,7 +120,7 @@ class Method(ABC):
     @cached_property
     def _trained(self) -> tuple[Inverter, FeatureFusion | None]:
         inverter, editor = self._load(self.checkpoint)
-        return inverter.to(self.device), editor and editor.to(self.device)
+        return optimize(inverter).to(self.device), editor and optimize(editor).to(self.device)
 
     @abstractmethod
     def _load(self, path: Path) -> tuple[Inverter, FeatureFusion | None]:

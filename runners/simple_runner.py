@@ -131,5 +131,5 @@ class SimpleRunner:
         if own is not None:
             return own[None, None]
         paths = weight_file("farl_path"), weight_file("mobile_net_pth")
-        background = background_probability(crop, self.method.device, *paths)
+        background = background_probability(crop, self.method.device, *paths, weight_file("landmark"))
         return (background >= threshold).to(torch.float32)[None, None]

@@ -1,4 +1,4 @@
-"""What tests share: stand-ins of the published weights, the published direction files, a small domain of random weights."""
+"""What tests share: stand-ins of the published weights, the published direction files, a small random domain."""
 
 import os
 from collections.abc import Callable
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from small_domain import SmallDomain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +20,7 @@ def normal(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
 
 @pytest.fixture(scope="session")
 def standin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """`standin("e4e_ffhq_encode.pt")`: the file in the published layout with seeded numbers, written when first asked for.
+    """`standin("e4e_ffhq_encode.pt")`: a file in the published layout with seeded numbers, written when asked for.
 
     The environment's SFE_STANDINS may name a folder that holds them already.
     """
@@ -39,7 +38,7 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def directions() -> Path:
-    """Folder of the published direction files, which are not ours to carry; a test that needs them is skipped without."""
+    """Folder of the published direction files. They are not ours to carry: a test that needs them is skipped without."""
     for folder in (ROOT / "pretrained_models" / "editings", ROOT.parent / "shared" / "data" / "editings"):
         if (folder / "interfacegan_directions").is_dir():
             return folder

@@ -14,7 +14,7 @@ from models.stylegan2.generator import Generator
 
 
 class SmallDomain:
-    """Files of a domain of `size` px in `folder`; its directions are `age` (InterfaceGAN) and `glasses` (StyleSpace)."""
+    """Files of a domain of `size` px in `folder`; directions: `age` (InterfaceGAN) and `glasses` (StyleSpace)."""
 
     def __init__(self, folder: Path, size: int = 64) -> None:
         self.folder = folder
@@ -68,8 +68,9 @@ class SmallDomain:
 
 
 def _random(module: nn.Module, seed: int) -> nn.Module:
-    """Every number of the module drawn anew, biases and BatchNorm statistics too, so that none is trivially 0 or 1."""
+    """Every number drawn anew, BatchNorm statistics too, so that none is trivially 0 or 1; values stay tame."""
     source = torch.Generator().manual_seed(seed)
+    plain = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, (nn.Conv2d, nn.Linear))}
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
             if not tensor.is_floating_point():
@@ -77,9 +78,10 @@ def _random(module: nn.Module, seed: int) -> nn.Module:
             noise = torch.randn(tensor.shape, generator=source)
             if name.endswith("running_var"):
                 tensor.copy_(1 + 0.1 * noise.abs())
-            elif tensor.dim() > 1:
-                fan_in = tensor[0].numel() if isinstance(module, (Inverter, FeatureFusion)) else 1
-                tensor.copy_(noise / fan_in**0.5)
+            elif name in plain:
+                tensor.copy_(noise / tensor[0].numel() ** 0.5)
+            elif tensor.dim() > 1:  # equalised layers scale themselves; pictures shall lie about [-1, 1]
+                tensor.copy_(noise * (0.15 if "rgb" in name and "modulation" not in name else 1))
             else:
                 tensor.copy_(tensor + 0.1 * noise)
     return module

@@ -1,0 +1,229 @@
+"""SimpleRunner and scripts/simple_inference.py on a small domain of random weights: whole runs, and bad input."""
+
+import logging
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_domain import SmallDomain
+
+from runners.simple_runner import SimpleRunner
+from utils.errors import UserError
+from utils.images import resize, to_image, to_tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def runner(small: SmallDomain) -> SimpleRunner:
+    return SimpleRunner(small.editor, small.config)
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, dtype=np.int64)
+
+
+def test_edit_is_the_formula(runner: SimpleRunner, small: SmallDomain, photo_path: Path, tmp_path: Path) -> None:
+    """image = G(editor([F_k, F_w(w_e) − F_w(edit(w_e))]), edit(w)), by hand from the networks."""
+    saved = tmp_path / "not" / "there" / "yet.png"
+    result = runner.edit(photo_path, "age", 3, saved)
+    method = runner.method
+    with torch.inference_mode():
+        x = to_tensor(resize(Image.open(photo_path).convert("RGB"), 64))[None]
+        decoder, layer = method.decoder, method.domain.feature_layer
+        offsets, content = method.inverter.fs_backbone(x)
+        w, w_e = offsets + decoder.latent_avg, method.e4e(x) + decoder.latent_avg
+        features = method.inverter.fuser(content, decoder.features(decoder.affine(w), layer))
+        move = 1.5 * torch.load(small.folder / "age.pt")
+        delta = decoder.features(decoder.affine(w_e), layer) - decoder.features(decoder.affine(w_e + move), layer)
+        expected = decoder(decoder.affine(w + move), method._fused(features, delta), layer)
+    assert np.abs(pixels(result) - pixels(to_image(expected[0]))).max() <= 1
+    assert np.array_equal(pixels(Image.open(saved)), pixels(result))
+    assert [path.name for path in saved.parent.iterdir()] == ["yet.png"]
+
+
+def test_an_inverted_photo_skips_the_inversion(runner: SimpleRunner, photo_path: Path, tmp_path: Path) -> None:
+    photo = runner.invert(photo_path)
+    once = runner.edit(photo, "glasses", -4)
+    networks = runner.method.__dict__.pop("_trained"), runner.method.__dict__.pop("e4e")
+    runner.method.__dict__["_trained"] = (None, networks[0][1])  # the Inverter and e4e are gone
+    try:
+        assert np.array_equal(pixels(runner.edit(photo, "glasses", -4)), pixels(once))
+        assert not np.array_equal(pixels(runner.edit(photo, "glasses", 4)), pixels(once))
+    finally:
+        runner.method.__dict__["_trained"], runner.method.__dict__["e4e"] = networks
+    assert np.array_equal(pixels(runner.edit(photo_path, "glasses", -4)), pixels(once))
+
+
+def test_aligned_edit_with_everything_beside_it(
+    runner: SimpleRunner, photo_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        runner.edit(
+            photo_path, "age", 5, tmp_path / "older.png", align=True, use_mask=True, save_e4e=True, save_inversion=True
+        )
+    beside = ["_aligned", "_unaligned", "_inversion", "_e4e_inversion", "_e4e_edit"]
+    masks = [f"astronaut_{part}.jpg" for part in ("mask", "back", "face")]
+    assert {p.name for p in tmp_path.iterdir()} == {"older.png", *masks, *(f"older{s}.jpg" for s in beside)}
+    original = Image.open(photo_path)
+    assert Image.open(tmp_path / "older_unaligned.jpg").size == original.size
+    far_away = np.abs(pixels(Image.open(tmp_path / "older_unaligned.jpg")) - pixels(original))[400:, :150]
+    assert far_away.mean() < 4  # JPEG's loss; the face is at the top right
+
+
+def test_mask_says_what_is_left_unedited(runner: SimpleRunner, photo_path: Path, tmp_path: Path) -> None:
+    """White everywhere: delta is 0 and only w moves. Masks of other sizes and modes are read too."""
+    photo = runner.invert(photo_path)
+    for mode, size in (("L", (300, 200)), ("RGBA", (17, 64)), ("1", (64, 64))):
+        Image.new(mode, size, "white").save(tmp_path / "white.png")
+        masked = runner.edit(photo, "age", 8, use_mask=True, mask_path=tmp_path / "white.png")
+        method = runner.method
+        with torch.inference_mode():
+            styles = method.latent_editor.edit(photo.inversion.w, "age", torch.tensor([8.0]), method.decoder.affine)
+            expected = method.decoder(styles, method._fused(photo.inversion.features, None), method.layer)
+        assert np.abs(pixels(masked) - pixels(to_image(expected[0]))).max() <= 1
+    Image.new("L", (64, 64), "black").save(tmp_path / "black.png")
+    unmasked = runner.edit(photo, "age", 8, use_mask=True, mask_path=tmp_path / "black.png")
+    assert np.array_equal(pixels(unmasked), pixels(runner.edit(photo, "age", 8)))
+    assert not np.array_equal(pixels(unmasked), pixels(masked))
+
+
+def test_powers_and_pictures_in_one_batch_are_the_single_edits(runner: SimpleRunner) -> None:
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    mask = torch.rand(2, 1, 9, 9, generator=torch.Generator().manual_seed(2))
+    method = runner.method
+    together = method.edit(method.invert(x), "age", [2, -3, 7], mask)
+    for i in range(2):
+        for j, power in enumerate([2, -3, 7]):
+            single = method.edit(method.invert(x[i : i + 1]), "age", [power], mask[i : i + 1])
+            assert (together[3 * i + j] - single[0]).abs().max() <= 1e-4 * single.abs().max()
+
+
+def test_first_edit_loads_only_what_it_uses(small: SmallDomain, photo_path: Path, tmp_path: Path) -> None:
+    """With every other file gone, discriminator and other directions included, an edit still runs."""
+    program = (
+        "import sys, pathlib\n"
+        "from runners.simple_runner import SimpleRunner\n"
+        "opened = []\n"
+        "sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == 'open' else None)\n"
+        f"SimpleRunner({str(small.editor)!r}, {str(small.config)!r}).edit({str(photo_path)!r}, 'glasses', 2)\n"
+        f"print(sorted({{pathlib.Path(p).name for p in opened if p.startswith({str(small.folder)!r})}}))\n"
+        "print([m for m in ('facer', 'dlib', 'open_clip', 'wandb', 'lpips', 'facenet_pytorch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    files, modules = done.stdout.splitlines()
+    assert files == str(["e4e.pt", "editor.pt", "generator.pt", "simple_inference.yaml", "small.yaml"])
+    assert modules == "[]"
+
+
+def bad_inputs(folder: Path, small: SmallDomain) -> dict[str, tuple[dict, str]]:
+    """What is wrong -> (arguments of an edit that differ from a good one, words of the error)."""
+    (folder / "text.jpg").write_text("no picture")
+    (folder / "empty.png").touch()
+    photo = (ROOT / "assets" / "astronaut.png").read_bytes()
+    (folder / "truncated.png").write_bytes(photo[: len(photo) // 2])
+    Image.new("RGB", (1, 1)).save(folder / "dot.png")
+    Image.new("RGB", (300, 300), "green").save(folder / "green.png")
+    Image.new("1", (20_000, 15_000)).save(folder / "bomb.png")
+    (folder / "garbage.pt").write_bytes(b"garbage" * 100)
+
+    class Attack:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (folder / "attacked",))
+
+    (folder / "attack.pt").write_bytes(pickle.dumps({"state_dict": Attack()}))
+    return {
+        "missing picture": ({"orig_img_pth": folder / "nowhere.jpg"}, "nowhere.jpg"),
+        "text file": ({"orig_img_pth": folder / "text.jpg"}, "text.jpg"),
+        "empty file": ({"orig_img_pth": folder / "empty.png"}, "empty.png"),
+        "truncated": ({"orig_img_pth": folder / "truncated.png"}, "truncated.png"),
+        "one pixel": ({"orig_img_pth": folder / "dot.png"}, "1×1"),
+        "bomb": ({"orig_img_pth": folder / "bomb.png"}, "megapixels"),
+        "no face": ({"orig_img_pth": folder / "green.png", "align": True}, "green.png: no face"),
+        "unknown direction": ({"editing_name": "agee"}, "'age'"),
+        "power nan": ({"edited_power": float("nan")}, "nan"),
+        "power 1e9": ({"edited_power": 1e9}, "1e+09"),
+        "missing mask": ({"use_mask": True, "mask_path": folder / "mask.png"}, "mask.png"),
+        "text mask": ({"use_mask": True, "mask_path": folder / "text.jpg"}, "text.jpg"),
+        "unknown extension": ({"save_pth": folder / "out" / "result.docx"}, ".docx"),
+        "missing checkpoint": ({"editor_ckpt_pth": folder / "nowhere.pt"}, "nowhere.pt"),
+        "unreadable checkpoint": ({"editor_ckpt_pth": folder / "garbage.pt"}, "garbage.pt"),
+        "wrong slot": ({"editor_ckpt_pth": small.inverter}, "holds an Inverter; model.checkpoint_path of fse_full"),
+        "attack": ({"editor_ckpt_pth": folder / "attack.pt"}, "attack.pt"),
+    }
+
+
+CASES = [
+    "missing picture", "text file", "empty file", "truncated", "one pixel", "bomb", "no face", "unknown direction",
+    "power nan", "power 1e9", "missing mask", "text mask", "unknown extension", "missing checkpoint",
+    "unreadable checkpoint", "wrong slot", "attack",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_one_line_and_leaves_old_results(
+    case: str, small: SmallDomain, photo_path: Path, tmp_path: Path
+) -> None:
+    changes, words = bad_inputs(tmp_path, small)[case]
+    old = tmp_path / "out" / "result.png"
+    old.parent.mkdir()
+    old.write_bytes(b"an old result")
+    arguments = {"orig_img_pth": photo_path, "editing_name": "age", "edited_power": 5.0, "save_pth": old, **changes}
+    checkpoint = arguments.pop("editor_ckpt_pth", small.editor)
+    with pytest.raises(UserError) as error:
+        SimpleRunner(checkpoint, small.config).edit(**arguments)
+    assert words in str(error.value) and "\n" not in str(error.value)
+    assert [path.name for path in old.parent.iterdir()] == ["result.png"] and old.read_bytes() == b"an old result"
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_missing_direction_file(small: SmallDomain, photo_path: Path, tmp_path: Path) -> None:
+    text = small.path.read_text().replace(str(small.folder / "age.pt"), str(tmp_path / "gone.pt"))
+    (tmp_path / "domain.yaml").write_text(text)
+    config = small.config.read_text().replace(str(small.path), str(tmp_path / "domain.yaml"))
+    (tmp_path / "config.yaml").write_text(config)
+    with pytest.raises(UserError, match=r"gone\.pt"):
+        SimpleRunner(small.editor, tmp_path / "config.yaml").edit(photo_path, "age", 1)
+
+
+def script(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "simple_inference.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_script(small: SmallDomain, runner: SimpleRunner, photo_path: Path, tmp_path: Path) -> None:
+    good = {
+        "--orig_img_pth": photo_path, "--editing_name": "age", "--edited_power": "2", "--save_pth": tmp_path / "a.png",
+        "--editor_ckpt_pth": small.editor, "--simple_config_pth": small.config, "--device": "cuda:7",
+    }  # fmt: skip
+    done = script(*(word for item in good.items() for word in item))
+    assert done.returncode == 0, done.stderr
+    assert "cuda:7" in done.stderr  # falls back to the CPU, and says so
+    assert np.array_equal(pixels(Image.open(tmp_path / "a.png")), pixels(runner.edit(photo_path, "age", 2)))
+
+    good["--edited_power"] = "nan"
+    done = script(*(word for item in good.items() for word in item))
+    assert done.returncode == 2
+    assert [line[:7] for line in done.stderr.splitlines() if "cuda:7" not in line] == ["error: "]
+
+
+def test_pictures_of_every_kind_are_read(runner: SimpleRunner, tmp_path: Path) -> None:
+    photo = Image.open(ROOT / "assets" / "astronaut.png").resize((80, 80))
+    kinds = {"cmyk.jpg": "CMYK", "grey.png": "L", "16 bit.png": "I;16", "palette.png": "P", "alpha.png": "RGBA"}
+    for name, mode in kinds.items():
+        image = photo.convert("L").convert("I").point(lambda v: v * 257).convert("I;16") if mode == "I;16" else photo
+        image.convert(mode).save(tmp_path / name)
+        result = runner.edit(tmp_path / name, "age", 1, tmp_path / f"{name}.png")
+        assert result.size == (64, 64) and (tmp_path / f"{name}.png").exists()
+
+
+def test_invert_once_with_align_needs_align(runner: SimpleRunner, photo_path: Path) -> None:
+    with pytest.raises(UserError, match="align"):
+        runner.edit(runner.invert(photo_path), "age", 1, align=True)
+    assert runner.edit(runner.invert(photo_path, align=True), "age", 1, align=True).size == (64, 64)
