@@ -151,7 +151,7 @@ def _told_in_one_line(url: str) -> Iterator[None]:
             raise UserError(f"{url}: the server answers {status}; set HF_TOKEN if the repository is private") from error
         if status:
             raise UserError(f"{url}: the server answers {status}; try again later") from error
-        if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
+        if isinstance(error, OSError) and error.errno:
             raise
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UserError(f"{url}: no connection ({reason}); check the network and run the command again") from error

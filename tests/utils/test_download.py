@@ -149,6 +149,7 @@ def test_a_small_file_of_the_hub_has_no_sum(hub, tmp_path):
     hub.files[f"/{REPOSITORY}/resolve/main/pretrained_models/a.npy"] = b"small"
     hub.files[f"/{REPOSITORY}/resolve/{COMMIT}/pretrained_models/a.npy"] = b"small"
     assert download.fetch(f"hf://{REPOSITORY}/pretrained_models/a.npy", tmp_path / "a.npy")
+    assert hub.requests[-1][:2] == ("GET", f"/{REPOSITORY}/resolve/{COMMIT}/pretrained_models/a.npy")  # as asked about
     assert (tmp_path / "a.npy").read_bytes() == b"small"
     assert (tmp_path / "a.npy.sha256").read_text().startswith(hashlib.sha256(b"small").hexdigest())
 
