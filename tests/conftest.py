@@ -38,7 +38,7 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def directions() -> Path:
-    """Folder of the published direction files. They are not ours to carry: a test that needs them is skipped without."""
+    """Folder of the published direction files. They are not ours to carry: tests are skipped without."""
     for folder in (ROOT / "pretrained_models" / "editings", ROOT.parent / "shared" / "data" / "editings"):
         if (folder / "interfacegan_directions").is_dir():
             return folder
