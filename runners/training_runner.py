@@ -57,9 +57,9 @@ class TrainingRunner:
     def run(self) -> Path:
         """Train up to the last step, or until SIGTERM asks to stop. Returns the experiment's folder."""
         self._setup_device()
-        self._setup_experiment_dir()
         self._setup_datasets()
         self._setup_method()
+        self._setup_experiment_dir()
         self._resume()
         self._setup_loggers()
         try:
@@ -96,16 +96,6 @@ class TrainingRunner:
         np.random.seed(seed)
         torch.manual_seed(seed)
 
-    def _setup_experiment_dir(self) -> None:
-        chosen = experiment.choose(self.config) if self.first else None
-        if chosen is not None:
-            experiment.prepare(chosen.folder, self.config)
-            logger.info("experiment: %s", chosen.folder)
-        chosen = distributed.of_first(chosen)
-        assert chosen is not None
-        self.folder, self.candidates = chosen.folder, chosen.candidates
-        self.checkpoints = CheckpointFolder(self.folder, self.train.keep_checkpoints)
-
     def _setup_datasets(self) -> None:
         data, size, workers = self.config.data, self.domain.generator.size, self.config.model.workers
         seed = self.config.exp.seed
@@ -138,6 +128,16 @@ class TrainingRunner:
         )
         others: dict[str, Stateful] = {"pictures": self.pictures, "scaler": self.trainer.scaler}
         self.state = TrainState(networks, optimizers, others, self.stage.decoder.latent_avg, self.train.start_step - 1)
+
+    def _setup_experiment_dir(self) -> None:
+        chosen = experiment.choose(self.config) if self.first else None
+        if chosen is not None:
+            experiment.prepare(chosen.folder, self.config)
+            logger.info("experiment: %s", chosen.folder)
+        chosen = distributed.of_first(chosen)
+        assert chosen is not None
+        self.folder, self.candidates = chosen.folder, chosen.candidates
+        self.checkpoints = CheckpointFolder(self.folder, self.train.keep_checkpoints)
 
     def _resume(self) -> None:
         if self.first:
