@@ -29,10 +29,11 @@ def load_inception(path: Path) -> nn.Module:
             f"{path}, which FID needs, does not exist; fetch it from {_SOURCE}{path.name} or with: "
             f"python scripts/download_weights.py --only {path.name}"
         )
-    return build(_inception, read_tensors(path), str(path), ignored=("fc.", "AuxLogits."))
+    return build(inception, read_tensors(path), str(path), ignored=("fc.", "AuxLogits."))
 
 
-def _inception() -> nn.Module:
+def inception() -> nn.Module:
+    """The network of `load_inception` without numbers of its own."""
     from pytorch_fid.inception import FIDInceptionA, FIDInceptionC, FIDInceptionE_1, FIDInceptionE_2
     from torchvision.models import Inception3
 
@@ -83,19 +84,19 @@ class Gaussian:
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """|mean difference|² + tr(A + B − 2·√(A·B)).
 
-    tr √(A·B) is the sum of the singular values of √A·√B. Unlike the root of the product it exists for covariances
-    without full rank (fewer pictures than features), and is exact to rounding.
+    With A = R·Rᵀ and B = S·Sᵀ, tr √(A·B) is the sum of the singular values of Rᵀ·S. Unlike the root of A·B, this is
+    exact to rounding for covariances without full rank too, which sets of less pictures than features have.
     """
     difference = a.mean - b.mean
-    # With √A·√A = A, √A is symmetric. In torch, as SciPy's threads and torch's would fight for the cores.
-    product = _root(a.covariance) @ _root(b.covariance)
-    cross = torch.linalg.svdvals(product).sum().item()
+    cross = torch.linalg.svdvals(_root(a.covariance).T @ _root(b.covariance)).sum().item()
     return float(difference @ difference + np.trace(a.covariance) + np.trace(b.covariance) - 2 * cross)
 
 
 def _root(matrix: np.ndarray) -> Tensor:
+    """D×D positive semidefinite, of rank k → D×k whose product with its transpose is `matrix`."""
     values, vectors = torch.linalg.eigh(torch.from_numpy(matrix))
-    return vectors * values.clamp(min=0).sqrt() @ vectors.T
+    kept = values > values.max() * len(values) * torch.finfo(values.dtype).eps
+    return vectors[:, kept] * values[kept].sqrt()
 
 
 class FeatureStatistics:

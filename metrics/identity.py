@@ -2,7 +2,6 @@
 
 import importlib.util
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ from metrics.metric import AT_256, FULL, PairMetric, signed, unit
 from utils.alignment import find_landmarks
 from utils.errors import UserError
 
+MIN_FACE = 20  # px, the smallest that MTCNN looks for
 FACE_SIZE = 112  # px, of the crops that face recognition networks read
 # ArcFace's places of eyes, nose and corners of the mouth in a crop of 96×112, moved by 8 px to the middle of 112×112.
 _TEMPLATE = np.array(
@@ -49,6 +49,8 @@ class ID(PairMetric):
 
     def crops(self, pictures: Tensor) -> list[Any]:
         """The first face of each of B×3×H×W uint8, as 3×112×112 uint8, or None."""
+        if min(pictures.shape[2:]) < MIN_FACE:  # the detector would stumble over an empty pyramid
+            return [None] * len(pictures)
         pixels = pictures.permute(0, 2, 3, 1).contiguous().numpy()
         _, _, points = self.detector.detect(pixels, landmarks=True)
         return [
@@ -63,7 +65,7 @@ def load_mtcnn(device: torch.device) -> Any:
 
     # The first face is then the one found with the most certainty.
     return MTCNN(
-        min_face_size=20, thresholds=[0.15, 0.25, 0.35], factor=0.707, select_largest=False, device=device
+        min_face_size=MIN_FACE, thresholds=[0.15, 0.25, 0.35], factor=0.707, select_largest=False, device=device
     ).eval()
 
 
@@ -110,7 +112,9 @@ class IDDlib(PairMetric):
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
-        self.network = _dlib_network()
+        import dlib
+
+        self.network = dlib.face_recognition_model_v1(str(_dlib_model()))
 
     def measure(self, real: Tensor, fake: Tensor) -> Tensor:
         rows = []
@@ -138,14 +142,11 @@ class IDDlib(PairMetric):
         return torch.tensor(list(self.network.compute_face_descriptor(pixels, face)), dtype=torch.float64)
 
 
-@cache
-def _dlib_network() -> Any:
-    import dlib
-
+def _dlib_model() -> Path:
     # Not imported: its import needs pkg_resources, which new versions of setuptools no longer have.
     package = importlib.util.find_spec("face_recognition_models")
     for folder in package.submodule_search_locations or () if package else ():
         path = Path(folder) / "models" / "dlib_face_recognition_resnet_model_v1.dat"
         if path.is_file():
-            return dlib.face_recognition_model_v1(str(path))
+            return path
     raise UserError("id_dlib needs the package face-recognition-models; pip install face-recognition-models")
