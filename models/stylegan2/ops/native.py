@@ -120,13 +120,15 @@ def winograd_conv(
         x = x + in_shift.reshape(1, channels, 1, 1)
     rows, columns = -(-height // 4), -(-width // 4)  # tiles of 4×4 outputs
     x = F.pad(x, (1, 4 * columns - width + 1, 1, 4 * rows - height + 1))
-    windows = x.unfold(2, 6, 4).unfold(3, 6, 4).permute(4, 5, 0, 2, 3, 1).reshape(36, -1, channels)
+    tiles = batch * rows * columns
+    windows = x.unfold(2, 6, 4).unfold(3, 6, 4).permute(4, 5, 0, 2, 3, 1).reshape(36, tiles, channels)
     b, a = (torch.tensor(m, dtype=x.dtype, device=x.device) for m in (WINOGRAD_B, WINOGRAD_A))
     windows = (torch.kron(b, b) @ windows.flatten(1)).reshape_as(windows)
     products = windows @ weight.transpose(1, 2).flatten(2)  # 36×tiles×O
-    y = (torch.kron(a, a) @ products.flatten(1)).reshape(4, 4, batch, rows, columns, up, up, -1)
+    out = products.shape[2] // up**2
+    y = (torch.kron(a, a) @ products.flatten(1)).reshape(4, 4, batch, rows, columns, up, up, out)
     y = y.permute(2, 7, 3, 0, 5, 4, 1, 6)  # B×O×(row, i, phase)×(column, j, phase)
-    y = y.reshape(batch, y.shape[1], 4 * rows * up, 4 * columns * up)[:, :, : height * up, : width * up]
+    y = y.reshape(batch, out, 4 * rows * up, 4 * columns * up)[:, :, : height * up, : width * up]
     y = fused_bias_act(y, bias, noise, noise_weight, out_scale, 1.0, 1.0)
     y = (y if prelu is None else F.prelu(y, prelu)) * gain
     return (y if residual is None else y + residual).contiguous(memory_format=torch.channels_last)
