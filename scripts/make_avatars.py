@@ -1,0 +1,51 @@
+"""Draw avatars (the domain `avatars`): a folder of PNGs, and labels.jsonl with every attribute of each.
+
+    python scripts/make_avatars.py --split train --count 40000 --output_dir data/avatars/train
+
+Goes on where an earlier call was interrupted.
+"""
+
+import argparse
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from arguments.flags import at_least
+from datasets.avatars import SPLITS, draw, render
+from utils.cli import run
+from utils.files import atomic_path
+from utils.images import save_image
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--split", choices=SPLITS, default="train")
+    parser.add_argument("--count", type=at_least(1), default=40000, help="avatars (default: 40000)")
+    parser.add_argument("--size", type=at_least(16), default=128, help="pixels (default: 128)")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="processes")
+    args = parser.parse_args()
+
+    make = partial(_make, args.output_dir, args.split, args.size)
+    with ProcessPoolExecutor(args.workers) as pool:
+        made = pool.map(make, range(args.count), chunksize=64)
+        rows = list(tqdm(made, "avatars", args.count, unit="picture"))
+    with atomic_path(args.output_dir / "labels.jsonl") as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _make(folder: Path, split: str, size: int, index: int) -> dict[str, str]:
+    """Draw one avatar, unless it is there, and return its row of the table."""
+    avatar, path = draw(split, index), folder / f"{index:06d}.png"
+    if not path.exists():
+        save_image(render(avatar, size), path)
+    return {"file": path.name, **asdict(avatar)}
+
+
+if __name__ == "__main__":
+    run(main)
