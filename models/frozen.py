@@ -3,6 +3,7 @@
 What is computed stays the same; tests/models/test_frozen.py and the goldens hold it to that.
 """
 
+import math
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -14,6 +15,15 @@ from models.e4e import StyleHead
 from models.inverter import FusionBlock
 from models.iresnet import IResNetBlock
 from models.irse import IRBlock
+from models.stylegan2.layers import EqualLinear, StyledConv, ToRGB
+from models.stylegan2.ops import (
+    blur_bias_act,
+    fused_bias_act,
+    upfirdn2d,
+    winograd_conv,
+    winograd_fits,
+    winograd_weight,
+)
 from utils.memory import is_mapped, release
 
 M = TypeVar("M", bound=nn.Module)
@@ -31,8 +41,14 @@ def _fast(module: nn.Module) -> nn.Module:
         return FrozenResidual(module.branch(), _fast(module.downsample))
     if isinstance(module, IRBlock):
         return FrozenResidual(module.res_layer, _fast(module.shortcut_layer))
+    if isinstance(module, EqualLinear):
+        return FrozenLinear(module)
     if isinstance(module, StyleHead):
         return FrozenStyleHead(module)
+    if isinstance(module, StyledConv):
+        return FrozenStyledConv(module)
+    if isinstance(module, ToRGB):
+        return FrozenToRGB(module)
     if isinstance(module, nn.Sequential) and any(isinstance(layer, nn.BatchNorm2d) for layer in module):
         return nn.Sequential(*_fold(module))
     for name, child in module.named_children():
@@ -75,13 +91,14 @@ class FrozenConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, before: nn.BatchNorm2d | None) -> None:
         super().__init__()
-        self.stride, self.padding = conv.stride, conv.padding
+        self.stride, self.padding, self.size = conv.stride, conv.padding, conv.kernel_size
         self.register_buffer("weight", conv.weight.contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", conv.bias)
         scale, shift = (None, None) if before is None else _scale_and_shift(before)
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
         self.register_buffer("slope", None)
+        self.winograd: bool | None = None  # decided by the first picture
 
     def fold(self, after: nn.BatchNorm2d) -> None:
         """Take in a BN that follows."""
@@ -90,6 +107,13 @@ class FrozenConv(nn.Module):
         self.bias = shift if self.bias is None else self.bias * scale + shift
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if self.winograd is None:
+            plain = self.size == (3, 3) and self.stride == (1, 1) and self.padding == (1, 1)
+            self.winograd = plain and winograd_pays(x, len(self.weight))
+            if self.winograd:
+                self.weight = winograd_weight(self.weight)
+        if self.winograd:
+            return winograd_conv(x, self.weight, self.bias, self.scale, self.shift, self.slope, residual)
         if self.scale is not None and self.shift is not None:
             x = torch.addcmul(self.shift[:, None, None], x, self.scale[:, None, None])
         x = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
@@ -114,6 +138,78 @@ class FrozenResidual(nn.Module):
         return last(x, shortcut) if isinstance(last, FrozenConv) else last(x) + shortcut
 
 
+class FrozenLinear(nn.Module):
+    """An EqualLinear whose weight and bias are scaled once."""
+
+    def __init__(self, layer: EqualLinear) -> None:
+        super().__init__()
+        self.register_buffer("weight", layer.weight * layer.scale)
+        self.register_buffer("bias", layer.bias * layer.lr_mul)
+        self.activation = layer.activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.linear(x, self.weight, self.bias)
+        return F.leaky_relu(x, 0.2) * math.sqrt(2) if self.activation else x
+
+
+class FrozenStyledConv(nn.Module):
+    """A StyledConv that keeps what depends on its weight alone, and is one pass where Winograd pays."""
+
+    def __init__(self, layer: StyledConv) -> None:
+        super().__init__()
+        self.conv = nn.Module()  # Generator.affine looks for the modulation here
+        self.conv.modulation = FrozenLinear(layer.conv.modulation)
+        self.up, self.scale = layer.conv.up, layer.conv.scale
+        weight = layer.conv.weight[0]
+        self.register_buffer("weight", weight)
+        self.register_buffer("energy", (weight * self.scale).square().sum(dim=(2, 3)))  # out×in
+        self.register_buffer("kernel", layer.kernel)
+        self.bias, self.noise_weight = layer.activate.bias, layer.noise.weight
+        self.register_buffer("slope", torch.full_like(self.bias, 0.2))
+        self.winograd: bool | None = None
+
+    def forward(self, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+        """As StyledConv.forward."""
+        if self.winograd is None:
+            self.winograd = winograd_pays(x, len(self.weight), self.up)
+            if self.winograd:
+                self.weight = winograd_weight(self.weight, self.kernel if self.up else None)
+            else:
+                weight = self.weight.transpose(0, 1) if self.up else self.weight
+                self.weight = weight.contiguous(memory_format=torch.channels_last)
+        demodulation = torch.rsqrt(style.square() @ self.energy.t() + 1e-8)
+        style = style * self.scale
+        if self.winograd:
+            return winograd_conv(
+                x, self.weight, self.bias, style, prelu=self.slope, out_scale=demodulation, noise=noise,
+                noise_weight=self.noise_weight, gain=math.sqrt(2), up=self.up,
+            )  # fmt: skip
+        x = x * style[:, :, None, None]
+        if not self.up:
+            return fused_bias_act(F.conv2d(x, self.weight, padding=1), self.bias, noise, self.noise_weight, demodulation)
+        x = F.conv_transpose2d(x, self.weight, stride=2)
+        return blur_bias_act(x, self.kernel, (1, 1, 1, 1), self.bias, noise, self.noise_weight, demodulation)
+
+
+class FrozenToRGB(nn.Module):
+    """A ToRGB that scales its few weights by the style, picture by picture, and not the many activations."""
+
+    def __init__(self, layer: ToRGB) -> None:
+        super().__init__()
+        self.conv = nn.Module()  # Generator.affine looks for the modulation here
+        self.conv.modulation = FrozenLinear(layer.conv.modulation)
+        self.register_buffer("weight", layer.conv.weight[0] * layer.conv.scale)
+        self.register_buffer("kernel", layer.kernel)
+        self.bias = layer.bias
+
+    def forward(self, x: Tensor, style: Tensor, skip: Tensor | None = None) -> Tensor:
+        """As ToRGB.forward."""
+        weights = self.weight * style[:, None, :, None, None]  # B×3×C×1×1
+        bias = self.bias.flatten()
+        rgb = torch.cat([F.conv2d(x[i : i + 1], weight, bias) for i, weight in enumerate(weights)])
+        return rgb if skip is None else rgb + upfirdn2d(skip, self.kernel, up=2, pad=(2, 1, 2, 1))
+
+
 class FrozenStyleHead(nn.Module):
     """A StyleHead that reads its weights as they are stored.
 
@@ -125,7 +221,7 @@ class FrozenStyleHead(nn.Module):
 
     def __init__(self, head: StyleHead) -> None:
         super().__init__()
-        self.convs, self.linear = head.convs, head.linear
+        self.convs, self.linear = head.convs, FrozenLinear(head.linear)
         self.mapped = all(is_mapped(layer.weight) for layer in head.convs if isinstance(layer, nn.Conv2d))
 
     def forward(self, x: Tensor) -> Tensor:  # B×C×S×S → B×D
@@ -144,6 +240,16 @@ class FrozenStyleHead(nn.Module):
         columns = F.unfold(x, 3, padding=1, stride=2).transpose(1, 2)  # B×S²/4×9C
         y = F.linear(columns, conv.weight.flatten(1), conv.bias)
         return y.transpose(1, 2).unflatten(2, (x.shape[-1] // 2, -1))  # channels_last
+
+
+def winograd_pays(x: Tensor, out_channels: int, up: bool = False) -> bool:
+    """Whether a 3×3 conv of x (B×C×H×W) is faster by Winograd here, and worth weights four times (up: 16 times) as big.
+
+    With fewer tiles of 4×4 px than half the channels, reading those weights would be most of the work.
+    """
+    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
+    tiles = x.shape[-2] * x.shape[-1] / 16
+    return on_cpu and tiles >= x.shape[1] / 2 and winograd_fits(x.shape[1], out_channels, up)
 
 
 def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

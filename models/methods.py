@@ -60,7 +60,8 @@ class Method(ABC):
 
     @cached_property
     def decoder(self) -> Generator:
-        return load_generator(weight_file(self.domain.weights["generator"]), self.domain.generator).to(self.device)
+        path = weight_file(self.domain.weights["generator"])
+        return optimize(load_generator(path, self.domain.generator)).to(self.device)
 
     @cached_property
     def e4e(self) -> E4E:
