@@ -1,0 +1,180 @@
+"""Stages: what they give to the losses equals what inference computes, and only the trained network learns."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from training_toy import EDITS, TrainingToy, shared_toy
+
+from datasets.training import TrainingPictures
+from editings.latent_editor import LatentEditor
+from models.checkpoints import new_inverter, save
+from models.methods import FSEFull, FSEInverter
+from training.build import build_stage
+from training.stages import FEATURE_RAMP, EditorStage, InverterStage, Stage
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> TrainingToy:
+    return shared_toy(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def x(toy: TrainingToy) -> torch.Tensor:
+    return TrainingPictures(toy.pictures, toy.domain.generator.size, seed=1, workers=0).next_batch(3).images
+
+
+def build(toy: TrainingToy, stage: int, *more: str) -> Stage:
+    torch.manual_seed(0)
+    return build_stage(toy.config(stage, "x", *more), toy.domain, CPU)
+
+
+def inverter_stage(toy: TrainingToy) -> Stage:
+    return build(toy, 1, f"model.checkpoint_path={toy.files.inverter}").eval()
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return bool((a - b).abs().max() <= 1e-4 * b.abs().max())
+
+
+@torch.no_grad()
+def test_stage_1_pairs_are_the_inversion_and_the_picture_of_w_with_x(toy: TrainingToy, x: torch.Tensor) -> None:
+    stage = inverter_stage(toy)
+    pairs = stage(x, FEATURE_RAMP)
+    method = FSEInverter(toy.domain, str(toy.files.inverter), CPU, LatentEditor(toy.domain))
+    inversion = method.invert(x)
+    assert same(pairs.fake[:3], method.reconstruct(inversion))
+    assert same(pairs.fake[3:], method.decoder(method.decoder.affine(inversion.w)))
+    assert torch.equal(pairs.real, torch.cat([x, x]))
+    assert pairs.judged is pairs.fake and pairs.learned is pairs.fake
+    features, own = pairs.features
+    assert same(features, inversion.features)
+    assert same(own, method.decoder.features(method.decoder.affine(inversion.w), toy.domain.feature_layer))
+    assert same(stage.reconstruct(x), method.reconstruct(inversion))
+
+
+@torch.no_grad()
+def test_stage_1_fades_the_features_in(toy: TrainingToy, x: torch.Tensor) -> None:
+    stage = inverter_stage(toy)
+    start, middle, end, later = (stage(x, step) for step in (0, 3000, FEATURE_RAMP, 10 * FEATURE_RAMP))
+    assert torch.equal(start.fake[:3], start.fake[3:])
+    assert torch.equal(end.fake, later.fake) and not same(middle.fake[:3], end.fake[:3])
+    features, own = middle.features
+    mixed = 0.7 * own + 0.3 * features
+    styles = stage.decoder.affine(stage._invert(x, stage.encoder).w)
+    assert same(middle.fake[:3], stage.decoder(styles, mixed, toy.domain.feature_layer))
+    assert same(middle.fake[3:], end.fake[3:])
+
+
+@torch.no_grad()
+def test_stage_1_latents_are_compared_with_e4es(toy: TrainingToy, x: torch.Tensor) -> None:
+    stage = build(toy, 1, f"model.checkpoint_path={toy.files.inverter}", "encoder_losses.l2_latent=1").eval()
+    method = FSEInverter(toy.domain, str(toy.files.inverter), CPU, LatentEditor(toy.domain))
+    inversion = method.invert(x)
+    w, w_e4e = stage(x, 1).latents
+    assert same(w, inversion.w) and same(w_e4e, method._e4e_latents(inversion))
+    assert inverter_stage(toy)(x, 1).latents is None
+
+
+@torch.no_grad()
+def test_stage_2_pairs_are_an_inversion_with_x_and_an_edit_whose_result_is_known(
+    toy: TrainingToy, x: torch.Tensor, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    stage = build(toy, 2).eval()
+    assert isinstance(stage, EditorStage)
+    path = tmp_path_factory.mktemp("stage_2") / "editor.pt"
+    save({"state_dict": {f"{p}.{k}": v for p, net in stage.saved().items() for k, v in net.state_dict().items()}}, path)
+    method = FSEFull(toy.domain, str(path), CPU, LatentEditor(toy.domain))
+    inversion = method.invert(x)
+    for name, powers in EDITS.items():
+        for power in powers:
+            stage.edits = {name: [power]}
+            pairs = stage(x, 1)
+            source = method.e4e_pictures(inversion)
+            target = method.e4e_pictures(inversion, name, power)
+            assert same(pairs.fake[:3], method.reconstruct(inversion)) and torch.equal(pairs.real[:3], x)
+            assert same(pairs.real[3:], target) and not same(pairs.real[3:], source)
+            # what inference does with x_E, had e4e found the very w that x_E was made from
+            found = method.invert(source)
+            found.w_e4e = method._e4e_latents(inversion)
+            assert same(pairs.fake[3:], method.edit(found, name, [power]))
+            assert same(pairs.judged, pairs.fake[:3]) and same(pairs.learned, pairs.fake[:3])
+    assert same(stage.reconstruct(x), method.reconstruct(inversion))
+
+
+@torch.no_grad()
+def test_stage_2_judges_edits_of_the_real_picture_too_where_asked(toy: TrainingToy, x: torch.Tensor) -> None:
+    stage = build(toy, 2, "train.disc_edits=[glasses]").eval()
+    assert isinstance(stage, EditorStage)
+    stage.edits = {"glasses": [4.0]}
+    pairs = stage(x, 1)
+    assert len(pairs.judged) == 6 and same(pairs.judged[:3], pairs.fake[:3]) and len(pairs.learned) == 3
+    real = stage._invert(x, stage.inverter)
+    *_, delta = stage._known_edit(x, "glasses", 4.0)
+    expected = stage._decode(real.fused, delta, *stage._edit(real.w, "glasses", 4.0, x)[1:])
+    assert same(pairs.judged[3:], expected) and not same(pairs.judged[3:], pairs.judged[:3])
+    stage.edits = {"age": [3.0]}
+    assert len(stage(x, 1).judged) == 3
+
+
+@torch.no_grad()
+def test_stage_2_draws_a_direction_and_then_a_power_uniformly(toy: TrainingToy, x: torch.Tensor) -> None:
+    stage = build(toy, 2).eval()
+    assert isinstance(stage, EditorStage)
+    drawn: list[tuple[str, float]] = []
+
+    def note(known: object, name: str, power: float) -> None:
+        drawn.append((name, power))
+        raise StopIteration
+
+    stage._known_edit = note  # type: ignore[assignment, method-assign]
+    random.seed(1)
+    for _ in range(400):
+        with pytest.raises(StopIteration):
+            stage(x[:1], 1)
+    assert 150 < sum(name == "age" for name, _ in drawn) < 250  # half the steps, not two thirds
+    assert 60 < drawn.count(("age", 3.0)) < 140 and set(drawn) == {("age", -3.0), ("age", 3.0), ("glasses", 4.0)}
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_only_the_trained_network_is_in_train_mode_and_learns(toy: TrainingToy, x: torch.Tensor, number: int) -> None:
+    stage = build(toy, number)
+    trained = {id(module) for module in stage.encoder.modules()} | {id(stage)}
+    assert all(module.training == (id(module) in trained) for module in stage.modules())
+    parameters = {id(parameter) for parameter in stage.encoder.parameters()}
+    assert all(parameter.requires_grad == (id(parameter) in parameters) for parameter in stage.parameters())
+    frozen = {k: v.clone() for k, v in stage.state_dict().items() if not k.startswith("encoder.")}
+    running = {k: v.clone() for k, v in stage.encoder.state_dict().items() if "running_mean" in k}
+    stage(x, 100).fake.mean().backward()
+    after = stage.state_dict()
+    assert all(torch.equal(after[k], v) for k, v in frozen.items())  # BatchNorm statistics too
+    assert all(not torch.equal(after[f"encoder.{k}"], v) for k, v in running.items())
+    assert all(parameter.grad is not None for parameter in stage.encoder.parameters())
+    assert not any(module.training for module in stage.eval().modules())
+    assert any(isinstance(module, nn.BatchNorm2d) and module.training for module in stage.train().modules())
+
+
+def test_an_inverter_starts_from_the_backbone_file(
+    toy: TrainingToy, tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The published iresnet50 layout: conv1, bn1, prelu, layer1.0.… and a head that is not used."""
+    stage = build(toy, 1)
+    assert isinstance(stage, InverterStage) and "starts from random numbers" in caplog.text
+    old = {"conv.0.": "conv1.", "conv.1.": "bn1.", "conv.2.": "prelu."}
+    old |= {f"block_{i}.": f"layer{i}." for i in range(1, 5)}
+    tensors = {
+        name + key.removeprefix(ours): torch.full_like(value, 0.5)
+        for key, value in stage.encoder.fs_backbone.state_dict().items()
+        for ours, name in old.items()
+        if key.startswith(ours)
+    }
+    path = tmp_path_factory.mktemp("backbone") / "iresnet.pth"
+    torch.save({**tensors, "fc.weight": torch.zeros(3), "bn2.bias": torch.zeros(3)}, path)
+    backbone = new_inverter(replace(toy.domain, weights={"backbone": str(path)})).fs_backbone
+    for key, value in backbone.state_dict().items():
+        if value.is_floating_point():
+            assert bool((value == 0.5).all()) != key.startswith(("content_layer.", "styles.")), key
