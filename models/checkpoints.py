@@ -8,6 +8,7 @@ utils.safe_pickle.
 import argparse
 import logging
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,13 @@ _IRESNET_NAMES = {"conv1.": "conv.0.", "bn1.": "conv.1.", "prelu.": "conv.2."} |
     f"layer{i}.": f"block_{i}." for i in range(1, 5)
 }
 
+# A Feature Editor's file holds its Inverter too
+_MARKS = {
+    "inverter.fs_backbone.": "a Feature Editor",
+    "encoder.fs_backbone.": "an Inverter",
+    "encoder.latlayer1.": "an e4e encoder",
+}
+
 
 def read(path: Path) -> dict:
     """The mapping that a `.pt`, `.pth` or `.safetensors` file holds, memory-mapped where the format allows it.
@@ -51,10 +59,12 @@ def read(path: Path) -> dict:
             return load_file(path)
         with torch.serialization.safe_globals([argparse.Namespace]):  # inert; some files hold their options as one
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path} is refused: {_first_line(error)}") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read as a weight file: {_first_line(error)}") from None
+    except pickle.UnpicklingError as error:  # PyTorch's text advises to read the file with weights_only=False
+        name = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
+        why = f"it names {name[1]}, which might run code" if name else "it is damaged, or holds more than tensors"
+        raise UserError(f"{path} is refused: {why}; take a file from a source that you trust") from error
+    except (OSError, RuntimeError, EOFError, LookupError, ValueError, SafetensorError) as error:
+        raise UserError(f"{path} is damaged, or no weight file ({type(error).__name__}); download it again") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}; a mapping of tensors is wanted")
     return content
@@ -133,12 +143,11 @@ def load_e4e(path: Path, domain: DomainConfig) -> E4E:
 
 
 def kind(tensors: Tensors) -> str:
-    """What a StyleFeatureEditor state dict holds, in words."""
-    if not any(k.startswith("encoder.") for k in tensors):
-        return "no StyleFeatureEditor network"
-    what = "an Inverter" if any(k.startswith("encoder.fs_backbone.") for k in tensors) else "a Feature Editor"
+    """What a state dict holds, in words."""
+    found = [what for key, what in _MARKS.items() if any(name.startswith(key) for name in tensors)]
+    what = found[0] if found else "no StyleFeatureEditor network"
     full = any(k.startswith(("decoder.", "discriminator.")) for k in tensors)
-    return f"{what} (full checkpoint)" if full else what
+    return f"{what} (full checkpoint)" if found and full else what
 
 
 def load_inverter(path: Path, domain: DomainConfig, option: str = "model.checkpoint_path of fse_inverter") -> Inverter:
@@ -210,9 +219,8 @@ def export_light(full: Path, light: Path) -> str:
 
 def _expect(path: Path, wanted: str, option: str) -> Tensors:
     content = read(path)
-    tensors = content.get("state_dict")
-    if not isinstance(tensors, dict):
-        tensors = {}
+    tensors = content.get("state_dict", content)  # a .safetensors file has no levels
+    tensors = {k: v for k, v in tensors.items() if isinstance(v, Tensor)} if isinstance(tensors, dict) else {}
     found = kind(tensors)
     if not found.startswith(wanted):
         raise UserError(f"{path} holds {found}; {option} wants {wanted} checkpoint")
@@ -266,6 +274,3 @@ def _nvidia_generator(tensors: Tensors, config: GeneratorConfig, path: Path) -> 
         raise UserError(f"{path}: 'G_ema' is no skip-architecture StyleGAN2 of {config.size} px: no {error}") from None
     return result
 
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
