@@ -60,7 +60,7 @@ def read(path: Path) -> dict:
         with torch.serialization.safe_globals([argparse.Namespace]):  # inert; some files hold their options as one
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:  # PyTorch's text advises to read the file with weights_only=False
-        name = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
+        name = re.search(r"GLOBAL ([\w.]+)", str(error))
         why = f"it names {name[1]}, which might run code" if name else "it is damaged, or holds more than tensors"
         raise UserError(f"{path} is refused: {why}; take a file from a source that you trust") from error
     except (OSError, RuntimeError, EOFError, LookupError, ValueError, SafetensorError) as error:
