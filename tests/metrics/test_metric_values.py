@@ -248,9 +248,9 @@ def test_fid_statistics_are_pytorch_fids(
     assert (again.mean == found.mean).all() and (again.covariance == found.covariance).all()
     reused = MetricSet(["fid"], CPU)
     reused.metrics["fid"].reference = again  # type: ignore[attr-defined]
-    fake = measured(["fid"], folders)
     reused.add(reused.read(pair) for pair in PairedFolders.find(*folders).pairs)
-    assert reused.compute()["fid"] == fake.compute()["fid"] > 0
+    assert reused.metrics["fid"].real.count == 0  # type: ignore[attr-defined]
+    assert reused.compute()["fid"] > 1e-3 * np.trace(covariance)
 
 
 @pytest.mark.parametrize(
@@ -276,15 +276,16 @@ def test_tensors_give_what_their_files_give(
 ) -> None:
     """As in validation, where pictures are in memory; also when merged from two shares."""
     monkeypatch.chdir(inception)
-    names = ["l2", "msssim", "fid"]
-    files = measured(names, folders)
-    shares = [MetricSet(names, CPU), MetricSet(names, CPU)]
-    for i, (name, *paths) in enumerate(pairs(folders)):
-        shares[i % 2].update(*(to_tensor(load_image(path))[None] for path in paths), [name])
+    found = PairedFolders.find(*folders).pairs[:3]
+    files, *shares = (MetricSet(["l2", "msssim", "fid"], CPU) for _ in range(3))
+    files.add(files.read(pair) for pair in found)
+    for i, pair in enumerate(found):
+        shares[i % 2].update(*(to_tensor(load_image(path))[None] for path in (pair.real, pair.fake)), [pair.name])
     shares[0].merge(shares[1].state())
     assert shares[0].scores() == {column: pytest.approx(values, rel=1e-6) for column, values in files.scores().items()}
-    wanted = files.compute()
-    assert shares[0].compute() == pytest.approx(wanted, rel=1e-5) and list(wanted) == names
+    for ours, theirs in zip(shares[0].state()["fid"], files.state()["fid"], strict=True):
+        assert ours.count == theirs.count == 3
+        torch.testing.assert_close((ours.sum, ours.products), (theirs.sum, theirs.products), rtol=1e-4, atol=1e-6)
 
 
 def test_nothing_measured_is_not_a_number() -> None:
