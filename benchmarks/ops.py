@@ -24,6 +24,8 @@ from models.stylegan2.ops import blur_bias_act, build, fused_bias_act, upfirdn2d
 
 SIZES = [(1024, 32), (512, 64), (256, 128), (128, 256), (64, 512)]  # px, channels
 
+Rows = dict[str, dict[str, float]]
+
 
 def seconds(run: Callable[[], object], device: torch.device, repeats: int = 7) -> float:
     """Median time of a call, after one that warms up."""
@@ -44,7 +46,7 @@ def matmul_gflops(device: torch.device) -> float:
     return 2 * 2048**3 / seconds(lambda: a @ b, device) / 1e9
 
 
-def memory_ops(size: int, channels: int, device: torch.device, dtype: torch.dtype) -> dict[str, dict[str, float]]:
+def memory_ops(size: int, channels: int, device: torch.device, dtype: torch.dtype) -> Rows:
     """The ops that only move memory: seconds, GB/s and the fraction of the rate at which as many bytes are copied."""
     x, wide = (
         torch.randn(1, channels, side, side, device=device).to(dtype, memory_format=torch.channels_last)
@@ -72,7 +74,7 @@ def memory_ops(size: int, channels: int, device: torch.device, dtype: torch.dtyp
     }
 
 
-def convs(size: int, inside: int, outside: int, up: bool, gflops: float) -> dict[str, dict[str, float]]:
+def convs(size: int, inside: int, outside: int, up: bool, gflops: float) -> Rows:
     """A styled conv or up-conv with all that surrounds it, direct (PyTorch's) and by Winograd. CPU, float32."""
     x = torch.randn(1, inside, size, size).contiguous(memory_format=torch.channels_last)
     weight = torch.randn(outside, inside, 3, 3) / (3 * math.sqrt(inside))
@@ -98,7 +100,7 @@ def convs(size: int, inside: int, outside: int, up: bool, gflops: float) -> dict
         )  # fmt: skip
 
     gflop = 18 * inside * outside * size**2 / 1e9
-    results = {}
+    results: Rows = {}
     for way in (direct, winograd):
         taken = seconds(way, x.device)
         name = f"{'up-conv' if up else 'conv'} {inside}→{outside} of {size} px, {way.__name__}"
@@ -116,7 +118,8 @@ def main() -> None:
     compiled = build.load(device.type)
     with torch.inference_mode():
         gflops = matmul_gflops(device)
-        memory, products = {}, {}
+        memory: Rows = {}
+        products: Rows = {}
         for size, channels in SIZES[:3]:
             memory |= memory_ops(size, channels, device, getattr(torch, arguments.dtype))
         if device.type == "cpu" and arguments.dtype == "float32":

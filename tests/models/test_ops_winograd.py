@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.stylegan2.ops import build, upfirdn2d, winograd_conv, winograd_fits, winograd_weight
+from models.stylegan2.ops import build, native, upfirdn2d, winograd_conv, winograd_fits, winograd_weight
 
 
 @pytest.fixture(params=["compiled", "native"], autouse=True)
@@ -92,8 +92,15 @@ def test_wide_layers_keep_their_accuracy() -> None:
     check(winograd_conv(x, winograd_weight(weight)), direct(x, weight, False), tolerance=1e-4)
 
 
+def test_both_ways_lay_weights_out_alike() -> None:
+    for layout in (torch.contiguous_format, torch.channels_last):
+        weight = torch.randn(64, 48, 3, 3).contiguous(memory_format=layout)
+        torch.testing.assert_close(winograd_weight(weight), native.winograd_weight(weight.double()).float())
+
+
 def test_is_registered_right() -> None:
     x, weight = torch.randn(1, 16, 5, 4), winograd_weight(torch.randn(32, 16, 3, 3))
+    torch.library.opcheck(torch.ops.sfe.winograd_weight.default, (torch.randn(32, 16, 3, 3),))
     torch.library.opcheck(torch.ops.sfe.winograd_conv.default, (x, weight, 1, *[None] * 8, 1.0))
 
 

@@ -62,7 +62,7 @@ def _built(device_type: str) -> Path:
             cpp_extension.load(
                 name=library.stem,
                 sources=[str(FOLDER / name) for name in SOURCES[device_type]],
-                extra_cflags=["-O3", "-march=native", "-fopenmp"],
+                extra_cflags=["-O3", "-march=native", "-fopenmp", "-Wno-psabi"],
                 extra_cuda_cflags=["-O3"],
                 extra_include_paths=_cuda_headers() if device_type == "cuda" else [],
                 build_directory=str(folder),

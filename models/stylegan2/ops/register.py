@@ -88,6 +88,13 @@ def act_grad(grad: Tensor, y: Tensor, slope: float, gain: float) -> Tensor:
     return native.act_grad(grad, y, slope, gain)
 
 
+@torch.library.custom_op("sfe::winograd_weight", mutates_args=(), schema="(Tensor weight) -> Tensor")
+def winograd_weight(weight: Tensor) -> Tensor:
+    if weight.device.type == "cpu" and build.load("cpu"):
+        return torch.ops.sfe.winograd_weight(weight)
+    return native.winograd_weight(weight)
+
+
 @torch.library.custom_op(
     "sfe::winograd_conv",
     mutates_args=(),
@@ -119,6 +126,11 @@ def _(x: Tensor, kernel: Tensor, pad: Ints, *_: Any) -> Tensor:
 @act_grad.register_fake
 def _(grad: Tensor, y: Tensor, slope: float, gain: float) -> Tensor:
     return torch.empty_like(y, memory_format=native.memory_format(y))
+
+
+@winograd_weight.register_fake
+def _(weight: Tensor) -> Tensor:
+    return weight.new_empty(36, weight.shape[0] // native.PANEL, weight.shape[1], native.PANEL)
 
 
 @winograd_conv.register_fake

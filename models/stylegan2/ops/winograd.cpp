@@ -114,6 +114,18 @@ inline void transform_out(const Channels* m, int64_t step, Channels* t, int64_t 
   t[3 * t_step] = b + 8.f * d + m[5 * step];
 }
 
+// G w along one axis: three numbers to six.
+inline void transform_weight(const Channels* w, int64_t step, Channels* t, int64_t t_step) {
+  const Channels w0 = w[0], w1 = w[step], w2 = w[2 * step];
+  const Channels a = (w0 + w2) * (-1.f / 6), b = w1 * (1.f / 6), c = w0 * (1.f / 24) + w2 * (1.f / 6);
+  t[0] = w0 * 0.25f;
+  t[t_step] = a - b;
+  t[2 * t_step] = a + b;
+  t[3 * t_step] = c + b * 0.5f;
+  t[4 * t_step] = c - b * 0.5f;
+  t[5 * t_step] = w2;
+}
+
 // v: 36×tiles×in. Outside the picture is 0, whatever the input's scale and shift.
 void input_tile(const Conv& p, int64_t tile, float* v, int64_t f_stride) {
   const int64_t b = tile / (p.tiles_y * p.tiles_x), at = tile % (p.tiles_y * p.tiles_x);
@@ -220,8 +232,34 @@ Tensor winograd_conv(
   return y;
 }
 
+Tensor winograd_weight(const Tensor& weight) {
+  const Tensor from = weight.contiguous();
+  const int64_t in = weight.size(1), panels = weight.size(0) / PANEL;
+  const Tensor result = at::empty({36, panels, in, PANEL}, weight.options(), at::MemoryFormat::Contiguous);
+  const float* w = from.const_data_ptr<float>();
+  float* to = result.mutable_data_ptr<float>();
+  at::parallel_for(0, panels * in, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      for (int64_t first = 0; first < PANEL; first += STEP) {
+        Channels d[9], t[18], u[36];
+        for (int o = 0; o < STEP; ++o) {
+          const float* kernel = w + ((n / in * PANEL + first + o) * in + n % in) * 9;
+          for (int k = 0; k < 9; ++k) d[k][o] = kernel[k];
+        }
+        for (int j = 0; j < 3; ++j) transform_weight(d + j, 3, t + j, 3);
+        for (int i = 0; i < 6; ++i) transform_weight(t + i * 3, 1, u + i * 6, 1);
+        for (int f = 0; f < 36; ++f) store(to + (f * panels * in + n) * PANEL + first, u[f]);
+      }
+    }
+  });
+  return result;
+}
+
 }  // namespace
 
-TORCH_LIBRARY_IMPL(sfe, CPU, m) { m.impl("winograd_conv", &winograd_conv); }
+TORCH_LIBRARY_IMPL(sfe, CPU, m) {
+  m.impl("winograd_weight", &winograd_weight);
+  m.impl("winograd_conv", &winograd_conv);
+}
 
 }  // namespace sfe

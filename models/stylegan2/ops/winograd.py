@@ -33,7 +33,7 @@ def winograd_weight(weight: Tensor, blur: Tensor | None = None) -> Tensor:
         weight = torch.cat(phases)
     if weight.shape[0] % native.PANEL or weight.shape[1] % 16:
         raise ValueError(f"Winograd wants whole panels of channels, got a weight of {tuple(weight.shape)}")
-    return native.winograd_weight(weight)
+    return register.kernels(weight).winograd_weight(weight)
 
 
 def winograd_conv(
@@ -59,7 +59,6 @@ def winograd_conv(
     padding comes after in_shift. up: the weight is an up-conv's, the result has twice the size.
     Returns B×O×H×W in channels_last. For inference: it has no derivative.
     """
-    ops = register.kernels(x)
-    return ops.winograd_conv(
+    return register.kernels(x).winograd_conv(
         x, weight, 2 if up else 1, bias, in_scale, in_shift, out_scale, noise, noise_weight, prelu, residual, gain
     )
