@@ -98,8 +98,14 @@ def _check(domain: DomainConfig, path: Path) -> None:
         raise UserError(f"{path}: generator.size is {generator.size}; it must be a power of two")
     if generator.resolutions != wanted:
         raise UserError(f"{path}: generator.channels has resolutions {generator.resolutions}; wanted {wanted}")
-    if domain.feature_size not in wanted:
+    if min(generator.channels.values()) < 1:
+        raise UserError(f"{path}: generator.channels has {min(generator.channels.values())}; wanted 1 or more")
+    if domain.feature_size not in wanted or domain.encoder_size % 4:
         raise UserError(
-            f"{path}: encoder_size is {domain.encoder_size}, which makes features of {domain.feature_size} px; "
-            f"the generator's resolutions are {wanted}"
+            f"{path}: encoder_size is {domain.encoder_size}; wanted four times one of the resolutions {wanted}"
         )
+    for name, encoder in (("inverter", domain.inverter), ("e4e", domain.e4e)):
+        if (len(encoder.widths), len(encoder.blocks)) != (5, 4):
+            raise UserError(f"{path}: {name} wants 5 widths (stem, then four stages) and 4 blocks (one number a stage)")
+    if domain.alignment not in (None, "ffhq"):
+        raise UserError(f"{path}: alignment is '{domain.alignment}'; wanted ffhq or nothing")

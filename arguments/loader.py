@@ -23,6 +23,9 @@ def merge(schema: type[T], layers: list[tuple[str, Any]], key_prefix: str = "") 
     """
     config = OmegaConf.structured(schema)
     for source, values in layers:
+        odd = _misplaced(*(OmegaConf.to_container(layer) for layer in (config, values)))  # type: ignore[arg-type]
+        if odd:
+            raise UserError(f"{source}: {key_prefix}{odd}: wanted a mapping, as in {{name: value}}")
         try:
             config = OmegaConf.merge(config, values)
         except OmegaConfBaseException as error:
@@ -35,6 +38,24 @@ def merge(schema: type[T], layers: list[tuple[str, Any]], key_prefix: str = "") 
         raise UserError(f"{layers[-1][0]}: {key_prefix}{error.full_key}: {str(error.msg).splitlines()[0]}") from None
 
 
+def _misplaced(config: dict, values: dict) -> str:
+    """The first key whose value should be a mapping and is none, which OmegaConf does not name; "" if all are right."""
+    for key, value in values.items():
+        known = config.get(key)
+        if isinstance(known, dict) and not isinstance(value, (dict, type(None))):
+            return str(key)
+        inner = _misplaced(known, value) if isinstance(known, dict) and value else ""
+        if inner:
+            return f"{key}.{inner}"
+    return ""
+
+
+def _yaml_problem(error: Exception) -> str:
+    """The place and what is wrong there, where PyYAML knows them."""
+    mark = getattr(error, "problem_mark", None)
+    return f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
+
+
 def read_yaml(path: Path) -> DictConfig:
     """A YAML mapping. Raises UserError for a missing file, or one that is no YAML mapping."""
     try:
@@ -42,7 +63,7 @@ def read_yaml(path: Path) -> DictConfig:
     except FileNotFoundError:
         raise UserError(f"config file {path} does not exist") from None
     except (OSError, YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as YAML: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path} cannot be read as YAML: {_yaml_problem(error)}") from None
     if not isinstance(values, DictConfig):
         raise UserError(f"{path} holds a list or a value; a mapping of options is wanted")
     return values
@@ -69,7 +90,7 @@ def load_options(schema: type[T], arguments: list[str]) -> T:
     try:
         overrides = OmegaConf.from_dotlist(arguments)
     except YAMLError as error:
-        raise UserError(f"command line: {str(error).splitlines()[0]}") from None
+        raise UserError(f"command line: a value is no YAML: {_yaml_problem(error)}") from None
     layers: list[tuple[str, Any]] = [("command line", overrides)]
     name = OmegaConf.select(overrides, "exp.config")
     if name:
