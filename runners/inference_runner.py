@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -14,13 +13,16 @@ from tqdm import tqdm
 
 from arguments.options import Config
 from configs.paths import weight_file
-from datasets.images import output_names, relative_names, transform_size
+from datasets.images import Pair, output_names, relative_names, transform_size
+from metrics.metrics import MetricSet
+from metrics.report import Report
 from runners.build import build_method
 from runners.manifest import Manifest
+from runners.metrics_runner import measure
 from utils.errors import UserError
-from utils.files import IMAGE_SUFFIXES
+from utils.files import IMAGE_SUFFIXES, check_writable
 from utils.images import check_save_path, load_image, resize, save_image, to_image, to_tensor
-from utils.parallel import BoundedPool, ahead
+from utils.parallel import BoundedPool, ahead, batches
 from utils.processes import gather, own_device, rank_and_size
 
 logger = logging.getLogger(__name__)
@@ -29,21 +31,6 @@ logger = logging.getLogger(__name__)
 RUNNERS = {"fse_inference_runner": "fse_full", "fse_inverter_inference_runner": "fse_inverter"}
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.\w+")  # as utils.files.atomic_path names its files
 _UNFINISHED = 8  # pictures that wait for their last results to be written
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture and where its results go."""
-
-    name: str  # relative to data.inference_dir
-    source: Path
-    inversion: Path | None
-    edits: dict[tuple[str, float], Path]  # by direction and power
-
-    def missing(self) -> list[Path]:
-        """Results that are not there yet. Files appear whole, so one that is there is right."""
-        targets = [*self.edits.values(), *([self.inversion] if self.inversion else [])]
-        return [path for path in targets if not path.exists()]
 
 
 class InferenceRunner:
@@ -75,33 +62,40 @@ class InferenceRunner:
         self.folder = Path(config.data.inference_dir)
         self.output = Path(config.exp.root) / config.exp.output_dir
         self._check_directions()
-        self.jobs = self._jobs()
+        self.outputs = output_names(relative_names(self.folder), _suffix(options.format))  # of all processes
+        self.names = list(self.outputs)[self.rank :: self.processes]
+        self.metrics: MetricSet | None = None
+        if options.report:
+            check_writable(options.report)
+            if not options.inversions:
+                raise UserError("inference.report measures the inversions; it wants inference.inversions=true")
+            self.metrics = MetricSet(options.report_metrics, self.method.device)
 
     def run(self) -> int:
         """Do what is missing. Returns the number of pictures that failed, over all processes."""
         manifest = Manifest(self.output / "manifest.jsonl", self._settings())
         failed: list[str] = []
         pending = self._pending(manifest)
-        logger.info("%d of %d pictures to do in this process", len(pending), len(self.jobs))
-        unfinished: deque[tuple[Job, float, list[Future[None]]]] = deque()
+        logger.info("%d of %d pictures to do in this process", len(pending), len(self.names))
+        unfinished: deque[tuple[str, float, list[Future[None]]]] = deque()
 
         def finish() -> None:
-            job, seconds, writes = unfinished.popleft()
+            name, seconds, writes = unfinished.popleft()
             for write in writes:
                 write.result()
-            manifest.add(image=job.name, state="done", written=len(writes), seconds=round(seconds, 4))
+            manifest.add(image=name, state="done", written=len(writes), seconds=round(seconds, 4))
 
         workers = self.config.model.workers
         with BoundedPool(workers) as writers:
             pictures = ahead(self._load, pending, workers)
-            for job, picture in tqdm(pictures, total=len(pending), unit="picture", disable=self.rank > 0):
+            for name, picture in tqdm(pictures, total=len(pending), unit="picture", disable=self.rank > 0):
                 if isinstance(picture, UserError):
                     failed.append(str(picture))
-                    manifest.add(image=job.name, state="failed", error=str(picture))
+                    manifest.add(image=name, state="failed", error=str(picture))
                     continue
                 start = time.monotonic()
-                writes = [writers.submit(self._save, image, path) for path, image in self._make(job, picture)]
-                unfinished.append((job, time.monotonic() - start, writes))
+                writes = [writers.submit(self._save, image, path) for path, image in self._make(name, picture)]
+                unfinished.append((name, time.monotonic() - start, writes))
                 if len(unfinished) > _UNFINISHED:
                     finish()
             while unfinished:
@@ -109,12 +103,14 @@ class InferenceRunner:
 
         for error in failed:
             logger.error(error)
-        failures = sum(gather(len(failed)))
+        failures = [error for errors in gather(failed) for error in errors]
+        if self.metrics is not None:
+            self._report(self.metrics, failures)
         if self.rank == 0:
             self._remove_temporaries()
-            logger.info("results: %s; %d pictures failed", self.output, failures)
+            logger.info("results: %s; %d pictures failed", self.output, len(failures))
         gather(None)  # torchrun ends all processes as soon as one leaves with an error: nobody leaves before the first
-        return failures
+        return len(failures)
 
     def _check_directions(self) -> None:
         for name, powers in self.config.inference.editings_data.items():
@@ -125,27 +121,22 @@ class InferenceRunner:
             if len(set(folders)) < len(folders):
                 raise UserError(f"inference.editings_data: two powers of '{name}' are alike to four decimals")
 
-    def _jobs(self) -> list[Job]:
-        """This process's pictures."""
-        options = self.config.inference
-        suffix = f".{options.format.lower().removeprefix('.')}" if options.format else ""
-        if suffix and suffix not in IMAGE_SUFFIXES:
-            raise UserError(f"inference.format is '{options.format}'; there are: {', '.join(sorted(IMAGE_SUFFIXES))}")
-        outputs = output_names(relative_names(self.folder), suffix)
-        jobs = []
-        for name in list(outputs)[self.rank :: self.processes]:
-            edits = {
-                (direction, power): self.output / direction / _power_folder(power) / outputs[name]
-                for direction, powers in options.editings_data.items()
-                for power in powers
-            }
-            inversion = self.output / "inversion" / outputs[name] if options.inversions else None
-            jobs.append(Job(name, self.folder / name, inversion, edits))
-        return jobs
+    def _inversion(self, name: str) -> Path:
+        return self.output / "inversion" / self.outputs[name]
 
-    def _pending(self, manifest: Manifest) -> list[Job]:
-        pending = [job for job in self.jobs if job.missing()]
-        for name in {job.name for job in self.jobs} - {job.name for job in pending}:
+    def _edit(self, name: str, direction: str, power: float) -> Path:
+        return self.output / direction / _power_folder(power) / self.outputs[name]
+
+    def _missing(self, name: str) -> list[Path]:
+        """A picture's results that are not there yet. Files appear whole, so one that is there is right."""
+        options = self.config.inference
+        paths = [self._inversion(name)] if options.inversions else []
+        paths += [self._edit(name, key, power) for key, powers in options.editings_data.items() for power in powers]
+        return [path for path in paths if not path.exists()]
+
+    def _pending(self, manifest: Manifest) -> list[str]:
+        pending = [name for name in self.names if self._missing(name)]
+        for name in set(self.names) - set(pending):
             if manifest.states.get(name) != "done":  # killed between its last result and its line
                 manifest.add(image=name, state="done", written=0)
         return pending
@@ -163,31 +154,44 @@ class InferenceRunner:
             "inference.quality": options.quality,
         }
 
-    def _load(self, job: Job) -> tuple[Job, Tensor | UserError]:
+    def _load(self, name: str) -> tuple[str, Tensor | UserError]:
         try:
-            for path in job.missing():
+            for path in self._missing(name):
                 check_save_path(path)
-            return job, to_tensor(resize(load_image(job.source), self.size))
+            return name, to_tensor(resize(load_image(self.folder / name), self.size))
         except UserError as error:
-            return job, error
+            return name, error
 
-    def _make(self, job: Job, picture: Tensor) -> Iterator[tuple[Path, Tensor]]:
+    def _make(self, name: str, picture: Tensor) -> Iterator[tuple[Path, Tensor]]:
         """The missing results, 3×size×size. Batches are the same whatever is missing, and so are their last bits."""
-        inversion = self.method.invert(picture[None])
-        if job.inversion and not job.inversion.exists():
-            yield job.inversion, self.method.reconstruct(inversion)[0]
+        inversion, missing = self.method.invert(picture[None]), set(self._missing(name))
+        if self._inversion(name) in missing:
+            yield self._inversion(name), self.method.reconstruct(inversion)[0]
         for direction, powers in self.config.inference.editings_data.items():
-            for start in range(0, len(powers), self.config.model.batch_size):
-                batch = powers[start : start + self.config.model.batch_size]
-                missing = [not job.edits[direction, power].exists() for power in batch]
-                if any(missing):
-                    images = self.method.edit(inversion, direction, batch)
-                    for power, image, wanted in zip(batch, images, missing, strict=True):
-                        if wanted:
-                            yield job.edits[direction, power], image
+            for batch in batches(powers, self.config.model.batch_size):
+                paths = [self._edit(name, direction, power) for power in batch]
+                if missing.isdisjoint(paths):
+                    continue
+                for path, image in zip(paths, self.method.edit(inversion, direction, batch), strict=True):
+                    if path in missing:
+                        yield path, image
 
     def _save(self, image: Tensor, path: Path) -> None:
         save_image(to_image(image), path, self.config.inference.quality)
+
+    def _report(self, metrics: MetricSet, failures: list[str]) -> None:
+        """How near the inversions of all processes and runs come to their pictures."""
+        model, found = self.config.model, (Pair(n, self.folder / n, self._inversion(n)) for n in self.outputs)
+        pairs = {pair.name: pair for pair in found if pair.fake.exists()}
+        errors = measure(metrics, list(pairs.values()), model.batch_size, model.workers)
+        if self.rank == 0:
+            facts = [f"pictures: {self.folder}", f"results: {self.output}", f"{model.method}: {model.checkpoint_path}"]
+            facts += [f"{direction}: {powers}" for direction, powers in self.config.inference.editings_data.items()]
+            title = f"Inference: {len(pairs)} pictures inverted, {len(failures)} failed"
+            report = Report(
+                title, metrics.columns, metrics.compute(), metrics.scores(), pairs, facts, failures + errors
+            )
+            report.write(Path(self.config.inference.report))
 
     def _remove_temporaries(self) -> None:
         """What killed runs left half written; nobody writes any more."""
@@ -198,3 +202,11 @@ class InferenceRunner:
 
 def _power_folder(power: float) -> str:
     return f"edit_power_{power:.4f}"
+
+
+def _suffix(image_format: str) -> str:
+    """ ".png" of inference.format=png."""
+    suffix = f".{image_format.lower().removeprefix('.')}" if image_format else ""
+    if suffix and suffix not in IMAGE_SUFFIXES:
+        raise UserError(f"inference.format is '{image_format}'; there are: {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return suffix

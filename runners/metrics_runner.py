@@ -79,21 +79,16 @@ def calculate_metrics(
     if (fid_stats or save_fid_stats) and "fid" not in metrics:
         raise UserError("--fid_stats and --save_fid_stats are of use for the metric fid only; add it to --metrics")
     found = PairedFolders.find(orig_path, reconstr_path)
-    own = MetricSet(metrics, resolve_device(own_device(device)))
-    fid = own.metrics.get("fid")
+    metrics_set = MetricSet(metrics, resolve_device(own_device(device)))
+    fid = metrics_set.metrics.get("fid")
     if isinstance(fid, FID) and fid_stats is not None:
         fid.reference = Gaussian.load(fid_stats)
 
-    unreadable: list[str] = []
-    for batch in batches(_good(_samples(own, _share(found.pairs), workers), unreadable), batch_size):
-        own.add(batch)
-    own.reduce()
-    problems = [f"{path}: has no partner in the other folder" for path in found.unpaired]
-    problems += sorted(line for lines in gather(unreadable) for line in lines)
-    if len(found.pairs) == len(problems) - len(found.unpaired):
-        raise UserError(f"no pair of {orig_path} and {reconstr_path} can be read; the first: {problems[-1]}")
-
-    results = Results(own.compute(), own.scores(), problems, own.skipped())
+    unreadable = measure(metrics_set, found.pairs, batch_size, workers)
+    if len(unreadable) == len(found.pairs):
+        raise UserError(f"no pair of {orig_path} and {reconstr_path} can be read; the first: {unreadable[0]}")
+    problems = [f"{path}: has no partner in the other folder" for path in found.unpaired] + unreadable
+    results = Results(metrics_set.compute(), metrics_set.scores(), problems, metrics_set.skipped())
     if rank_and_size()[0] == 0:
         if metrics_dir is not None:
             results.write(metrics_dir)
@@ -103,9 +98,29 @@ def calculate_metrics(
             facts = [f"original: {orig_path}", f"reconstructed: {reconstr_path}"]
             facts += [f"{name}: {len(pairs)} pairs without a face" for name, pairs in results.skipped.items()]
             by_name = {pair.name: pair for pair in found.pairs}
-            Report(title, own.columns, results.means, results.scores, by_name, facts, problems).write(report)
+            Report(title, metrics_set.columns, results.means, results.scores, by_name, facts, problems).write(report)
     gather(None)  # torchrun ends all processes as soon as one leaves with an error: nobody leaves before the first
     return results
+
+
+def measure(metrics: MetricSet, pairs: Sequence[Pair], batch_size: int, workers: int) -> list[str]:
+    """Add the pairs; under torchrun each process measures a part, and all have all in the end.
+
+    Returns the errors of the pairs that cannot be read, sorted.
+    """
+
+    def read(pair: Pair) -> Sample | UserError:
+        try:
+            return metrics.read(pair)
+        except UserError as error:
+            return error
+
+    share, errors = _share(pairs), list[str]()
+    samples = _progress(ahead(read, share, workers), len(share))
+    for batch in batches(_good(samples, errors), batch_size):
+        metrics.add(batch)
+    metrics.reduce()
+    return sorted(line for lines in gather(errors) for line in lines)
 
 
 def editing_fid(
@@ -156,16 +171,6 @@ def editing_fid(
     if save_fid_stats is not None and rank_and_size()[0] == 0:
         fid.reference_statistics().save(save_fid_stats)
     return value, sorted(line for lines in gather(problems) for line in lines)
-
-
-def _samples(metrics: MetricSet, pairs: Sequence[Pair], workers: int) -> Iterator[Sample | UserError]:
-    def read(pair: Pair) -> Sample | UserError:
-        try:
-            return metrics.read(pair)
-        except UserError as error:
-            return error
-
-    return _progress(ahead(read, pairs, workers), len(pairs))
 
 
 def _share(items: Sequence[T]) -> Sequence[T]:

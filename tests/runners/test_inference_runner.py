@@ -235,6 +235,19 @@ def test_memory_does_not_grow(warm: WarmPython, small: SmallDomain, tmp_path: Pa
     assert last <= 1.05 * first, f"{first >> 20} MB after 20 pictures, {last >> 20} MB after 600"
 
 
+def test_report_of_a_run(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_pictures(tmp_path / "in", 5)
+    (tmp_path / "in" / "broken.png").write_bytes(b"x")
+    arguments = options(small, tmp_path / "in", tmp_path / "out", "--report", str(tmp_path / "page.html"))
+    metrics = "inference.report_metrics=[l2]"
+    assert warm.run("inference.py", *arguments, metrics, log=tmp_path / "log") == 3
+    page = (tmp_path / "page.html").read_text()
+    assert "5 pictures inverted, 1 failed" in page and "broken.png: is not a picture" in page
+    assert page.count("<svg") == 1 and page.count("<img") == 2 * 2 * 3 and "http" not in page
+    assert all(name in page for name in ("a/0.jpg", "b/1.jpg", "age: [-5.0, 5.0, 2.5]"))
+
+
 def test_results_of_different_runs_do_not_mix(small: SmallDomain, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     write_pictures(tmp_path / "in", 2)
@@ -281,7 +294,7 @@ def test_shipped_configs_fit_their_runner(name: str, small: SmallDomain, picture
     config = load_config([f"exp.config_dir={ROOT / 'configs'}", f"exp.config={name}.yaml"])
     assert config.inference.inference_runner == f"{name}_runner"
     config.data.inference_dir, config.model.device, config.exp.output_dir = str(pictures), "cpu", str(tmp_path)
-    assert len(InferenceRunner(config).jobs) == 200  # directions, powers and method were checked
+    assert len(InferenceRunner(config).names) == 200  # directions, powers and method were checked
 
 
 def test_stage_one_method_runs(small: SmallDomain, tmp_path: Path) -> None:
