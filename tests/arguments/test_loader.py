@@ -1,0 +1,124 @@
+"""Options from defaults, YAML and the command line: which one wins, and what is said of a wrong one."""
+
+from pathlib import Path
+
+import pytest
+
+from arguments.loader import load_config, load_train_config, options_help
+from arguments.train_options import TrainConfig
+from utils.errors import UserError
+
+
+def with_yaml(tmp_path: Path, text: str | bytes) -> list[str]:
+    """Arguments that read a YAML of this text."""
+    (tmp_path / "run.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return [f"exp.config_dir={tmp_path}", "exp.config=run.yaml"]
+
+
+def refused(arguments: list[str], load=load_config) -> str:
+    with pytest.raises(UserError) as caught:
+        load(arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_command_line_wins_over_yaml_wins_over_defaults(tmp_path):
+    yaml = with_yaml(tmp_path, "model: {batch_size: 7, workers: 2}\ninference: {editings_data: {age: [1]}}\n")
+    config = load_config([*yaml, "model.workers=5", "inference.editings_data.glasses=[-10, 3.5]"])
+    assert (config.model.device, config.model.batch_size, config.model.workers) == ("0", 7, 5)
+    assert config.inference.editings_data == {"age": [1.0], "glasses": [-10.0, 3.5]}
+    assert load_config([]).model.batch_size == 4
+    assert load_config(["model.workers=5", *yaml]).model.workers == 5  # the order of arguments does not matter
+    assert load_config(with_yaml(tmp_path, "")).model.batch_size == 4  # an empty file changes nothing
+
+
+def test_text_that_looks_like_a_number_or_has_blanks():
+    config = load_config(["model.device=0", "exp.name=007", "inference.editings_data={blond hair: [4]}"])
+    assert config.model.device == "0"
+    assert config.inference.editings_data == {"blond hair": [4.0]}
+    assert isinstance(config.exp.name, str)
+
+
+def test_defaults_belong_to_one_run():
+    load_config([]).inference.editings_data["age"] = [1.0]
+    assert load_config([]).inference.editings_data == {}
+
+
+def test_root_comes_from_the_environment(monkeypatch):
+    monkeypatch.delenv("EXP_ROOT", raising=False)
+    assert load_config([]).exp.root == "."
+    monkeypatch.setenv("EXP_ROOT", "/data/runs")
+    assert load_config([]).exp.root == "/data/runs"
+    assert load_train_config([]).exp.root == "/data/runs"
+    assert load_config(["exp.root=here"]).exp.root == "here"
+
+
+@pytest.mark.parametrize(
+    ("argument", "key", "what"),
+    [
+        ("model.devise=cpu", "model.devise", "'device'"),  # unknown: the nearest is named
+        ("modle.device=cpu", "modle", "'model'"),
+        ("methods_args.fse_full.inverter=a.pt", "methods_args.fse_full.inverter", "'inverter_pth'"),
+        ("model.batch_size=many", "model.batch_size", "'many'"),
+        ("model.batch_size=2.5", "model.batch_size", "'2.5'"),
+        ("model.batch_size=", "model.batch_size", "None"),
+        ("model.batch_size=0", "model.batch_size is 0", "1 or more"),
+        ("model.workers=-1", "model.workers is -1", "0 or more"),
+        ("inference.quality=101", "inference.quality is 101", "1 to 100"),
+        ("model=3", "model", "mapping"),
+        ("inference.editings_data=[age]", "inference.editings_data", "mapping"),
+        ("inference.editings_data={age: x}", "inference.editings_data.age", "'x'"),
+        ("exp.name=${nothing}", "exp.name", "'nothing'"),
+        ("exp.name=[1", "command line", "line 2"),
+        ("cpu", "'cpu'", "group.name=value"),
+    ],
+)
+def test_a_wrong_argument(argument, key, what):
+    text = refused([argument])
+    assert key in text
+    assert what in text
+
+
+def test_numbers_of_training_are_checked():
+    for argument, text in (
+        ("train.log_step=0", "train.log_step is 0; wanted 1 or more"),
+        ("train.precision=fp8", "train.precision is 'fp8'; wanted 'fp32' or 'bf16' or 'fp16'"),
+        ("encoder_losses.l2=-1", "encoder_losses.l2 is -1.0; wanted 0 or more"),
+        ("encoder_losses.l2=.nan", "encoder_losses.l2 is nan; wanted 0 or more"),
+        ("metrics.batch_size=0", "metrics.batch_size is 0; wanted 1 or more"),
+    ):
+        assert refused([argument], load_train_config) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("- a\n- b\n", "holds a list"),
+        ("3\n", "cannot be read as YAML"),
+        ("model: {device: cpu\n", "line 2"),
+        ("model:\n\tdevice: cpu\n", "line 2"),
+        ("model: {workers: 1}\nmodel: {workers: 2}\n", "duplicate key model"),
+        (b"\xff\xfe\x00", "utf-8"),
+        ("model: 3\n", "model: wanted a mapping"),
+        ("model: {devise: cpu}\n", "model.devise"),
+        ("model: {batch_size: many}\n", "model.batch_size"),
+    ],
+)
+def test_a_wrong_yaml(tmp_path, text, what):
+    message = refused(with_yaml(tmp_path, text))
+    assert str(tmp_path / "run.yaml") in message
+    assert what in message
+
+
+def test_a_yaml_that_is_not_there(tmp_path):
+    assert refused([f"exp.config_dir={tmp_path}", "exp.config=no.yaml"]) == (
+        f"config file {tmp_path / 'no.yaml'} does not exist"
+    )
+    folder = refused([f"exp.config_dir={tmp_path.parent}", f"exp.config={tmp_path.name}"])
+    assert str(tmp_path) in folder
+
+
+def test_help_names_every_option_with_its_default():
+    text = options_help(TrainConfig)
+    for line in ("  model.batch_size=4  ", "  methods_args.fse_full.inverter_pth=  ", "  disc_losses.r1.coef=10.0  "):
+        assert line in text
