@@ -49,8 +49,12 @@ class ModelArgs:
     batch_size: int = option(4, "pictures at once")
     workers: int = option(4, "processes that read pictures")
     checkpoint_path: str = option("", "weights of the trained part")
+    dtype: str = option("float32", "float32, or on a GPU bfloat16 or float16: numbers of the convolutions")
+    compile: bool = option(False, "torch.compile the networks: a slow first picture, then faster ones on a GPU")
 
     def __post_init__(self) -> None:
+        if self.dtype not in ("float32", "bfloat16", "float16"):
+            raise UserError(f"model.dtype is '{self.dtype}'; there are: float32, bfloat16, float16")
         if self.batch_size < 1:
             raise UserError(f"model.batch_size is {self.batch_size}; wanted 1 or more")
         if self.workers < 0:

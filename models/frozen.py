@@ -108,10 +108,7 @@ class FrozenConv(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if self.winograd is None:
-            plain = self.size == (3, 3) and self.stride == (1, 1) and self.padding == (1, 1)
-            self.winograd = plain and winograd_pays(x, len(self.weight))
-            if self.winograd:
-                self.weight = winograd_weight(self.weight)
+            self._choose(x)
         if self.winograd:
             return winograd_conv(x, self.weight, self.bias, self.scale, self.shift, self.slope, residual)
         if self.scale is not None and self.shift is not None:
@@ -120,6 +117,13 @@ class FrozenConv(nn.Module):
         if self.slope is not None:
             x = F.prelu(x, self.slope)
         return x if residual is None else x + residual
+
+    @torch.compiler.disable
+    def _choose(self, x: Tensor) -> None:
+        plain = self.size == (3, 3) and self.stride == (1, 1) and self.padding == (1, 1)
+        self.winograd = plain and winograd_pays(x, len(self.weight))
+        if self.winograd:
+            self.weight = winograd_weight(self.weight)
 
 
 class FrozenResidual(nn.Module):
@@ -141,6 +145,9 @@ class FrozenResidual(nn.Module):
 class FrozenLinear(nn.Module):
     """An EqualLinear whose weight and bias are scaled once."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, layer: EqualLinear) -> None:
         super().__init__()
         self.register_buffer("weight", layer.weight * layer.scale)
@@ -148,12 +155,18 @@ class FrozenLinear(nn.Module):
         self.activation = layer.activation
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.linear(x, self.weight, self.bias)
+        with torch.autocast(x.device.type, enabled=False):  # few numbers, and styles want all their digits
+            x = F.linear(x.float(), self.weight, self.bias)
         return F.leaky_relu(x, 0.2) * math.sqrt(2) if self.activation else x
 
 
 class FrozenStyledConv(nn.Module):
     """A StyledConv that keeps what depends on its weight alone, and is one pass where Winograd pays."""
+
+    weight: Tensor
+    energy: Tensor
+    kernel: Tensor
+    slope: Tensor
 
     def __init__(self, layer: StyledConv) -> None:
         super().__init__()
@@ -171,28 +184,37 @@ class FrozenStyledConv(nn.Module):
     def forward(self, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
         """As StyledConv.forward."""
         if self.winograd is None:
-            self.winograd = winograd_pays(x, len(self.weight), self.up)
-            if self.winograd:
-                self.weight = winograd_weight(self.weight, self.kernel if self.up else None)
-            else:
-                weight = self.weight.transpose(0, 1) if self.up else self.weight
-                self.weight = weight.contiguous(memory_format=torch.channels_last)
-        demodulation = torch.rsqrt(style.square() @ self.energy.t() + 1e-8)
+            self._choose(x)
+        with torch.autocast(x.device.type, enabled=False):  # the squares overflow float16
+            demodulation = torch.rsqrt(style.square() @ self.energy.t() + 1e-8)
         style = style * self.scale
         if self.winograd:
             return winograd_conv(
                 x, self.weight, self.bias, style, prelu=self.slope, out_scale=demodulation, noise=noise,
                 noise_weight=self.noise_weight, gain=math.sqrt(2), up=self.up,
             )  # fmt: skip
-        x = x * style[:, :, None, None]
+        x = x * style[:, :, None, None].to(x.dtype)
         if not self.up:
-            return fused_bias_act(F.conv2d(x, self.weight, padding=1), self.bias, noise, self.noise_weight, demodulation)
+            x = F.conv2d(x, self.weight, padding=1)
+            return fused_bias_act(x, self.bias, noise, self.noise_weight, demodulation)
         x = F.conv_transpose2d(x, self.weight, stride=2)
         return blur_bias_act(x, self.kernel, (1, 1, 1, 1), self.bias, noise, self.noise_weight, demodulation)
+
+    @torch.compiler.disable
+    def _choose(self, x: Tensor) -> None:
+        self.winograd = winograd_pays(x, len(self.weight), self.up)
+        if self.winograd:
+            self.weight = winograd_weight(self.weight, self.kernel if self.up else None)
+        else:
+            weight = self.weight.transpose(0, 1) if self.up else self.weight
+            self.weight = weight.contiguous(memory_format=torch.channels_last)
 
 
 class FrozenToRGB(nn.Module):
     """A ToRGB that scales its few weights by the style, picture by picture, and not the many activations."""
+
+    weight: Tensor
+    kernel: Tensor
 
     def __init__(self, layer: ToRGB) -> None:
         super().__init__()
@@ -204,7 +226,7 @@ class FrozenToRGB(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, skip: Tensor | None = None) -> Tensor:
         """As ToRGB.forward."""
-        weights = self.weight * style[:, None, :, None, None]  # B×3×C×1×1
+        weights = self.weight.to(x.dtype) * style[:, None, :, None, None].to(x.dtype)  # B×3×C×1×1
         bias = self.bias.flatten()
         rgb = torch.cat([F.conv2d(x[i : i + 1], weight, bias) for i, weight in enumerate(weights)])
         return rgb if skip is None else rgb + upfirdn2d(skip, self.kernel, up=2, pad=(2, 1, 2, 1))
@@ -247,7 +269,7 @@ def winograd_pays(x: Tensor, out_channels: int, up: bool = False) -> bool:
 
     With fewer tiles of 4×4 px than half the channels, reading those weights would be most of the work.
     """
-    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
+    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     tiles = x.shape[-2] * x.shape[-1] / 16
     return on_cpu and tiles >= x.shape[1] / 2 and winograd_fits(x.shape[1], out_channels, up)
 

@@ -3,13 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from arguments.domain import DomainConfig
 from configs.paths import weight_file
@@ -18,6 +18,22 @@ from models.e4e import E4E
 from models.frozen import optimize
 from models.inverter import FeatureFusion, Inverter
 from models.stylegan2.generator import Generator, Styles
+
+M = TypeVar("M", bound=nn.Module)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _inference(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+    """Run a method of Method without autograd state, and in its `dtype` where that is not float32."""
+
+    @wraps(method)
+    def run(self: "Method", *args: P.args, **kwargs: P.kwargs) -> R:
+        half = self.dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=half):
+            return method(self, *args, **kwargs)
+
+    return run
 
 
 class LatentEditor(Protocol):
@@ -50,24 +66,41 @@ class Inversion:
 class Method(ABC):
     """What the stage-1 and the stage-2 method share. Networks are loaded when something first needs them."""
 
-    def __init__(self, domain: DomainConfig, checkpoint: str, device: torch.device, editor: LatentEditor) -> None:
-        """`checkpoint`: file of the trained part; `editor`: finds and applies the directions."""
+    def __init__(
+        self, domain: DomainConfig, checkpoint: str, device: torch.device, editor: LatentEditor,
+        dtype: torch.dtype = torch.float32, compile: bool = False,
+    ) -> None:  # fmt: skip
+        """`checkpoint`: file of the trained part; `editor`: finds and applies the directions.
+
+        `dtype`: of the convolutions and matrix products; latents, normalisation and pictures stay float32. `compile`:
+        run the networks through torch.compile.
+        """
         self.domain = domain
         self.checkpoint = weight_file(checkpoint)
         self.device = device
         self.latent_editor = editor
         self.layer = domain.feature_layer
+        self.dtype, self.compile = dtype, compile
 
     @cached_property
     def decoder(self) -> Generator:
         path = weight_file(self.domain.weights["generator"])
-        return optimize(load_generator(path, self.domain.generator)).to(self.device)
+        return self._ready(load_generator(path, self.domain.generator))
 
     @cached_property
     def e4e(self) -> E4E:
-        return optimize(load_e4e(weight_file(self.domain.weights["e4e"]), self.domain)).to(self.device)
+        return self._ready(load_e4e(weight_file(self.domain.weights["e4e"]), self.domain))
 
-    @torch.inference_mode()
+    def _ready(self, network: M) -> M:
+        """The network optimised, on the device, its methods compiled if so wished."""
+        network = optimize(network).to(self.device)
+        if self.compile:
+            for name in ("forward", "trunk", "head", "features"):
+                if hasattr(network, name):
+                    setattr(network, name, torch.compile(getattr(network, name)))
+        return network
+
+    @_inference
     def invert(self, x: Tensor) -> Inversion:
         """x B×3×H×W in [-1, 1] → its Inversion. No picture is made, and e4e is not run."""
         x = x.to(self.device)
@@ -78,12 +111,14 @@ class Method(ABC):
         features = self.inverter.fuser(content, self.decoder.features(self.decoder.affine(w), self.layer))
         return Inversion(x, small, w, features)
 
-    @torch.inference_mode()
+    @_inference
     def reconstruct(self, inversion: Inversion) -> Tensor:
         """The inversion's pictures, B×3×size×size."""
-        return self.decoder(self.decoder.affine(inversion.w), self._fused(inversion.features, None), self.layer)
+        styles = self.decoder.affine(inversion.w)
+        _, rgb = self.decoder.trunk(styles, self.layer)
+        return self._decode(self._fuse(inversion.features, torch.zeros_like(inversion.features)), rgb, styles)
 
-    @torch.inference_mode()
+    @_inference
     def edit(self, inversion: Inversion, name: str, powers: Sequence[float], mask: Tensor | None = None) -> Tensor:
         """Every picture at every power: (B·P)×3×size×size, the powers of the first picture first.
 
@@ -91,23 +126,28 @@ class Method(ABC):
         unknown direction or a power that makes no sense.
         """
         rows = len(powers)
-        w, image = _repeat(inversion.w, rows), _repeat(inversion.image, rows)
-        power = torch.tensor(list(powers), dtype=w.dtype, device=w.device).repeat(len(inversion.w))
-        styles = self.latent_editor.edit(w, name, power, self.decoder.affine, image)
-        delta = self._delta(inversion, name, power, rows, image)
-        if delta is not None and mask is not None:
-            mask = F.interpolate(mask.to(delta), size=delta.shape[-2:], mode="bilinear", align_corners=False)
-            delta = delta * (1 - (_repeat(mask, rows) if len(mask) > 1 else mask))
-        return self.decoder(styles, self._fused(_repeat(inversion.features, rows), delta), self.layer)
+        image = _repeat(inversion.image, rows)
+        power = torch.tensor(list(powers), dtype=inversion.w.dtype, device=self.device).repeat(len(inversion.w))
 
-    @torch.inference_mode()
+        def edited(w: Tensor) -> Styles:
+            return self.latent_editor.edit(_repeat(w, rows), name, power, self.decoder.affine, image)
+
+        styles = edited(inversion.w)
+        delta, rgb = self._delta(inversion, styles, edited)
+        if mask is not None:
+            mask = F.interpolate(mask.to(delta), size=delta.shape[-2:], mode="bilinear", align_corners=False)
+            delta = delta * (1 - _repeat(mask.expand(len(inversion.w), -1, -1, -1), rows))
+        return self._decode(self._fuse(_repeat(inversion.features, rows), delta), rgb, styles)
+
+    @_inference
     def e4e_pictures(self, inversion: Inversion, name: str | None = None, power: float = 0.0) -> Tensor:
         """What e4e alone gives, B×3×size×size: the inversion, or with `name` the edit."""
         w = self._e4e_latents(inversion)
         if name is None:
-            return self.decoder(self.decoder.affine(w))
+            return self.decoder(self.decoder.affine(w)).float()
         powers = torch.full((len(w),), power, dtype=w.dtype, device=w.device)
-        return self.decoder(self.latent_editor.edit(w, name, powers, self.decoder.affine, inversion.image))
+        styles = self.latent_editor.edit(w, name, powers, self.decoder.affine, inversion.image)
+        return self.decoder(styles).float()
 
     def _e4e_latents(self, inversion: Inversion) -> Tensor:
         if inversion.w_e4e is None:
@@ -121,19 +161,31 @@ class Method(ABC):
     @cached_property
     def _trained(self) -> tuple[Inverter, FeatureFusion | None]:
         inverter, editor = self._load(self.checkpoint)
-        return optimize(inverter).to(self.device), editor and optimize(editor).to(self.device)
+        inverter.fs_backbone, inverter.fuser = self._ready(inverter.fs_backbone), self._ready(inverter.fuser)
+        return inverter, editor and self._ready(editor)
 
     @abstractmethod
     def _load(self, path: Path) -> tuple[Inverter, FeatureFusion | None]:
         """The trained networks of the checkpoint."""
 
     @abstractmethod
-    def _delta(self, inversion: Inversion, name: str, power: Tensor, rows: int, image: Tensor) -> Tensor | None:
-        """Original minus edited features, or None where the method has no use for it."""
+    def _delta(
+        self, inversion: Inversion, styles: Styles, edited: Callable[[Tensor], Styles]
+    ) -> tuple[Tensor, Tensor]:
+        """Original minus edited features, (B·P)×C×h×w, and the RGB picture of that resolution made from `styles`.
+
+        `styles` are those of the inversion's w after the edit, and `edited` makes the same of another w.
+        """
 
     @abstractmethod
-    def _fused(self, features: Tensor, delta: Tensor | None) -> Tensor:
-        """The features that the decoder reads; delta None stands for zero."""
+    def _fuse(self, features: Tensor, delta: Tensor) -> Tensor:
+        """The features that the decoder reads."""
+
+    def _decode(self, features: Tensor, rgb: Tensor, styles: Styles) -> Tensor:
+        """The pictures, one by one: together they would take memory and save no time."""
+        rows = [slice(i, i + 1) for i in range(len(features))]
+        pictures = [self.decoder.head(features[i], rgb[i], [s[i] for s in styles], self.layer) for i in rows]
+        return torch.cat(pictures).float()
 
 
 class FSEInverter(Method):
@@ -142,10 +194,13 @@ class FSEInverter(Method):
     def _load(self, path: Path) -> tuple[Inverter, None]:
         return load_inverter(path, self.domain), None
 
-    def _delta(self, inversion: Inversion, name: str, power: Tensor, rows: int, image: Tensor) -> None:
-        return None
+    def _delta(
+        self, inversion: Inversion, styles: Styles, edited: Callable[[Tensor], Styles]
+    ) -> tuple[Tensor, Tensor]:
+        out, rgb = self.decoder.trunk(styles, self.layer)
+        return torch.zeros_like(out), rgb
 
-    def _fused(self, features: Tensor, delta: Tensor | None) -> Tensor:
+    def _fuse(self, features: Tensor, delta: Tensor) -> Tensor:
         return features
 
 
@@ -155,17 +210,24 @@ class FSEFull(Method):
     def _load(self, path: Path) -> tuple[Inverter, FeatureFusion]:
         return load_feature_editor(path, self.domain)
 
-    def _delta(self, inversion: Inversion, name: str, power: Tensor, rows: int, image: Tensor) -> Tensor:
+    def _delta(
+        self, inversion: Inversion, styles: Styles, edited: Callable[[Tensor], Styles]
+    ) -> tuple[Tensor, Tensor]:
         w = self._e4e_latents(inversion)
+        parts = [styles, edited(w)]
         if inversion.e4e_features is None:
-            inversion.e4e_features = self.decoder.features(self.decoder.affine(w), self.layer)
-        edited = self.latent_editor.edit(_repeat(w, rows), name, power, self.decoder.affine, image)
-        return _repeat(inversion.e4e_features, rows) - self.decoder.features(edited, self.layer)
+            parts.append(self.decoder.affine(w))
+        count = len(styles[0])
+        # One pass for all that goes through the lower layers.
+        out, rgb = self.decoder.trunk([torch.cat(style) for style in zip(*parts, strict=True)], self.layer)
+        if inversion.e4e_features is None:
+            inversion.e4e_features = out[2 * count :].clone()
+        return _repeat(inversion.e4e_features, count // len(w)) - out[count : 2 * count], rgb[:count]
 
-    def _fused(self, features: Tensor, delta: Tensor | None) -> Tensor:
+    def _fuse(self, features: Tensor, delta: Tensor) -> Tensor:
         editor = self._trained[1]
         assert editor is not None
-        return editor(features, torch.zeros_like(features) if delta is None else delta)
+        return editor(features, delta)
 
 
 METHODS: dict[str, type[Method]] = {"fse_full": FSEFull, "fse_inverter": FSEInverter}

@@ -1,5 +1,7 @@
 """From options to the objects of a run."""
 
+import torch
+
 from arguments.domain import load_domain
 from arguments.options import Config
 from editings.latent_editor import LatentEditor
@@ -19,4 +21,5 @@ def build_method(config: Config) -> Method:
     if not config.model.checkpoint_path:
         raise UserError(f"model.checkpoint_path is empty; {name} wants the file of its trained part")
     device, domain = resolve_device(config.model.device), load_domain(config.exp.domain)
-    return METHODS[name](domain, config.model.checkpoint_path, device, LatentEditor(domain, device=device))
+    editor, dtype = LatentEditor(domain, device=device), getattr(torch, config.model.dtype)
+    return METHODS[name](domain, config.model.checkpoint_path, device, editor, dtype, config.model.compile)

@@ -41,7 +41,7 @@ def test_edit_is_the_formula(runner: SimpleRunner, small: SmallDomain, photo_pat
         features = method.inverter.fuser(content, decoder.features(decoder.affine(w), layer))
         move = 1.5 * torch.load(small.folder / "age.pt")
         delta = decoder.features(decoder.affine(w_e), layer) - decoder.features(decoder.affine(w_e + move), layer)
-        expected = decoder(decoder.affine(w + move), method._fused(features, delta), layer)
+        expected = decoder(decoder.affine(w + move), method._fuse(features, delta), layer)
     assert np.abs(pixels(result) - pixels(to_image(expected[0]))).max() <= 1
     assert np.array_equal(pixels(Image.open(saved)), pixels(result))
     assert [path.name for path in saved.parent.iterdir()] == ["yet.png"]
@@ -85,7 +85,8 @@ def test_mask_says_what_is_left_unedited(runner: SimpleRunner, photo_path: Path,
         method = runner.method
         with torch.inference_mode():
             styles = method.latent_editor.edit(photo.inversion.w, "age", torch.tensor([8.0]), method.decoder.affine)
-            expected = method.decoder(styles, method._fused(photo.inversion.features, None), method.layer)
+            features = photo.inversion.features
+            expected = method.decoder(styles, method._fuse(features, torch.zeros_like(features)), method.layer)
         assert np.abs(pixels(masked) - pixels(to_image(expected[0]))).max() <= 1
     Image.new("L", (64, 64), "black").save(tmp_path / "black.png")
     unmasked = runner.edit(photo, "age", 8, use_mask=True, mask_path=tmp_path / "black.png")

@@ -1,0 +1,59 @@
+"""Methods in other number formats, compiled, and on every device that is there."""
+
+import pytest
+import torch
+from small_domain import SmallDomain
+from torch import Tensor
+
+from editings.latent_editor import LatentEditor
+from models.methods import METHODS, Method
+
+
+def method(small: SmallDomain, name: str = "fse_full", **options: object) -> Method:
+    domain = small.load()
+    checkpoint = small.editor if name == "fse_full" else small.inverter
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return METHODS[name](domain, str(checkpoint), device, LatentEditor(domain, device=device), **options)  # type: ignore
+
+
+def pictures(method: Method) -> list[Tensor]:
+    """An inversion, edits at two powers, an edit in StyleSpace, and e4e's."""
+    size = method.domain.generator.size
+    x = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    inversion = method.invert(x)
+    edits = method.edit(inversion, "age", [2, -3]), method.edit(inversion, "glasses", [4])
+    return [method.reconstruct(inversion), *edits, method.e4e_pictures(inversion, "age", 2)]
+
+
+@pytest.mark.parametrize("name", ["fse_full", "fse_inverter"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.02)])
+def test_half_precision(small: SmallDomain, name: str, dtype: torch.dtype, tolerance: float) -> None:
+    """The same pictures to the digits that the format has; latents and pictures stay float32."""
+    half = method(small, name, dtype=dtype)
+    for found, wanted in zip(pictures(half), pictures(method(small, name)), strict=True):
+        assert found.dtype == torch.float32
+        error = (found - wanted).abs().max() / wanted.abs().max()
+        assert 0 < error <= tolerance  # above 0: the format was really used
+    assert half.invert(torch.zeros(1, 3, 64, 64)).w.dtype == torch.float32
+
+
+def test_compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
+    small = SmallDomain(tmp_path_factory.mktemp("compiled"), size=16)
+    compiled = method(small, compile=True)
+    for found, wanted in zip(pictures(compiled), pictures(method(small)), strict=True):
+        assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+
+
+def test_no_autograd_state(small: SmallDomain) -> None:
+    for picture in pictures(method(small)):
+        assert picture.is_inference() and not picture.requires_grad
+
+
+def test_an_edit_without_e4e_where_nothing_needs_it(small: SmallDomain) -> None:
+    """Inversion, and stage 1's edit, run no e4e."""
+    stage_1 = method(small, "fse_inverter")
+    stage_1.edit(stage_1.invert(torch.zeros(1, 3, 64, 64)), "age", [3])
+    stage_2 = method(small)
+    stage_2.reconstruct(stage_2.invert(torch.zeros(1, 3, 64, 64)))
+    assert "e4e" not in vars(stage_1) and "e4e" not in vars(stage_2)
