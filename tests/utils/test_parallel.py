@@ -1,0 +1,85 @@
+"""Reading ahead and writing behind: order, bounds, errors."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from utils.parallel import WAITING, BoundedPool, ahead, batches
+
+
+def test_ahead_keeps_order_and_works_meanwhile() -> None:
+    def slow(i: int) -> int:
+        time.sleep(0.02 * (i % 3))
+        return i
+
+    assert list(ahead(slow, range(20), 4)) == list(range(20)) == list(ahead(slow, range(20), 0))
+    start = time.monotonic()
+    for _ in ahead(lambda _: time.sleep(0.05), range(10), 2):
+        time.sleep(0.05)
+    assert time.monotonic() - start < 0.85  # one after the other takes 1 s
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_ahead_is_bounded_and_lazy(workers: int) -> None:
+    taken = 0
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        while taken < 1000:
+            taken += 1
+            yield taken
+
+    results = ahead(lambda i: i, items(), workers)
+    for i in range(1, 6):
+        assert next(results) == i
+        assert taken <= i + workers * (1 + WAITING)
+
+
+def test_ahead_raises_what_the_function_raises() -> None:
+    results = ahead(lambda i: 1 // i, [1, 0, 1], 2)
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_pool_blocks_while_too_much_waits_and_ends_after_the_last_call() -> None:
+    gate, started, done = threading.Event(), [], []
+
+    def work(i: int) -> None:
+        gate.wait()
+        done.append(i)
+
+    def fill(pool: BoundedPool) -> None:
+        for i in range(10):
+            pool.submit(work, i)
+            started.append(i)
+
+    with BoundedPool(2) as pool:
+        filler = threading.Thread(target=fill, args=(pool,))
+        filler.start()
+        time.sleep(0.1)
+        assert len(started) == 2 * (1 + WAITING)
+        gate.set()
+        filler.join()
+    assert sorted(done) == list(range(10))
+
+
+def test_pool_drops_what_waits_when_the_run_fails() -> None:
+    done = []
+
+    def work(i: int) -> None:
+        time.sleep(0.1)
+        done.append(i)
+
+    with pytest.raises(ValueError, match="stop"), BoundedPool(1) as pool:
+        for i in range(3):
+            pool.submit(work, i)
+        raise ValueError("stop")
+    assert done == [0]
+
+
+def test_batches() -> None:
+    assert list(batches(iter(range(7)), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert list(batches([], 3)) == []
