@@ -1,0 +1,90 @@
+"""Mistakes in the options: one line that names the key, within two seconds, before torch is imported."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from training_toy import TrainingToy, shared_toy
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> TrainingToy:
+    return shared_toy(tmp_path_factory.getbasetemp())
+
+
+def train(toy: TrainingToy, stage: int, *options: str) -> str:
+    """The error line of a real run."""
+    command = [sys.executable, "-X", "importtime", "scripts/train.py", *toy.arguments(stage, "mistake", *options)]
+    start = time.monotonic()
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert time.monotonic() - start < 2
+    lines = [line for line in process.stderr.splitlines() if not line.startswith("import time:")]
+    assert process.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: "), process.stderr[-2000:]
+    assert " torch\n" not in process.stderr
+    assert not toy.experiments.exists() or not list(toy.experiments.glob("mistake*"))
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("stage", "option", "expected"),
+    [
+        (1, "train.stepz=3", "train.stepz"),
+        (1, "trane.steps=3", "trane"),
+        (1, "train.steps=many", "train.steps"),
+        (1, "encoder_losses.l2=high", "encoder_losses.l2"),
+        (1, "optimizers.ranger.betas=0.9", "optimizers.ranger.betas"),
+        (1, "data.input_train_dir=/no/such/folder", "data.input_train_dir"),
+        (1, "data.input_train_dir=", "data.input_train_dir"),
+        (1, "data.input_val_dir=/no/such/folder", "data.input_val_dir"),
+        (1, "data.special_dir=/no/such/folder", "data.special_dir"),
+        (1, "train.resume_path=/no/such/file.pt", "train.resume_path"),
+        (1, "exp.name=", "exp.name"),
+        (1, "exp.domain=dogs", "exp.domain"),
+        (1, "exp.config=no.yaml", "no.yaml"),
+        (1, "model.method=fse_full", "model.method"),
+        (1, "train.encoder_optimizer=sgd", "sgd"),
+        (1, "train.start_step=300001", "train.start_step"),
+        (2, "methods_args.fse_full.inverter_pth=", "methods_args.fse_full.inverter_pth"),
+        (2, "methods_args.fse_full.inverter_pth=/no/such/file.pt", "methods_args.fse_full.inverter_pth"),
+        (2, "encoder_losses.feat_rec=1", "encoder_losses.feat_rec"),
+        (2, "train.disc_edits=[mohawk]", "train.disc_edits"),
+    ],
+)
+def test_mistakes_name_their_key(toy: TrainingToy, stage: int, option: str, expected: str) -> None:
+    assert expected in train(toy, stage, option)
+
+
+def test_a_feature_editor_given_as_the_inverter(toy: TrainingToy) -> None:
+    line = train(toy, 2, f"methods_args.fse_full.inverter_pth={toy.files.editor}")
+    assert "methods_args.fse_full.inverter_pth" in line and "holds a Feature Editor" in line
+    assert "holds a Feature Editor" in train(toy, 1, f"model.checkpoint_path={toy.files.editor}")
+
+
+def test_an_inverter_given_as_the_feature_editor(toy: TrainingToy) -> None:
+    line = train(toy, 2, f"model.checkpoint_path={toy.files.inverter}")
+    assert "model.checkpoint_path" in line and "holds an Inverter" in line
+
+
+def test_a_folder_without_pictures(toy: TrainingToy, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    line = train(toy, 1, f"data.input_train_dir={tmp_path}")
+    assert "data.input_train_dir" in line and "0 pictures" in line
+
+
+def test_a_missing_weight_file_of_the_domain(toy: TrainingToy, tmp_path: Path) -> None:
+    domain = toy.files.path.read_text().replace(str(toy.files.discriminator), "/no/such/discriminator.pt")
+    (tmp_path / "domain.yaml").write_text(domain)
+    line = train(toy, 1, f"exp.domain={tmp_path / 'domain.yaml'}", "train.train_dis=True")
+    assert "weights.discriminator" in line
+
+
+def test_a_large_checkpoint_is_told_apart_as_fast(toy: TrainingToy, tmp_path: Path) -> None:
+    """As many tensors as a full checkpoint of the published size has; the kind shows in its very last key."""
+    tensors = {f"inverter.fuser.{i}": torch.zeros(1) for i in range(3000)} | {"encoder.body.0": torch.zeros(1)}
+    torch.save({"encoder_opt": tensors, "state_dict": tensors}, tmp_path / "full.pt")
+    assert "holds a Feature Editor" in train(toy, 2, f"methods_args.fse_full.inverter_pth={tmp_path / 'full.pt'}")
