@@ -16,26 +16,27 @@ from utils.errors import UserError
 T = TypeVar("T")
 
 
-def merge(schema: type[T], layers: list[tuple[str, Any]], key_prefix: str = "") -> T:
+def merge(schema: type[T], layers: list[tuple[str, Any]]) -> T:
     """Lay `layers` (source name, values) over the defaults of `schema`, later ones winning.
 
     Raises UserError naming source and key for an unknown key or a value of the wrong type.
     """
     config = OmegaConf.structured(schema)
     for source, values in layers:
-        odd = _misplaced(*(OmegaConf.to_container(layer) for layer in (config, values)))  # type: ignore[arg-type]
+        plain = [OmegaConf.to_container(OmegaConf.create(layer)) for layer in (config, values)]
+        odd = _misplaced(*plain)  # type: ignore[arg-type]
         if odd:
-            raise UserError(f"{source}: {key_prefix}{odd}: wanted a mapping, as in {{name: value}}")
+            raise UserError(f"{source}: {odd}: wanted a mapping, as in {{name: value}}")
         try:
             config = OmegaConf.merge(config, values)
         except OmegaConfBaseException as error:
             key = error.full_key or ""
             what = str(error.msg or error).split("\n")[0]
-            raise UserError(f"{source}: {key_prefix}{key}: {what}") from None
+            raise UserError(f"{source}: {key}: {what}") from None
     try:
         return OmegaConf.to_object(config)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
-        raise UserError(f"{layers[-1][0]}: {key_prefix}{error.full_key}: {str(error.msg).splitlines()[0]}") from None
+        raise UserError(f"{layers[-1][0]}: {error.full_key}: {str(error.msg).splitlines()[0]}") from None
 
 
 def _misplaced(config: dict, values: dict) -> str:
