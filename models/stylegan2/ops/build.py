@@ -17,7 +17,7 @@ import torch
 logger = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent
-HEADERS = ("element.h", "ops.h")
+HEADERS = ("element.h", "ops.h", "pages.h")
 SOURCES = {"cpu": ("cpu.cpp", "winograd.cpp"), "cuda": ("cuda.cu",)}
 
 

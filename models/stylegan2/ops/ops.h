@@ -10,6 +10,7 @@
 #include <torch/library.h>
 
 #include "element.h"
+#include "pages.h"
 
 namespace sfe {
 
@@ -89,7 +90,7 @@ Tensor filter(
   const int64_t width = size(x.size(3), up[0], pad[0] + pad[1], kernel.size(1), down[0]);
   const bool channels_last = !from.is_contiguous();
   const auto layout = channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
-  const Tensor y = at::empty({x.size(0), x.size(1), height, width}, x.options(), layout);
+  const Tensor y = with_large_pages(at::empty({x.size(0), x.size(1), height, width}, x.options(), layout));
   launch(from, y, channels_last, kernel, up, down, pad, kernel_gain, bias, noise, noise_weight, scale, slope, gain);
   return y;
 }
@@ -112,7 +113,7 @@ Tensor fused_bias_act(
     const OptionalTensor& scale, double slope, double gain) {
   const Tensor from = dense(x);
   const auto layout = from.is_contiguous() ? at::MemoryFormat::Contiguous : at::MemoryFormat::ChannelsLast;
-  const Tensor y = at::empty_like(from, {}, layout);
+  const Tensor y = with_large_pages(at::empty_like(from, {}, layout));
   if (x.dim() == 4) {
     launch(from, y, !from.is_contiguous(), {}, {}, {}, {}, 1.0, bias, noise, noise_weight, scale, slope, gain);
   } else {  // B×C is an image of one pixel, its channels innermost; B×C×… one of a single row
@@ -127,7 +128,7 @@ Tensor act_grad(const Tensor& grad, const Tensor& y, double slope, double gain) 
   const c10::DeviceGuard guard(y.device());
   const Tensor y_ = dense(y);
   const Tensor grad_ = y_.is_contiguous() ? grad.contiguous() : grad.contiguous(at::MemoryFormat::ChannelsLast);
-  const Tensor result = at::empty_like(y_);
+  const Tensor result = with_large_pages(at::empty_like(y_));
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, y.scalar_type(), "sfe_act_grad", [&] {
     using Acc = typename Accumulator<scalar_t>::type;
     const auto* from = grad_.const_data_ptr<scalar_t>();

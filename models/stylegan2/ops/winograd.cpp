@@ -12,6 +12,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pages.h"
+
 namespace sfe {
 namespace {
 
@@ -193,7 +195,7 @@ Tensor winograd_conv(
   const auto layout = at::MemoryFormat::ChannelsLast;
   const int64_t out = weight.size(1) * PANEL / (up * up);
   const Tensor from = x.contiguous(layout);
-  const Tensor y = at::empty({x.size(0), out, x.size(2) * up, x.size(3) * up}, x.options(), layout);
+  const Tensor y = with_large_pages(at::empty({x.size(0), out, x.size(2) * up, x.size(3) * up}, x.options(), layout));
   const auto dense = [](const OptionalTensor& t) { return t ? t->contiguous() : Tensor(); };
   const Tensor bias_ = dense(bias), in_scale_ = dense(in_scale), in_shift_ = dense(in_shift), noise_ = dense(noise);
   const Tensor out_scale_ = dense(out_scale), noise_weight_ = dense(noise_weight), prelu_ = dense(prelu);
@@ -217,7 +219,7 @@ Tensor winograd_conv(
   at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
     // an odd number of cache lines apart, so that the 36 do not fall on one set of the cache
     const int64_t v_stride = block * p.in + 16, m_stride = block * padded + 16;
-    const Tensor buffer = at::empty({36 * (v_stride + m_stride)}, x.options());
+    const Tensor buffer = with_large_pages(at::empty({36 * (v_stride + m_stride)}, x.options()));
     float* const v = buffer.mutable_data_ptr<float>();
     float* const m = v + 36 * v_stride;
     for (int64_t i = begin; i < end; ++i) {
@@ -235,7 +237,7 @@ Tensor winograd_conv(
 Tensor winograd_weight(const Tensor& weight) {
   const Tensor from = weight.contiguous();
   const int64_t in = weight.size(1), panels = weight.size(0) / PANEL;
-  const Tensor result = at::empty({36, panels, in, PANEL}, weight.options(), at::MemoryFormat::Contiguous);
+  const Tensor result = with_large_pages(at::empty({36, panels, in, PANEL}, weight.options()));
   const float* w = from.const_data_ptr<float>();
   float* to = result.mutable_data_ptr<float>();
   at::parallel_for(0, panels * in, 64, [&](int64_t begin, int64_t end) {
