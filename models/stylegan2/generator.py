@@ -23,6 +23,7 @@ class Generator(nn.Module):
     """Synthesis in two steps: `affine` turns w into StyleSpace, `forward` turns StyleSpace into a picture.
 
     Layer outputs are numbered: 0 is the constant, 1 the conv at 4 px, 2 and 3 the convs at 8 px, and so on.
+    In train mode every picture gets noise of its own; in eval mode it is that of the buffers.
     """
 
     latent_avg: Tensor
@@ -104,4 +105,7 @@ class Generator(nn.Module):
     def _conv(self, out: Tensor, styles: Styles, layer: int) -> Tensor:
         conv = self.conv1 if layer == 1 else self.convs[layer - 2]
         # Every third of the styles belongs to a toRGB, so the convs 1, 2, 3, 4, … have the styles 0, 2, 3, 5, …
-        return conv(out, styles[layer - 1 + layer // 2], getattr(self.noises, f"noise_{layer - 1}"))
+        noise = getattr(self.noises, f"noise_{layer - 1}")
+        if self.training:
+            noise = torch.randn(len(out), *noise.shape[1:], dtype=noise.dtype, device=noise.device)
+        return conv(out, styles[layer - 1 + layer // 2], noise)
