@@ -1,0 +1,64 @@
+"""Every option of scripts/train_generator.py, with its default."""
+
+from dataclasses import dataclass, field
+
+from arguments.options import option
+from utils.errors import UserError
+
+
+@dataclass
+class GeneratorExpArgs:
+    """The experiment: where its configuration comes from and where its results go."""
+
+    config_dir: str = option("configs", "folder of the YAML files")
+    config: str = option("", "YAML file in exp.config_dir")
+    name: str = option("", "name of the experiment; its folder is exp.exp_dir/{name}, and a run there goes on")
+    exp_dir: str = option("experiments", "folder of all experiments")
+    seed: int = option(1, "seed of every random generator")
+    domain: str = option("avatars", "a file of configs/domains without .yaml, or the path of one")
+
+
+@dataclass
+class GeneratorDataArgs:
+    """The pictures."""
+
+    train_dir: str = option("", "training pictures, aligned; they are resized to the generator's size")
+    flip: bool = option(True, "mirror half of the pictures")
+    workers: int = option(1, "threads that read pictures")
+
+
+@dataclass
+class GeneratorTrainArgs:
+    """The training loop. A step is one batch for the generator and one for the discriminator."""
+
+    device: str = option("0", "0 or cuda:0 (the first GPU), cuda:N, cpu; a GPU that is missing gives the CPU")
+    steps: int = option(25000, "last step")
+    batch_size: int = option(16, "pictures at once")
+    lr: float = option(2.5e-3, "learning rate of Adam, for both networks")
+    betas: list[float] = option([0.0, 0.99], "Adam: decay of both moments")
+    ema: float = option(0.999, "decay of the averaged generator, a step")
+    mixing: float = option(0.9, "probability that a picture has two w, one from a random layer on")
+    r1: float = option(1.0, "γ of the gradient penalty: γ/2 · |∇D(x)|²")
+    r1_every: int = option(16, "computed every so many steps, and multiplied by that")
+    path_length: float = option(2.0, "weight of path length regularisation; 0 leaves it out")
+    path_length_every: int = option(8, "computed every so many steps, and multiplied by that")
+    log_step: int = option(100, "log losses every so many steps")
+    checkpoint_minutes: float = option(10.0, "write checkpoint, samples and curves every so many minutes")
+    keep_checkpoints: int = option(2, "keep so many of the newest checkpoints")
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "r1_every", "path_length_every", "log_step", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise UserError(f"train.{name} is {getattr(self, name)}; wanted 1 or more")
+        for name in ("ema", "mixing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"train.{name} is {getattr(self, name)}; wanted a number from 0 to 1")
+
+
+@dataclass
+class GeneratorTrainConfig:
+    """All options of a generator's training."""
+
+    exp: GeneratorExpArgs = field(default_factory=GeneratorExpArgs)
+    data: GeneratorDataArgs = field(default_factory=GeneratorDataArgs)
+    train: GeneratorTrainArgs = field(default_factory=GeneratorTrainArgs)
