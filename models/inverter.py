@@ -27,8 +27,9 @@ class FeatureFusion(nn.Module):
     def __init__(self, domain: DomainConfig) -> None:
         super().__init__()
         channels = domain.feature_channels
-        self.conv = nn.Conv2d(2 * channels, channels, 1)
+        # In the order of the published files: their optimizer states go by position.
         self.body = nn.Sequential(*(FusionBlock(channels) for _ in range(domain.inverter.fusion_blocks)))
+        self.conv = nn.Conv2d(2 * channels, channels, 1)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """a, b B×C×h×w → B×C×h×w."""

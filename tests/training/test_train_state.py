@@ -1,5 +1,6 @@
 """Checkpoints: the published layout, what they restore, and which are kept."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import PARITY
 from torch import nn
 from torch.optim import Adam
 
+from arguments.domain import load_domain
 from models.checkpoints import export_light
+from models.inverter import FeatureFusion, Inverter
 from training.checkpoints import CheckpointFolder, TrainState, load_newest, random_state, set_random_state
 from utils.errors import UserError
 
@@ -87,6 +91,15 @@ def test_a_published_checkpoint_has_no_progress(tmp_path: Path, caplog: pytest.L
     weight = read.networks["encoder"].state_dict()["0.weight"]
     assert read.step == 299 and torch.equal(weight, content["state_dict"]["encoder.0.weight"])
     assert "has no step" in caplog.text
+
+
+@pytest.mark.parametrize(("prefix", "network"), [("inverter.", Inverter), ("encoder.", FeatureFusion)])
+def test_parameters_stand_in_the_published_order(prefix: str, network: type[nn.Module]) -> None:
+    """The published optimizer states go by position."""
+    published = json.loads((PARITY / "checkpoints.json").read_text())["sfe_editor_light.pt"]["tensors"]
+    with torch.device("meta"):
+        ours = list(network(load_domain("human_faces")).state_dict())
+    assert ours == [key.removeprefix(prefix) for key in published if key.startswith(prefix)]
 
 
 def test_the_discriminator_may_join_later(tmp_path: Path) -> None:
