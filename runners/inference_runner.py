@@ -94,7 +94,9 @@ class InferenceRunner:
                     manifest.add(image=name, state="failed", error=str(picture))
                     continue
                 start = time.monotonic()
-                writes = [writers.submit(self._save, image, path) for path, image in self._make(name, picture)]
+                interrupted = manifest.states.get(name) != "done"
+                results = self._make(name, picture, interrupted)
+                writes = [writers.submit(self._save, image, path) for path, image in results]
                 unfinished.append((name, time.monotonic() - start, writes))
                 if len(unfinished) > _UNFINISHED:
                     finish()
@@ -148,6 +150,8 @@ class InferenceRunner:
             "data.inference_dir": str(self.folder.resolve()),
             "model.checkpoint_path": str(checkpoint.resolve()),
             "checkpoint's time": checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0,
+            "model.method": self.config.model.method,
+            "model.dtype": self.config.model.dtype,
             "exp.domain": self.method.domain.name,
             "data.transform": self.size,
             "inference.format": options.format,
@@ -162,16 +166,22 @@ class InferenceRunner:
         except UserError as error:
             return name, error
 
-    def _make(self, name: str, picture: Tensor) -> Iterator[tuple[Path, Tensor]]:
-        """The missing results, 3×size×size. Batches are the same whatever is missing, and so are their last bits."""
+    def _make(self, name: str, picture: Tensor, interrupted: bool) -> Iterator[tuple[Path, Tensor]]:
+        """The missing results, 3×size×size.
+
+        Batches are the same whatever is missing, and so are the last bits of what they give. The first one also makes
+        features that all edits of the picture share, so a picture that was interrupted begins with it again.
+        """
         inversion, missing = self.method.invert(picture[None]), set(self._missing(name))
         if self._inversion(name) in missing:
+            missing.remove(self._inversion(name))
             yield self._inversion(name), self.method.reconstruct(inversion)[0]
         for direction, powers in self.config.inference.editings_data.items():
             for batch in batches(powers, self.config.model.batch_size):
                 paths = [self._edit(name, direction, power) for power in batch]
-                if missing.isdisjoint(paths):
+                if not missing or (missing.isdisjoint(paths) and not interrupted):
                     continue
+                interrupted = False
                 for path, image in zip(paths, self.method.edit(inversion, direction, batch), strict=True):
                     if path in missing:
                         yield path, image
