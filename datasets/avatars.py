@@ -52,6 +52,7 @@ SHORT_HAIR = (
     "shortFlat", "shortRound", "shortWaved", "sides", "theCaesar", "theCaesarAndSidePart",
 )  # fmt: skip
 SMILES = ("smile", "twinkle", "default", "tongue")
+OPAQUE_GLASSES = "kurt"  # the eyes can be seen through all others
 GRAPHIC_SHIRT = "graphicShirt"
 
 
@@ -86,7 +87,7 @@ CHOICES: dict[str, dict[str, float]] = {
     },
     "glasses": {
         NONE: 13.0, **dict.fromkeys(("prescription01", "prescription02", "round"), 1.6),
-        "wayfarers": 0.8, "sunglasses": 0.8, "kurt": 0.6,
+        "wayfarers": 0.8, "sunglasses": 0.8, OPAQUE_GLASSES: 0.6,
     },
     "glasses_color": {**_even(*GLASSES_COLORS), "black": 4.0},
     "clothing": {
@@ -143,6 +144,8 @@ class Avatar:
             return name == "hair_color" and self.facial_hair != NONE
         if name in ("hat_color", "glasses_color"):
             return getattr(self, name.removesuffix("_color")) != NONE
+        if name == "eyes":
+            return self.glasses != OPAQUE_GLASSES
         return name != "graphic" or self.clothing == GRAPHIC_SHIRT
 
     def labels(self) -> dict[str, int]:
