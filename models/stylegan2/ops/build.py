@@ -1,6 +1,6 @@
 """Builds the compiled kernels on first use, keeps them for every later process, and loads them.
 
-`python -m models.stylegan2.ops.build` builds them beforehand (env_install.sh does), so that no first edit waits.
+`python -m models.stylegan2.ops` builds them beforehand, so that no first edit waits.
 """
 
 import functools
@@ -104,9 +104,3 @@ def _instructions() -> str:
 def _cuda_headers() -> list[str]:
     """Where pip's CUDA packages keep headers (cuBLAS and others) that a bare nvcc lacks."""
     return [str(path) for path in Path(torch.__file__).parents[1].glob("nvidia/cu*/include")]
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    built = [load(device_type) for device_type in ("cpu", "cuda") if device_type == "cpu" or torch.cuda.is_available()]
-    sys.exit(0 if all(built) else 1)

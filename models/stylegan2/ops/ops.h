@@ -44,9 +44,10 @@ void run(const Args<T>& a, bool channels_last) {
 
 // Fills in what all ops share and runs. x and y: B×C×H×W in the layout that channels_last tells.
 void launch(
-    const Tensor& x, const Tensor& y, bool channels_last, const OptionalTensor& kernel, at::IntArrayRef up, at::IntArrayRef down,
-    at::IntArrayRef pad, double kernel_gain, const OptionalTensor& bias, const OptionalTensor& noise,
-    const OptionalTensor& noise_weight, const OptionalTensor& scale, double slope, double gain) {
+    const Tensor& x, const Tensor& y, bool channels_last, const OptionalTensor& kernel, at::IntArrayRef up,
+    at::IntArrayRef down, at::IntArrayRef pad, double kernel_gain, const OptionalTensor& bias,
+    const OptionalTensor& noise, const OptionalTensor& noise_weight, const OptionalTensor& scale, double slope,
+    double gain) {
   if (y.numel() == 0) return;
   const c10::DeviceGuard guard(x.device());
   const auto type = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;  // Accumulator, for the small tensors
