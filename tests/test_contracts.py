@@ -252,7 +252,7 @@ for name in sys.argv[1:]:
 
 
 def test_every_module_imports_and_compiles_nothing(tmp_path):
-    files = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+    files = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")) if path.stem != "__main__"]
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files]
     assert len(modules) > 50
     command = [sys.executable, "-c", IMPORTS, *modules]
