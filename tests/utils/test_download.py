@@ -341,9 +341,10 @@ def test_script_shows_progress_to_a_person(hub, tmp_path):
 
 
 def test_help_is_quick_and_has_examples():
-    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = script(None, "--help")
-    assert time.perf_counter() - start < 1
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1  # of a core: others may be busy
     assert "examples:" in result.stdout
     heavy = "{'torch', 'huggingface_hub'} & {*sys.modules}"
     probe = f"import runpy, sys; runpy.run_path({str(SCRIPT)!r}); print({heavy})"
