@@ -41,8 +41,9 @@ class Unmirrored(TrainingPictures):
 class GeneratorRunner:
     """One run; it goes on from the newest checkpoint in its folder, and can be killed at any time.
 
-    The folder gets, at each checkpoint: `iteration_{step}.pt` with every state, `generator.pt` (the averaged generator
-    in the layout that a domain's weights.generator wants), `samples/`, `stats.jsonl` and `curves.png`.
+    The folder gets, at each checkpoint: `iteration_{step}.pt` with every state, the newest few of which are kept;
+    `generators/step_{step}.pt`, the averaged generator in the layout that a domain's weights.generator wants, all of
+    which are kept, so that the best can be found afterwards; `samples/`, `stats.jsonl` and `curves.png`.
     """
 
     def __init__(self, config: GeneratorTrainConfig) -> None:
@@ -120,7 +121,8 @@ class GeneratorRunner:
         """Checkpoint, generator, samples and curves."""
         average, self.state.latent_avg = self.trainer.average, self.trainer.latent_avg()
         path = self.checkpoints.save(self.state)
-        save({"g_ema": average.state_dict(), "latent_avg": self.state.latent_avg}, self.folder / "generator.pt")
+        generator = {"g_ema": average.state_dict(), "latent_avg": self.state.latent_avg}
+        save(generator, self.folder / "generators" / f"step_{self.state.step:07d}.pt")
         w = average.mapping(self.sample_z.to(self.trainer.device))[:, None]
         pictures = average(average.affine(w.expand(-1, average.config.n_styles, -1)))
         grid = to_image(make_grid(pictures.clamp(-1, 1), nrow=8, padding=0).cpu())

@@ -146,11 +146,12 @@ def test_a_run_that_goes_on_equals_one_that_never_stopped(options: list[str]):
 def test_folder_holds_what_the_domain_needs(options: list[str], tmp_path: Path):
     folder = train(options, "train.steps=3", "train.keep_checkpoints=2")
     config = load_domain(str(tmp_path / "tiny.yaml")).generator
-    generator = load_generator(folder / "generator.pt", config)
+    generator = load_generator(folder / "generators" / "step_0000003.pt", config)
     load_discriminator(folder / "iteration_3.pt", config)
     w = generator.mapping(torch.randn(20000, 8))
     assert torch.allclose(generator.latent_avg, w.mean(dim=0), atol=0.05)
     assert [path.name for path in sorted(folder.glob("iteration_*.pt"))] == [f"iteration_{i}.pt" for i in (2, 3)]
+    assert len(list((folder / "generators").iterdir())) == 3
     assert Image.open(folder / "samples" / "step_0000003.png").size == (8 * 16, 8 * 16)
     assert (folder / "curves.png").exists()
 
