@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import random
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +36,7 @@ from utils.files import atomic_path
 from utils.images import to_image
 from utils.parallel import ahead, batches
 from utils.processes import own_device, rank_and_size
+from utils.stopping import sigterm_asks
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,6 @@ class TrainingRunner:
         self.config, self.train, self.domain = config, config.train, domain
         self.sinks: list[Sink] = []
         self.losses: list[dict[str, float]] = []  # of the steps since the last line in the log
-        self.stop = False  # SIGTERM was received
 
     def run(self) -> Path:
         """Train up to the last step, or until SIGTERM asks to stop. Returns the experiment's folder."""
@@ -63,12 +62,12 @@ class TrainingRunner:
         self._resume()
         self._setup_loggers()
         try:
-            with self._steps() as steps:
+            with sigterm_asks() as asked, self._steps() as steps:
                 for step in steps:
                     self.train_step(step)
                     self.save_train_logs(step)
                     best = step % self.train.val_step == 0 and self.validate(step)
-                    stop = distributed.any_process(self.stop, self.device)
+                    stop = distributed.any_process(asked(), self.device)
                     if best or stop or step % self.train.checkpoint_step == 0 or step == self.train.steps:
                         self.save_checkpoint()
                     if stop:
@@ -164,19 +163,10 @@ class TrainingRunner:
 
     @contextmanager
     def _steps(self) -> Iterator[Iterator[int]]:
-        """The steps to make, under a progress bar; meanwhile SIGTERM only asks to stop after the one in progress."""
-
-        def ask_to_stop(*_: object) -> None:
-            self.stop = True
-
-        before = signal.signal(signal.SIGTERM, ask_to_stop)
-        hidden = None if self.first else True  # None: hidden where nobody looks
+        """The steps to make, under a progress bar that is hidden where nobody looks."""
         steps = range(self.state.step + 1, self.train.steps + 1)
-        try:
-            with logging_redirect_tqdm(), tqdm(steps, "train", unit="step", disable=hidden) as progress:
-                yield iter(progress)
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        with logging_redirect_tqdm(), tqdm(steps, "train", unit="step", disable=None if self.first else True) as bar:
+            yield iter(bar)
 
     def train_step(self, step: int) -> None:
         """One step of the trained network and, in its phase, of the discriminator."""

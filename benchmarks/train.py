@@ -1,0 +1,134 @@
+"""How fast one training step at 1024 px is, for each stage: forward, backward and the optimizer's update.
+
+    python benchmarks/train.py --weights FOLDER [--json] [--stage 1] [--batch 1] [--device cpu] [--precision fp32]
+
+FOLDER holds the faces' weights, published or stand-ins (python tests/parity/make_checkpoints.py FOLDER writes those;
+the numbers in them do not change the time). The losses need no other file: l2, and in stage 1 feat_rec. Seconds are
+medians; the fraction is that of the machine's rate of matrix products, measured in the same run, for the GFLOP that the
+step takes when computed as it is defined: three times a trained network, twice a frozen one that a gradient passes.
+Peak memory is that of a process of its own.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from measure import faces, machine, matmul_gflops
+
+from arguments.domain import load_domain
+from arguments.train_options import EncoderLossesArgs, TrainArgs, TrainConfig
+from configs.paths import ROOT
+from datasets.training import Batch
+from training.build import build_optimizer, build_stage
+from training.losses import LossBuilder
+from training.stages import FEATURE_RAMP
+from training.trainer import Trainer
+from utils.devices import resolve_device
+from utils.images import load_image, resize, to_tensor
+
+# GFLOP of one picture (two for a multiplication and addition), as benchmarks/edit.py counts them
+BACKBONE, FUSION, E4E, TRUNK, DECODER = 218.6, 197.6, 145.0, 32.3, 150.8
+HEAD = DECODER - TRUNK
+INVERTER = BACKBONE + FUSION + TRUNK
+GFLOP = {
+    1: 3 * (BACKBONE + FUSION) + 2 * TRUNK + 2 * 2 * DECODER,  # F_w, and two pictures
+    2: 2 * INVERTER + E4E + 2 * DECODER + TRUNK + 2 * (3 * FUSION + 2 * HEAD),
+}
+REPEATS = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, default=ROOT / "pretrained_models", help="folder with the weights")
+    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
+    parser.add_argument("--stage", type=int, choices=(1, 2), help="only this one")
+    parser.add_argument("--batch", type=int, default=1, help="pictures at once (default: %(default)s)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # the process that is measured
+    arguments = parser.parse_args()
+    if arguments.here:
+        print(json.dumps(measure(arguments)))
+        return
+    report = {"machine": machine(), "stages": {}}
+    for stage in (arguments.stage,) if arguments.stage else (1, 2):
+        command = [sys.executable, __file__, *sys.argv[1:], "--here", "--stage", str(stage)]
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        report["stages"][stage] = json.loads(found.splitlines()[-1])
+    print(json.dumps(report) if arguments.json else table(report))
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, float]:
+    device = resolve_device(arguments.device)
+    with tempfile.TemporaryDirectory() as folder:
+        domain = load_domain(str(faces(arguments.weights.resolve(), Path(folder))))
+    runner = {1: "fse_inverter", 2: "fse_editor"}[arguments.stage]
+    config = TrainConfig(
+        train=TrainArgs(train_runner=runner, editings_data={"glasses": [5.0]}),
+        encoder_losses=EncoderLossesArgs(l2=1.0, feat_rec=0.01 if arguments.stage == 1 else 0.0),
+    )
+    config.methods_args.fse_full.inverter_pth = str(arguments.weights / "sfe_inverter_light.pt")
+    torch.manual_seed(0)
+    stage = build_stage(config, domain, device)
+    losses = LossBuilder(config.encoder_losses, config.disc_losses, domain.encoder_size, device)
+    optimizer = build_optimizer("ranger", stage.encoder.parameters(), config.optimizers)
+    trainer = Trainer(stage, optimizer, None, None, losses, device, arguments.precision)
+    picture = to_tensor(resize(load_image(ROOT / "assets" / "astronaut.png"), domain.generator.size))
+    batch = Batch(picture.expand(arguments.batch, -1, -1, -1).contiguous(), ["astronaut.png"] * arguments.batch)
+
+    updates = []
+    update = trainer._update
+
+    def timed_update(optimizer: torch.optim.Optimizer) -> None:
+        wait(device)
+        start = time.perf_counter()
+        update(optimizer)
+        wait(device)
+        updates.append(time.perf_counter() - start)
+
+    trainer._update = timed_update  # type: ignore[method-assign]
+    steps = []
+    for i in range(REPEATS + 1):
+        start = time.perf_counter()
+        trainer.step(FEATURE_RAMP + 1 + i, [batch], adversarial=False)
+        wait(device)
+        steps.append(time.perf_counter() - start - updates[-1])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device) / 2**20
+    seconds, rate = statistics.median(steps[1:]), matmul_gflops(device)
+    gflop = GFLOP[arguments.stage] * arguments.batch
+    return {
+        "forward_and_backward_s": seconds, "update_s": statistics.median(updates[1:]), "gflop": gflop,
+        "matmul_gflops": rate, "fraction": gflop / seconds / rate, "peak_mb": peak,
+    }  # fmt: skip
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def table(report: dict) -> str:
+    lines = [
+        report["machine"], "",
+        "| stage | forward and backward, s | update, s | GFLOP | matmul GFLOP/s | fraction of it | peak memory, MB |",
+        "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for stage, it in report["stages"].items():
+        lines.append(
+            f"| {stage} | {it['forward_and_backward_s']:.1f} | {it['update_s']:.1f} | {it['gflop']:.0f} | "
+            f"{it['matmul_gflops']:.0f} | {it['fraction']:.2f} | {it['peak_mb']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
