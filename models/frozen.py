@@ -24,14 +24,22 @@ from models.stylegan2.ops import (
     winograd_fits,
     winograd_weight,
 )
-from utils.memory import is_mapped, release
+from utils.memory import mapped_files, pages, release
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def optimize(module: M) -> M:
-    """Replace the parts of a frozen module by fast equals; returns the module."""
-    return _fast(module)  # type: ignore[return-value]
+def optimize(module: M, frugal: bool = False) -> M:
+    """Replace the parts of a frozen module by fast equals; returns the module.
+
+    Winograd's weights are four times as big as the plain ones. `frugal`, for networks that run once a picture, makes
+    them anew at every use, which costs about a fifth of the conv's time; else they are kept.
+    """
+    module = _fast(module)  # type: ignore[assignment]
+    for part in module.modules():
+        if isinstance(part, FrozenConv):
+            part.frugal = frugal
+    return module
 
 
 def _fast(module: nn.Module) -> nn.Module:
@@ -98,6 +106,7 @@ class FrozenConv(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
         self.register_buffer("slope", None)
+        self.frugal = False
         self.winograd: bool | None = None  # decided by the first picture
 
     def fold(self, after: nn.BatchNorm2d) -> None:
@@ -110,7 +119,8 @@ class FrozenConv(nn.Module):
         if self.winograd is None:
             self._choose(x)
         if self.winograd:
-            return winograd_conv(x, self.weight, self.bias, self.scale, self.shift, self.slope, residual)
+            weight = winograd_weight(self.weight) if self.frugal else self.weight
+            return winograd_conv(x, weight, self.bias, self.scale, self.shift, self.slope, residual)
         if self.scale is not None and self.shift is not None:
             x = torch.addcmul(self.shift[:, None, None], x, self.scale[:, None, None])
         x = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
@@ -118,11 +128,10 @@ class FrozenConv(nn.Module):
             x = F.prelu(x, self.slope)
         return x if residual is None else x + residual
 
-    @torch.compiler.disable
     def _choose(self, x: Tensor) -> None:
         plain = self.size == (3, 3) and self.stride == (1, 1) and self.padding == (1, 1)
         self.winograd = plain and winograd_pays(x, len(self.weight))
-        if self.winograd:
+        if self.winograd and not self.frugal:
             self.weight = winograd_weight(self.weight)
 
 
@@ -200,7 +209,6 @@ class FrozenStyledConv(nn.Module):
         x = F.conv_transpose2d(x, self.weight, stride=2)
         return blur_bias_act(x, self.kernel, (1, 1, 1, 1), self.bias, noise, self.noise_weight, demodulation)
 
-    @torch.compiler.disable
     def _choose(self, x: Tensor) -> None:
         self.winograd = winograd_pays(x, len(self.weight), self.up)
         if self.winograd:
@@ -228,7 +236,7 @@ class FrozenToRGB(nn.Module):
         """As ToRGB.forward."""
         weights = self.weight.to(x.dtype) * style[:, None, :, None, None].to(x.dtype)  # B×3×C×1×1
         bias = self.bias.flatten()
-        rgb = torch.cat([F.conv2d(x[i : i + 1], weight, bias) for i, weight in enumerate(weights)])
+        rgb = torch.cat([F.conv2d(x[i : i + 1], weight, bias).contiguous() for i, weight in enumerate(weights)])
         return rgb if skip is None else rgb + upfirdn2d(skip, self.kernel, up=2, pad=(2, 1, 2, 1))
 
 
@@ -236,7 +244,7 @@ class FrozenStyleHead(nn.Module):
     """A StyleHead that reads its weights as they are stored.
 
     There are many of them (0.9 GB in the published e4e) for small maps, so that reading them is much of the work. They
-    are used where the file is mapped, and given back after every picture.
+    are used where the file is mapped, and each is given back after its use.
     """
 
     SMALL = 8  # px; from here down a matrix product beats a convolution, which would first reorder the weights
@@ -244,7 +252,7 @@ class FrozenStyleHead(nn.Module):
     def __init__(self, head: StyleHead) -> None:
         super().__init__()
         self.convs, self.linear = head.convs, FrozenLinear(head.linear)
-        self.mapped = all(is_mapped(layer.weight) for layer in head.convs if isinstance(layer, nn.Conv2d))
+        self.mapped = bool(mapped_files(head.parameters()))
 
     def forward(self, x: Tensor) -> Tensor:  # B×C×S×S → B×D
         for layer in self.convs:
@@ -253,7 +261,7 @@ class FrozenStyleHead(nn.Module):
             else:
                 x = layer(x)
             if self.mapped and isinstance(layer, nn.Conv2d) and x.device.type == "cpu":
-                release(layer.weight)
+                release([pages(layer.weight)])
         return self.linear(x.flatten(1))
 
     @staticmethod
@@ -267,11 +275,13 @@ class FrozenStyleHead(nn.Module):
 def winograd_pays(x: Tensor, out_channels: int, up: bool = False) -> bool:
     """Whether a 3×3 conv of x (B×C×H×W) is faster by Winograd here, and worth weights four times (up: 16 times) as big.
 
-    With fewer tiles of 4×4 px than half the channels, reading those weights would be most of the work.
+    With few tiles of 4×4 px, reading those weights would be most of the work. torch.compile brings its own kernels.
     """
-    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    tiles = x.shape[-2] * x.shape[-1] / 16
-    return on_cpu and tiles >= x.shape[1] / 2 and winograd_fits(x.shape[1], out_channels, up)
+    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        return False
+    channels, pixels = x.shape[1], x.shape[-2] * x.shape[-1]
+    pays = channels <= 256 if up else pixels / 16 >= channels / 8
+    return pays and not torch.compiler.is_compiling() and winograd_fits(channels, out_channels, up)
 
 
 def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

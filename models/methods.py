@@ -18,6 +18,7 @@ from models.e4e import E4E
 from models.frozen import optimize
 from models.inverter import FeatureFusion, Inverter
 from models.stylegan2.generator import Generator, Styles
+from utils.memory import mapped_files, release, trim
 
 M = TypeVar("M", bound=nn.Module)
 P = ParamSpec("P")
@@ -81,6 +82,7 @@ class Method(ABC):
         self.latent_editor = editor
         self.layer = domain.feature_layer
         self.dtype, self.compile = dtype, compile
+        self._files: list[tuple[int, int]] = []  # address ranges of the mapped weight files
 
     @cached_property
     def decoder(self) -> Generator:
@@ -89,16 +91,23 @@ class Method(ABC):
 
     @cached_property
     def e4e(self) -> E4E:
-        return self._ready(load_e4e(weight_file(self.domain.weights["e4e"]), self.domain))
+        return self._ready(load_e4e(weight_file(self.domain.weights["e4e"]), self.domain), frugal=True)
 
-    def _ready(self, network: M) -> M:
-        """The network optimised, on the device, its methods compiled if so wished."""
-        network = optimize(network).to(self.device)
+    def _ready(self, network: M, frugal: bool = False) -> M:
+        """The network optimised, on the device, its methods compiled if so wished; `frugal` as in `optimize`."""
+        network = optimize(network, frugal).to(self.device)
+        self._files += mapped_files(network.state_dict().values())
+        self._give_back()
         if self.compile:
             for name in ("forward", "trunk", "head", "features"):
                 if hasattr(network, name):
                     setattr(network, name, torch.compile(getattr(network, name)))
         return network
+
+    def _give_back(self) -> None:
+        """Release the memory of weights that were read once, or copied into another layout."""
+        release(self._files)
+        trim()
 
     @_inference
     def invert(self, x: Tensor) -> Inversion:
@@ -109,6 +118,7 @@ class Method(ABC):
         offsets, content = self.inverter.fs_backbone(small)
         w = offsets + self.decoder.latent_avg
         features = self.inverter.fuser(content, self.decoder.features(self.decoder.affine(w), self.layer))
+        self._give_back()
         return Inversion(x, small, w, features)
 
     @_inference
@@ -161,7 +171,8 @@ class Method(ABC):
     @cached_property
     def _trained(self) -> tuple[Inverter, FeatureFusion | None]:
         inverter, editor = self._load(self.checkpoint)
-        inverter.fs_backbone, inverter.fuser = self._ready(inverter.fs_backbone), self._ready(inverter.fuser)
+        inverter.fs_backbone = self._ready(inverter.fs_backbone, frugal=True)
+        inverter.fuser = self._ready(inverter.fuser)
         return inverter, editor and self._ready(editor)
 
     @abstractmethod
@@ -185,6 +196,7 @@ class Method(ABC):
         """The pictures, one by one: together they would take memory and save no time."""
         rows = [slice(i, i + 1) for i in range(len(features))]
         pictures = [self.decoder.head(features[i], rgb[i], [s[i] for s in styles], self.layer) for i in rows]
+        self._give_back()
         return torch.cat(pictures).float()
 
 

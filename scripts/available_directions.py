@@ -4,8 +4,6 @@ import argparse
 
 from arguments.domain import DOMAINS_DIR, load_domain
 from configs.paths import ROOT
-from editings.directions_text import directions_text
-from editings.latent_editor import LatentEditor
 from utils.cli import run
 from utils.files import atomic_path
 
@@ -17,6 +15,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare with the file and write nothing")
     args = parser.parse_args()
+    from editings.directions_text import directions_text  # torch is imported only once the options are right
+    from editings.latent_editor import LatentEditor
 
     names = sorted((path.stem for path in DOMAINS_DIR.glob("*.yaml")), key=lambda name: (name != FIRST, name))
     text = directions_text([LatentEditor(load_domain(name)) for name in names])

@@ -126,7 +126,7 @@ FLAGS = {
     "orig_img_pth save_e4e save_inversion save_pth simple_config_pth use_mask",
     "train.py": "",
 }
-IMPORT_TORCH_FOR_HELP = {"available_directions.py", "make_avatars.py"}  # tools for developers
+IMPORT_TORCH_FOR_HELP = {"make_avatars.py"}  # tools for developers
 
 HELP = """
 import runpy, sys

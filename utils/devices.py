@@ -1,6 +1,7 @@
 """Names of devices, as configs and flags give them."""
 
 import logging
+import re
 
 import torch
 
@@ -17,10 +18,11 @@ def resolve_device(name: str) -> torch.device:
     text = str(name).strip().lower()
     if text == "cpu":
         return torch.device("cpu")
-    index = text.removeprefix("cuda").removeprefix(":") or "0"
-    if not index.isdigit():
+    match = re.fullmatch(r"cuda|(?:cuda:)?([0-9]+)", text)
+    if match is None:
         raise UserError(f"device is '{name}'; wanted cpu, a GPU's number such as 0, or cuda:0")
-    if int(index) < torch.cuda.device_count():
-        return torch.device("cuda", int(index))
+    index = int(match[1] or 0)
+    if index < torch.cuda.device_count():
+        return torch.device("cuda", index)
     logger.warning("device %s is not there (%d GPUs found): going on with the CPU", name, torch.cuda.device_count())
     return torch.device("cpu")

@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+from collections.abc import Iterable
 from pathlib import Path
 
 from torch import Tensor
@@ -9,26 +10,41 @@ from torch import Tensor
 _MAPS = Path("/proc/self/maps")
 
 
-def is_mapped(tensor: Tensor) -> bool:
-    """Whether all of the tensor's memory is a mapped file. False where the system does not tell."""
-    if tensor.device.type != "cpu" or not tensor.is_contiguous() or not _MAPS.exists():
-        return False
-    start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
-    for line in _MAPS.read_text().splitlines():
-        fields = line.split(maxsplit=5)
-        low, high = (int(address, 16) for address in fields[0].split("-"))
-        if low <= start < high:
-            return end <= high and fields[4] != "0"  # the inode
-    return False
+def mapped_files(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
+    """The address ranges (first, last + 1) of the mapped files in which these tensors lie.
 
-
-def release(tensor: Tensor) -> None:
-    """Give the tensor's pages back; they stay in the system's file cache and come back at the next use.
-
-    Only for a tensor that `is_mapped` and that was never written to: anonymous memory would lose its content.
+    Empty where there is none, or where the system does not tell.
     """
-    page = mmap.PAGESIZE
-    start = -(-tensor.data_ptr() // page) * page  # whole pages only: the others are shared with neighbours
-    length = (tensor.data_ptr() + tensor.nbytes) // page * page - start
-    if length > 0:
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), ctypes.c_int(mmap.MADV_DONTNEED))
+    pointers = [tensor.data_ptr() for tensor in tensors if tensor.device.type == "cpu"]
+    if not _MAPS.exists():
+        return []
+    ranges = []
+    for line in _MAPS.read_text().splitlines():
+        addresses, _, _, _, inode, *_ = line.split(maxsplit=5)
+        first, last = (int(address, 16) for address in addresses.split("-"))
+        if inode != "0" and any(first <= pointer < last for pointer in pointers):
+            ranges.append((first, last))
+    return ranges
+
+
+def release(ranges: Iterable[tuple[int, int]]) -> None:
+    """Give back the pages of `mapped_files`: they stay in the system's file cache and come back at the next use.
+
+    Only for files into whose mapping nothing was written: that would be lost.
+    """
+    for first, last in ranges:
+        size, advice = ctypes.c_size_t(last - first), ctypes.c_int(mmap.MADV_DONTNEED)
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), size, advice)
+
+
+def trim() -> None:
+    """Have the C library hand freed memory back to the system, where it knows how (glibc)."""
+    function = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if function is not None:
+        function(ctypes.c_size_t(0))
+
+
+def pages(tensor: Tensor) -> tuple[int, int]:
+    """The address range of the whole pages that the tensor has for itself."""
+    first, last = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+    return -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, max(first, last // mmap.PAGESIZE * mmap.PAGESIZE)
