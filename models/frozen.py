@@ -100,7 +100,7 @@ class FrozenConv(nn.Module):
     def __init__(self, conv: nn.Conv2d, before: nn.BatchNorm2d | None) -> None:
         super().__init__()
         self.stride, self.padding, self.size = conv.stride, conv.padding, conv.kernel_size
-        self.register_buffer("weight", conv.weight.contiguous(memory_format=torch.channels_last))
+        self.register_buffer("weight", conv.weight)
         self.register_buffer("bias", conv.bias)
         scale, shift = (None, None) if before is None else _scale_and_shift(before)
         self.register_buffer("scale", scale)
@@ -131,7 +131,9 @@ class FrozenConv(nn.Module):
     def _choose(self, x: Tensor) -> None:
         plain = self.size == (3, 3) and self.stride == (1, 1) and self.padding == (1, 1)
         self.winograd = plain and winograd_pays(x, len(self.weight))
-        if self.winograd and not self.frugal:
+        if not self.winograd:
+            self.weight = self.weight.contiguous(memory_format=torch.channels_last)
+        elif not self.frugal:
             self.weight = winograd_weight(self.weight)
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from arguments.domain import GeneratorConfig
-from models.stylegan2.layers import EqualLinear, blur_kernel
+from models.stylegan2.layers import EqualLinear, blur_kernel, normal
 from models.stylegan2.ops import fused_bias_act, upfirdn2d
 
 
@@ -22,7 +22,7 @@ class EqualConv(nn.Module):
         clamp: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.weight = nn.Parameter(normal(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = None if linear else nn.Parameter(torch.zeros(out_channels))
         self.register_buffer("kernel", blur_kernel(), persistent=False)
         self.down = down

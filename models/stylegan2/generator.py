@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from arguments.domain import GeneratorConfig
-from models.stylegan2.layers import EqualLinear, PixelNorm, StyledConv, ToRGB
+from models.stylegan2.layers import EqualLinear, PixelNorm, StyledConv, ToRGB, normal
 
 Styles = list[Tensor]  # StyleSpace: one B×C per conv and toRGB, in the order conv, rgb, (conv, conv, rgb) per block
 
@@ -16,7 +16,7 @@ class Constant(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
+        self.input = nn.Parameter(normal(1, channels, 4, 4))
 
 
 class Generator(nn.Module):
@@ -44,10 +44,10 @@ class Generator(nn.Module):
             self.convs.append(StyledConv(channels[high], channels[high], dim))
             self.to_rgbs.append(ToRGB(channels[high], dim))
         self.noises = nn.Module()
-        self.noises.register_buffer("noise_0", torch.randn(1, 1, 4, 4))
+        self.noises.register_buffer("noise_0", normal(1, 1, 4, 4))
         for i, size in enumerate(config.resolutions[1:]):
-            self.noises.register_buffer(f"noise_{2 * i + 1}", torch.randn(1, 1, size, size))
-            self.noises.register_buffer(f"noise_{2 * i + 2}", torch.randn(1, 1, size, size))
+            self.noises.register_buffer(f"noise_{2 * i + 1}", normal(1, 1, size, size))
+            self.noises.register_buffer(f"noise_{2 * i + 2}", normal(1, 1, size, size))
         self.register_buffer("latent_avg", torch.zeros(dim, device="cpu"), persistent=False)
 
     def mapping(self, z: Tensor) -> Tensor:
@@ -98,7 +98,8 @@ class Generator(nn.Module):
     def _blocks(self, out: Tensor, rgb: Tensor, styles: Styles, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Run the blocks whose convs are the layers first + 1 … last."""
         for i in range(first + 1, last, 2):
-            out = self._conv(self._conv(out, styles, i), styles, i + 1)
+            out = self._conv(out, styles, i)  # a line each, so that the input is freed before the next
+            out = self._conv(out, styles, i + 1)
             rgb = self.to_rgbs[i // 2 - 1](out, styles[3 * (i // 2) + 1], rgb)
         return out, rgb
 

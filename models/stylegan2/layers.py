@@ -9,6 +9,11 @@ from torch import Tensor, nn
 from models.stylegan2.ops import blur_bias_act, fused_bias_act, upfirdn2d
 
 
+def normal(*shape: int) -> Tensor:
+    """N(0, 1). On the meta device torch.randn would import SymPy, which takes a second."""
+    return torch.empty(shape).normal_()
+
+
 class PixelNorm(nn.Module):
     """Divide by the root mean square over dimension 1 (for B×N×C activations those are the rows)."""
 
@@ -23,7 +28,7 @@ class EqualLinear(nn.Module):
         self, in_dim: int, out_dim: int, lr_mul: float = 1.0, bias_init: float = 0.0, activation: bool = False
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_dim, in_dim) / lr_mul)
+        self.weight = nn.Parameter(normal(out_dim, in_dim) / lr_mul)
         self.bias = nn.Parameter(torch.full((out_dim,), bias_init / lr_mul))
         self.activation = activation
         self.lr_mul = lr_mul
@@ -68,7 +73,7 @@ class ModulatedConv(nn.Module):
         demodulate: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(1, out_channels, in_channels, kernel_size, kernel_size))
+        self.weight = nn.Parameter(normal(1, out_channels, in_channels, kernel_size, kernel_size))
         self.modulation = EqualLinear(style_dim, in_channels, bias_init=1.0)
         self.up = up
         self.demodulate = demodulate
