@@ -26,9 +26,10 @@ wanted=$(cat requirements.txt pyproject.toml env_install.sh | sha256sum | cut -d
 if ! grep -qsx -e "$wanted \[dev\]" -e "$wanted $extras" .venv/installed; then
     .venv/bin/python -m pip install --disable-pip-version-check -e ".$extras"
     .venv/bin/python -m pip install --disable-pip-version-check --no-deps "facenet-pytorch>=2.5.3" "pyfacer>=0.0.4"
+    .venv/bin/python -m models.stylegan2.ops ||
+        echo "Note: the custom ops could not be built (is there a C++ compiler?). Plain PyTorch does the same, slower."
     echo "$wanted $extras" > .venv/installed
 fi
 
-command -v "${CXX:-c++}" > /dev/null || echo "Note: no C++ compiler found. The custom ops fall back to plain PyTorch: same results, slower."
 command -v nvidia-smi > /dev/null || echo "Note: no NVIDIA GPU found. Everything runs on the CPU."
 echo "Ready: .venv/bin/python"

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from models.stylegan2.ops import blur_bias_act, fused_bias_act, upfirdn2d
 
 
-def normal(*shape: int) -> Tensor:
-    """N(0, 1). On the meta device torch.randn would import SymPy, which takes a second."""
-    return torch.empty(shape).normal_()
+def normal(*shape: int, std: float = 1.0) -> Tensor:
+    """N(0, std²). Not drawn on the meta device, where PyTorch would import its compiler for it, which takes a second."""
+    x = torch.empty(shape)
+    return x if x.is_meta else x.normal_(std=std)
 
 
 class PixelNorm(nn.Module):
@@ -28,7 +29,7 @@ class EqualLinear(nn.Module):
         self, in_dim: int, out_dim: int, lr_mul: float = 1.0, bias_init: float = 0.0, activation: bool = False
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(normal(out_dim, in_dim) / lr_mul)
+        self.weight = nn.Parameter(normal(out_dim, in_dim, std=1 / lr_mul))
         self.bias = nn.Parameter(torch.full((out_dim,), bias_init / lr_mul))
         self.activation = activation
         self.lr_mul = lr_mul
