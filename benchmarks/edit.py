@@ -153,7 +153,8 @@ def measure(path: Path, arguments: argparse.Namespace) -> dict:
 def table(report: dict) -> str:
     lines = [
         report["machine"],
-        f"matrix product: {report['matmul_gflops']:.0f} GFLOP/s; peak memory of an edit: {report['peak_rss_mb']:.0f} MB",
+        f"matrix product: {report['matmul_gflops']:.0f} GFLOP/s; peak memory of an edit: "
+        f"{report['peak_rss_mb']:.0f} MB; "
         f"start to first edit: {report['cold_start']['seconds']:.1f} s, "
         f"{report['cold_start']['beyond_the_edit']:.1f} s more than a warm one",
         "",

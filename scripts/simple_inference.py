@@ -23,7 +23,7 @@ def parse() -> argparse.Namespace:
     add("--save_pth", required=True, help="file of the result; its extension says the format")
     add("--align", action="store_true", help="cut out the largest face first, and put the edited one back")
     add("--use_mask", action="store_true", help="leave the background as it is")
-    add("--mask_trashold", type=float, default=0.095, help="probability from which on a pixel is background (%(default)s)")
+    add("--mask_trashold", type=float, default=0.095, help="probability that makes a pixel background (%(default)s)")
     add("--mask_path", help="with --use_mask, an own mask: white is left unedited")
     add("--save_e4e", action="store_true", help="write also what e4e alone gives")
     add("--save_inversion", action="store_true", help="write also the inversion")
