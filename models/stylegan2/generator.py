@@ -89,13 +89,13 @@ class Generator(nn.Module):
     def trunk(self, styles: Styles, layer: int) -> tuple[Tensor, Tensor]:
         """Output of `layer` (odd: the second conv of its block) and the RGB picture of its resolution."""
         out = self._conv(self.input.input.expand(len(styles[0]), -1, -1, -1), styles, 1)
-        return self._blocks(out, self.to_rgb1(out, styles[1]), styles, 1, layer)
+        return self.blocks(out, self.to_rgb1(out, styles[1]), styles, 1, layer)
 
     def head(self, out: Tensor, rgb: Tensor, styles: Styles, layer: int) -> Tensor:
         """The picture, from what `trunk` gave for `layer`; `out` may have been replaced by a feature."""
-        return self._blocks(out, rgb, styles, layer, 2 * len(self.to_rgbs) + 1)[1]
+        return self.blocks(out, rgb, styles, layer, 2 * len(self.to_rgbs) + 1)[1]
 
-    def _blocks(self, out: Tensor, rgb: Tensor, styles: Styles, first: int, last: int) -> tuple[Tensor, Tensor]:
+    def blocks(self, out: Tensor, rgb: Tensor, styles: Styles, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Run the blocks whose convs are the layers first + 1 … last."""
         for i in range(first + 1, last, 2):
             out = self._conv(out, styles, i)  # a line each, so that the input is freed before the next
