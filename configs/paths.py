@@ -25,6 +25,7 @@ class Paths:
     vit_path: str = (
         "pretrained_models/Backbone_VITs_Epoch_2_Batch_12000_Time_2021-03-17-04-05_checkpoint.pth"
     )
+    inception: str = "pretrained_models/pt_inception-2015-12-05-6726825d.pth"
     mtcnn: str = "pretrained_models/mtcnn"
     landmark: str = "pretrained_models/shape_predictor_68_face_landmarks.dat"
     clip_path: str = "pretrained_models/ViT-B-32.pt"

@@ -18,7 +18,6 @@ from utils.errors import UserError
 from utils.files import atomic_path
 
 FEATURES = 2048  # of Inception's last pooling
-WEIGHTS = "pretrained_models/pt_inception-2015-12-05-6726825d.pth"
 _SOURCE = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
 
 
@@ -137,7 +136,7 @@ class FID(Metric):
     def __init__(self, device: torch.device, reference: Gaussian | None = None) -> None:
         """`reference`: statistics that stand for the real pictures, which are not looked at then."""
         super().__init__(device)
-        self.network = load_inception(weight_file(WEIGHTS)).to(device)
+        self.network = load_inception(weight_file("inception")).to(device)
         self.reference = reference
         self.real, self.fake = FeatureStatistics(), FeatureStatistics()
 

@@ -1,7 +1,6 @@
 """Invert and edit whole folders of pictures."""
 
 import logging
-import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from runners.build import build_method
 from runners.manifest import Manifest
 from runners.metrics_runner import measure
 from utils.errors import UserError
-from utils.files import IMAGE_SUFFIXES, check_writable
+from utils.files import IMAGE_SUFFIXES, check_writable, remove_temporaries
 from utils.images import check_save_path, load_image, resize, save_image, to_image, to_tensor
 from utils.parallel import BoundedPool, ahead, batches
 from utils.processes import gather, own_device, rank_and_size
@@ -29,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 # Published runner name -> the method it stands for.
 RUNNERS = {"fse_inference_runner": "fse_full", "fse_inverter_inference_runner": "fse_inverter"}
-_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.\w+")  # as utils.files.atomic_path names its files
 _UNFINISHED = 8  # pictures that wait for their last results to be written
 
 
@@ -109,7 +107,7 @@ class InferenceRunner:
         if self.metrics is not None:
             self._report(self.metrics, failures)
         if self.rank == 0:
-            self._remove_temporaries()
+            remove_temporaries(self.output)  # of killed runs; nobody writes any more
             logger.info("results: %s; %d pictures failed", self.output, len(failures))
         gather(None)  # torchrun ends all processes as soon as one leaves with an error: nobody leaves before the first
         return len(failures)
@@ -202,12 +200,6 @@ class InferenceRunner:
                 title, metrics.columns, metrics.compute(), metrics.scores(), pairs, facts, failures + errors
             )
             report.write(Path(self.config.inference.report))
-
-    def _remove_temporaries(self) -> None:
-        """What killed runs left half written; nobody writes any more."""
-        for path in self.output.rglob(".*"):
-            if _TEMPORARY.fullmatch(path.name):
-                path.unlink(missing_ok=True)
 
 
 def _power_folder(power: float) -> str:

@@ -1,6 +1,7 @@
 """Files and folders: writing that never leaves half a file, and finding pictures."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from utils.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp"})
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.\w+")  # names of the files of atomic_path
 
 
 def check_writable(path: str | Path) -> None:
@@ -55,6 +57,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed processes left of `atomic_path` under `folder`; only while nobody writes there."""
+    for path in folder.rglob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

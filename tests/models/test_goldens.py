@@ -1,5 +1,8 @@
 """The networks and methods compute what the published code computed from the same numbers (tests/parity)."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from arguments.domain import DomainConfig, load_domain
+from criteria.id_loss import IDLoss
 from editings.latent_editor import LatentEditor
 from models.checkpoints import load_discriminator, load_e4e, load_feature_editor, load_generator
 from models.methods import FSEFull, FSEInverter, Inversion
@@ -133,11 +137,29 @@ def test_masked_edit_and_discriminator(
         golden("discriminator/logits", discriminator(batch))
 
 
+def test_id_loss(
+    full: FSEFull, inversion: Inversion, x: Tensor, standin: Callable[[str], Path],
+    golden: Callable[[str, Tensor], None],
+) -> None:  # fmt: skip
+    pictures = [F.adaptive_avg_pool2d(picture, 256) for picture in (full.reconstruct(inversion), x)]
+    with torch.inference_mode():
+        golden("id_loss/value", IDLoss(standin("model_ir_se50.pth"))(*pictures).reshape(1))
+
+
+def test_without_compiled_kernels(standin: Callable[[str], Path], directions: Path) -> None:
+    """Inversion and an edit again, in a process where plain PyTorch does what the ops do."""
+    environment = {**os.environ, "SFE_OPS": "native", "SFE_STANDINS": str(standin("sfe_editor_light.pt").parent)}
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", __file__, "-k", "test_inversion or test_edit and rotation"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
+
+
 def test_discriminator_groups_are_interleaved(faces: DomainConfig, golden: Callable[[str, Tensor], None]) -> None:
     small = 0.5 * normal(45, (8, 3, 16, 16))
     batch = F.interpolate(small, size=1024, mode="bicubic", align_corners=False)
     with torch.inference_mode():
-        golden("discriminator/logits8", load_discriminator(Path(faces.weights["discriminator"]), faces.generator)(batch))
+        discriminator = load_discriminator(Path(faces.weights["discriminator"]), faces.generator)
+        golden("discriminator/logits8", discriminator(batch))
 
 
 def test_stage_1_method(
