@@ -10,7 +10,7 @@ from models.stylegan2.ops import blur_bias_act, fused_bias_act, upfirdn2d
 
 
 def normal(*shape: int, std: float = 1.0) -> Tensor:
-    """N(0, std²). Not drawn on the meta device, where PyTorch would import its compiler for it, which takes a second."""
+    """N(0, std²). Not drawn on the meta device, where PyTorch would import its compiler for it: a second."""
     x = torch.empty(shape)
     return x if x.is_meta else x.normal_(std=std)
 

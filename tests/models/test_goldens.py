@@ -149,7 +149,8 @@ def test_id_loss(
 def test_without_compiled_kernels(standin: Callable[[str], Path], directions: Path) -> None:
     """Inversion and an edit again, in a process where plain PyTorch does what the ops do."""
     environment = {**os.environ, "SFE_OPS": "native", "SFE_STANDINS": str(standin("sfe_editor_light.pt").parent)}
-    command = [sys.executable, "-m", "pytest", "-o", "addopts=", __file__, "-k", "test_inversion or test_edit and rotation"]
+    tests = ["-k", "test_inversion or test_edit and rotation"]
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", __file__, *tests]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
 
