@@ -19,7 +19,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from arguments.domain import DomainConfig
 from arguments.train_options import TrainConfig
-from datasets.images import ImageFolder
+from datasets.images import ImageFolder, transform_size
 from datasets.training import TrainingPictures
 from metrics.metrics import MetricSet
 from models.checkpoints import export_light
@@ -98,6 +98,8 @@ class TrainingRunner:
     def _setup_datasets(self) -> None:
         data, size, workers = self.config.data, self.domain.generator.size, self.config.model.workers
         seed = self.config.exp.seed
+        if transform_size(data.transform, size) != size:
+            raise UserError(f"data.transform is {data.transform}; training wants the generator's size, {size} px")
         self.pictures = TrainingPictures(data.input_train_dir, size, seed, workers, self.rank, self.ranks)
         self.validation = ImageFolder(data.input_val_dir, size) if data.input_val_dir else None
         self.special = ImageFolder(data.special_dir, size) if data.special_dir else None

@@ -53,6 +53,9 @@ def build_stage(config: TrainConfig, domain: DomainConfig, device: torch.device)
             domain, trainable(editor), inverter, decoder, load_e4e(weight_file(domain.weights["e4e"]), domain),
             latent_editor, config.train.editings_data, config.train.disc_edits,
         )  # fmt: skip
+    if device.type == "cpu":  # convolutions and their gradients take two thirds of the time
+        stage.encoder.to(memory_format=torch.channels_last)
+        decoder.input.to(memory_format=torch.channels_last)
     return stage.to(device).train()
 
 

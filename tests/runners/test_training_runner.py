@@ -200,6 +200,11 @@ def test_a_run_leaves_everything_that_it_promises(toy: TrainingToy, python: Warm
     light = load_inverter(folder / "sfe_inverter_light.pt", toy.domain).state_dict()
     assert_same(dict(light), {k[8:]: v for k, v in full["state_dict"].items() if k.startswith("encoder.")})
 
+    export = [folder / f"iteration_{best}.pt", folder / "best.pt"]
+    assert python.run("export_light.py", *export, log=log) == 0 and "holds an Inverter" in log.read_text()
+    exported = read(folder / "best.pt")["state_dict"]
+    assert exported.keys() == read(folder / "sfe_inverter_light.pt")["state_dict"].keys()
+
     run_id = full["training"]["wandb_id"]
     (offline,) = (folder / "wandb").glob("offline-run-*")
     content = (offline / f"run-{run_id}.wandb").read_bytes()
@@ -248,3 +253,20 @@ def test_resume_path_takes_a_checkpoint_or_its_options(toy: TrainingToy, python:
     assert_same(read(first / "iteration_3.pt"), read(toy.experiments / "path_001" / "iteration_3.pt"))
     # without resume, a new experiment begins
     assert "after step" not in run("train.steps=1") and steps(toy.experiments / "path_002") == [1]
+
+
+@pytest.mark.parametrize(
+    ("stage", "option", "expected"),
+    [
+        (1, "train.precision=fp16", "train.precision=fp16 wants a GPU"),
+        (1, "data.transform=face_256", "data.transform is face_256"),
+        (1, "train.val_metrics=[beauty]", "there is no metric 'beauty'"),
+        (2, "train.editings_data={younger: [3]}", "editing 'younger'"),
+    ],
+)
+def test_what_cannot_work_stops_before_anything_is_written(
+    toy: TrainingToy, python: WarmPython, log: Path, stage: int, option: str, expected: str
+) -> None:
+    options = [option, f"data.input_val_dir={toy.pictures}"]
+    assert python.run("train.py", *toy.arguments(stage, "wrong", *options), log=log) == 2
+    assert expected in log.read_text() and not list(toy.experiments.glob("wrong*"))

@@ -9,6 +9,10 @@ import pytest
 import torch
 from training_toy import TrainingToy, shared_toy
 
+from arguments.domain import load_domain
+from arguments.loader import load_train_config
+from arguments.train_options import TrainConfig
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -88,3 +92,25 @@ def test_a_large_checkpoint_is_told_apart_as_fast(toy: TrainingToy, tmp_path: Pa
     tensors = {f"inverter.fuser.{i}": torch.zeros(1) for i in range(3000)} | {"encoder.body.0": torch.zeros(1)}
     torch.save({"encoder_opt": tensors, "state_dict": tensors}, tmp_path / "full.pt")
     assert "holds a Feature Editor" in train(toy, 2, f"methods_args.fse_full.inverter_pth={tmp_path / 'full.pt'}")
+
+
+def test_the_shipped_configs_are_the_published_ones() -> None:
+    first, second = (
+        load_train_config([f"exp.config_dir={ROOT / 'configs'}", f"exp.config={name}.yaml"])
+        for name in ("fse_inverter_train", "fse_editor_train")
+    )
+    losses = {"l2": 1.0, "lpips": 0.8, "id": 0.1, "adv": 0.01}
+    assert {k: v for k, v in vars(first.encoder_losses).items() if v} == {**losses, "feat_rec": 0.01}
+    assert {k: v for k, v in vars(second.encoder_losses).items() if v} == losses
+    assert (first.train.start_step, first.train.steps) == (1, 300000)
+    assert (second.train.start_step, second.train.steps) == (300001, 500000)
+    for config in (first, second):
+        assert config.model.batch_size == 8 and config.train.dis_train_start_step == 45000 and config.exp.wandb
+        assert (config.train.log_step, config.train.checkpoint_step, config.train.val_step) == (500, 15000, 15000)
+        assert (config.disc_losses.r1.coef, config.disc_losses.r1.hyper_d_reg_every) == (10, 16)
+        assert (config.train.encoder_optimizer, config.optimizers.ranger.lr) == ("ranger", 1e-4)
+    defaults = TrainConfig()
+    assert defaults.train.dis_train_start_step == 150000 and not defaults.train.train_dis and defaults.exp.wandb
+    known = load_domain("human_faces").editings
+    directions = {name for family in known.values() for name in family.get("directions", {})}
+    assert set(second.train.editings_data) <= directions and len(second.train.editings_data) == 13

@@ -1,0 +1,22 @@
+"""Write what inference needs of a training checkpoint: a tenth of its size, in the published light format."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from utils.cli import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="iteration_{step}.pt of an experiment")
+    parser.add_argument("light", type=Path, help="file to write, such as pretrained_models/sfe_editor_light.pt")
+    options = parser.parse_args()
+    from models.checkpoints import export_light
+
+    found = export_light(options.checkpoint, options.light)
+    logging.getLogger(__name__).info("%s holds %s", options.light, found)
+
+
+if __name__ == "__main__":
+    run(main)
