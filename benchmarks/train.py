@@ -4,7 +4,7 @@
 
 FOLDER holds the faces' weights, published or stand-ins (python tests/parity/make_checkpoints.py FOLDER writes those;
 the numbers in them do not change the time). The losses need no other file: l2, and in stage 1 feat_rec. Seconds are
-medians; the fraction is that of the machine's rate of matrix products, measured in the same run, for the GFLOP that the
+medians; the fraction is that of the machine's rate of matrix products, measured between the steps, for the GFLOP that a
 step takes when computed as it is defined: three times a trained network, twice a frozen one that a gradient passes.
 Peak memory is that of a process of its own.
 """
@@ -94,20 +94,23 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
         updates.append(time.perf_counter() - start)
 
     trainer._update = timed_update  # type: ignore[method-assign]
-    steps = []
+    steps, rates = [], [matmul_gflops(device)]
     for i in range(REPEATS + 1):
         start = time.perf_counter()
         trainer.step(FEATURE_RAMP + 1 + i, [batch], adversarial=False)
         wait(device)
         steps.append(time.perf_counter() - start - updates[-1])
+        rates.append(matmul_gflops(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device) / 2**20
-    seconds, rate = statistics.median(steps[1:]), matmul_gflops(device)
     gflop = GFLOP[arguments.stage] * arguments.batch
+    # Each step is held against the rates right before and after it: the machine may have other work.
+    fractions = [2 * gflop / seconds / (rates[i] + rates[i + 1]) for i, seconds in enumerate(steps)]
     return {
-        "forward_and_backward_s": seconds, "update_s": statistics.median(updates[1:]), "gflop": gflop,
-        "matmul_gflops": rate, "fraction": gflop / seconds / rate, "peak_mb": peak,
+        "forward_and_backward_s": statistics.median(steps[1:]), "update_s": statistics.median(updates[1:]),
+        "gflop": gflop, "matmul_gflops": statistics.median(rates), "fraction": statistics.median(fractions[1:]),
+        "peak_mb": peak,
     }  # fmt: skip
 
 
