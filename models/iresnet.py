@@ -11,6 +11,16 @@ def conv3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
 
 
+class Projection(nn.Conv2d):
+    """A strided 1×1 conv, as one without stride of every so-manyth pixel.
+
+    oneDNN's weight gradient of the strided one writes beyond its memory in channels_last with 8 channels (torch 2.14).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x[..., :: self.stride[0], :: self.stride[1]], self.weight)
+
+
 class IResNetBlock(nn.Module):
     """BN, conv3, BN, PReLU, conv3 with the stride, BN, plus the identity or a strided 1×1 conv with BN."""
 
@@ -23,7 +33,7 @@ class IResNetBlock(nn.Module):
         self.conv2 = conv3(channels, channels, stride)
         self.bn3 = nn.BatchNorm2d(channels)
         self.downsample = nn.Sequential(
-            nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            Projection(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
         ) if project else nn.Identity()  # fmt: skip
 
     def branch(self) -> tuple[nn.Module, ...]:

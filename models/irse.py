@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from models.iresnet import conv3
+from models.iresnet import Projection, conv3
 
 
 class SqueezeExcite(nn.Module):
@@ -33,7 +33,7 @@ class IRBlock(nn.Module):
             self.shortcut_layer = nn.MaxPool2d(1, stride)
         else:
             self.shortcut_layer = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+                Projection(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
             )
         self.res_layer = nn.Sequential(
             nn.BatchNorm2d(in_channels), conv3(in_channels, channels), nn.PReLU(channels),
