@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from configs.paths import weight_file
+from configs.paths import Paths, weight_file
 from metrics.metric import FULL, Metric, unit
 from models.checkpoints import build, read_tensors
 from utils.errors import UserError
@@ -136,7 +136,7 @@ class FID(Metric):
     def __init__(self, device: torch.device, reference: Gaussian | None = None) -> None:
         """`reference`: statistics that stand for the real pictures, which are not looked at then."""
         super().__init__(device)
-        self.network = load_inception(weight_file("inception")).to(device)
+        self.network = load_inception(weight_file(Paths.inception)).to(device)
         self.reference = reference
         self.real, self.fake = FeatureStatistics(), FeatureStatistics()
 
