@@ -23,7 +23,6 @@ class GeneratorDataArgs:
     """The pictures."""
 
     train_dir: str = option("", "training pictures, aligned; they are resized to the generator's size")
-    flip: bool = option(True, "mirror half of the pictures")
     workers: int = option(1, "threads that read pictures")
 
 

@@ -38,17 +38,21 @@ class _Sample:
 class TrainingPictures:
     """Every sample is a function of (seed, position), so neither threads nor restarts change what is seen.
 
-    Each epoch shuffles the pictures anew and flips half of them. Of `ranks` processes, number `rank` reads the
-    positions rank, rank + ranks, …: so N processes with batch B see at every step what one with batch N·B would, and
-    the discriminator's interleaved groups are the same too. A damaged picture is skipped: the next in the folder
-    stands in for it.
+    Each epoch shuffles the pictures anew and, with `mirror`, flips half of them. Of `ranks` processes, number `rank`
+    reads the positions rank, rank + ranks, …: so N processes with batch B see at every step what one with batch N·B
+    would, and the discriminator's interleaved groups are the same too. A damaged picture is skipped: the next in the
+    folder stands in for it.
     """
 
-    def __init__(self, folder: str | Path, size: int, seed: int, workers: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self, folder: str | Path, size: int, seed: int, workers: int, rank: int = 0, ranks: int = 1,
+        mirror: bool = True,
+    ) -> None:  # fmt: skip
         """`workers`: threads that read ahead. Raises UserError if the folder is missing or has no picture."""
         self.folder, self.size = Path(folder), size
         self.names = relative_names(self.folder)
         self.damaged: dict[str, str] = {}  # file -> what is wrong with it
+        self.mirror = mirror
         self.position = 0  # samples that all processes together have taken
         self._seed, self._workers, self._rank, self._ranks = seed, workers, rank, ranks
         self._samples: Iterator[_Sample] | None = None
@@ -86,7 +90,7 @@ class TrainingPictures:
                 epoch = position // len(self.names)
                 random = np.random.default_rng((self._seed, epoch))
                 order = random.permutation(len(self.names))
-                flips = random.random(len(self.names)) < FLIP_PROBABILITY
+                flips = random.random(len(self.names)) < (FLIP_PROBABILITY if self.mirror else 0)
             yield int(order[position % len(self.names)]), bool(flips[position % len(self.names)])
 
     def _read(self, draw: tuple[int, bool]) -> _Sample:

@@ -31,13 +31,6 @@ logger = logging.getLogger(__name__)
 SAMPLES = 64  # pictures of the same z at every checkpoint
 
 
-class Unmirrored(TrainingPictures):
-    """For domains whose pictures are not to be mirrored."""
-
-    def _draws(self):  # type: ignore[no-untyped-def]
-        return ((index, False) for index, _ in super()._draws())
-
-
 class GeneratorRunner:
     """One run; it goes on from the newest checkpoint in its folder, and can be killed at any time.
 
@@ -51,13 +44,12 @@ class GeneratorRunner:
         self.config, self.train = config, config.train
         if not config.exp.name:
             raise UserError("exp.name is empty; wanted the name of the folder for checkpoints and samples")
-        generator = load_domain(config.exp.domain).generator
-        seed = config.exp.seed
+        domain = load_domain(config.exp.domain)
+        generator, data, seed = domain.generator, config.data, config.exp.seed
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-        reader = TrainingPictures if config.data.flip else Unmirrored
-        self.pictures = reader(config.data.train_dir, generator.size, seed, config.data.workers)
+        self.pictures = TrainingPictures(data.train_dir, generator.size, seed, data.workers, mirror=domain.mirror)
         self.trainer = GeneratorTrainer(generator, self.train, resolve_device(self.train.device))
         self.sample_z = torch.randn(SAMPLES, generator.style_dim, generator=torch.Generator().manual_seed(seed))
         self.folder = Path(config.exp.exp_dir) / config.exp.name

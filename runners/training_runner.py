@@ -100,7 +100,9 @@ class TrainingRunner:
         seed = self.config.exp.seed
         if transform_size(data.transform, size) != size:
             raise UserError(f"data.transform is {data.transform}; training wants the generator's size, {size} px")
-        self.pictures = TrainingPictures(data.input_train_dir, size, seed, workers, self.rank, self.ranks)
+        self.pictures = TrainingPictures(
+            data.input_train_dir, size, seed, workers, self.rank, self.ranks, self.domain.mirror
+        )
         self.validation = ImageFolder(data.input_val_dir, size) if data.input_val_dir else None
         self.special = ImageFolder(data.special_dir, size) if data.special_dir else None
         if self.validation is not None:

@@ -53,6 +53,8 @@ def test_half_of_the_pictures_are_flipped_and_nothing_else_changes(folder: Path)
         assert not flipped or torch.equal(batch.images[0], original.flip(-1))
         flips += flipped
     assert 150 < flips < 250
+    unmirrored = take(TrainingPictures(folder, SIZE, seed=3, workers=0, mirror=False), 200)
+    assert not any(flipped for _, flipped in unmirrored)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4])

@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 def options(tmp_path: Path) -> list[str]:
     """A config file of a tiny domain, and six pictures."""
     domain = {
-        "name": "tiny", "encoder_size": 16, "weights": {},
+        "name": "tiny", "encoder_size": 16, "mirror": False, "weights": {},
         "generator": {"size": 16, "style_dim": 8, "n_mlp": 2, "channels": {4: 8, 8: 8, 16: 8}},
     }  # fmt: skip
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(domain))
@@ -43,7 +43,7 @@ def options(tmp_path: Path) -> list[str]:
         save_image(Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)), tmp_path / "pictures" / f"{i}.png")
     config = {
         "exp": {"domain": str(tmp_path / "tiny.yaml"), "exp_dir": str(tmp_path), "name": "run"},
-        "data": {"train_dir": str(tmp_path / "pictures"), "flip": False},
+        "data": {"train_dir": str(tmp_path / "pictures")},
         "train": {
             "device": "cpu", "batch_size": 4, "r1_every": 2, "path_length_every": 3, "log_step": 2,
             "checkpoint_minutes": 0, "keep_checkpoints": 3,
@@ -192,7 +192,7 @@ def test_mistakes_are_told(options: list[str], option: str, words: str):
 def test_shipped_config_is_one_of_these_options():
     config = load_options(GeneratorTrainConfig, ["exp.config=avatars_generator_train.yaml"])
     domain = load_domain(config.exp.domain)
-    assert domain.generator.size == 128 and not config.data.flip
+    assert domain.generator.size == 128 and not domain.mirror
     assert sum(p.numel() for p in Generator(domain.generator).parameters()) < 3e6
 
 
