@@ -12,9 +12,12 @@ Written by scripts/available_directions.py from configs/domains/*.yaml; do not e
 
 
 def directions_text(editors: Sequence[LatentEditor]) -> str:
-    """Every direction of every editor's domain: a line with its name and useful powers, under its family."""
+    """Every direction of every editor's domain: a line with its name and useful powers, under its family.
+
+    Domains without directions are left out.
+    """
     lines = [_HEAD]
-    for editor in editors:
+    for editor in (editor for editor in editors if editor.available()):
         lines.append(f"{editor.domain.name}\n{'=' * len(editor.domain.name)}")
         for family, directions in editor.available().items():
             lines.append(f"{family}:")
