@@ -98,6 +98,7 @@ class Method(ABC):
         network = optimize(network, frugal).to(self.device)
         self._files += mapped_files(network.state_dict().values())
         self._give_back()
+        trim()
         if self.compile:
             for name in ("forward", "trunk", "head", "features"):
                 if hasattr(network, name):
@@ -105,9 +106,8 @@ class Method(ABC):
         return network
 
     def _give_back(self) -> None:
-        """Release the memory of weights that were read once, or copied into another layout."""
+        """Release the pages of weights that were read once, or copied into another layout."""
         release(self._files)
-        trim()
 
     @_inference
     def invert(self, x: Tensor) -> Inversion:
@@ -126,7 +126,7 @@ class Method(ABC):
         """The inversion's pictures, B×3×size×size."""
         styles = self.decoder.affine(inversion.w)
         _, rgb = self.decoder.trunk(styles, self.layer)
-        return self._decode(self._fuse(inversion.features, torch.zeros_like(inversion.features)), rgb, styles)
+        return self._decode(inversion.features, torch.zeros_like(inversion.features), rgb, styles)
 
     @_inference
     def edit(self, inversion: Inversion, name: str, powers: Sequence[float], mask: Tensor | None = None) -> Tensor:
@@ -147,7 +147,7 @@ class Method(ABC):
         if mask is not None:
             mask = F.interpolate(mask.to(delta), size=delta.shape[-2:], mode="bilinear", align_corners=False)
             delta = delta * (1 - _repeat(mask.expand(len(inversion.w), -1, -1, -1), rows))
-        return self._decode(self._fuse(_repeat(inversion.features, rows), delta), rgb, styles)
+        return self._decode(_repeat(inversion.features, rows), delta, rgb, styles)
 
     @_inference
     def e4e_pictures(self, inversion: Inversion, name: str | None = None, power: float = 0.0) -> Tensor:
@@ -192,10 +192,12 @@ class Method(ABC):
     def _fuse(self, features: Tensor, delta: Tensor) -> Tensor:
         """The features that the decoder reads."""
 
-    def _decode(self, features: Tensor, rgb: Tensor, styles: Styles) -> Tensor:
+    def _decode(self, features: Tensor, delta: Tensor, rgb: Tensor, styles: Styles) -> Tensor:
         """The pictures, one by one: together they would take memory and save no time."""
-        rows = [slice(i, i + 1) for i in range(len(features))]
-        pictures = [self.decoder.head(features[i], rgb[i], [s[i] for s in styles], self.layer) for i in rows]
+        pictures = []
+        for i in (slice(i, i + 1) for i in range(len(features))):
+            fused = self._fuse(features[i], delta[i])
+            pictures.append(self.decoder.head(fused, rgb[i], [style[i] for style in styles], self.layer))
         self._give_back()
         return torch.cat(pictures).float()
 
