@@ -10,14 +10,13 @@ import argparse
 import json
 import math
 import os
-import statistics
-import time
 from collections.abc import Callable
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # large pages: else much of the time goes to fresh memory
 
 import torch
 import torch.nn.functional as F
+from measure import matmul_gflops, seconds
 from torch import Tensor
 
 from models.stylegan2.ops import blur_bias_act, build, fused_bias_act, upfirdn2d, winograd_conv, winograd_weight
@@ -25,25 +24,6 @@ from models.stylegan2.ops import blur_bias_act, build, fused_bias_act, upfirdn2d
 SIZES = [(1024, 32), (512, 64), (256, 128), (128, 256), (64, 512)]  # px, channels
 
 Rows = dict[str, dict[str, float]]
-
-
-def seconds(run: Callable[[], object], device: torch.device, repeats: int = 7) -> float:
-    """Median time of a call, after one that warms up."""
-    times = []
-    for _ in range(repeats + 1):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
-
-
-def matmul_gflops(device: torch.device) -> float:
-    a, b = torch.randn(2, 2048, 2048, device=device).unbind()
-    return 2 * 2048**3 / seconds(lambda: a @ b, device) / 1e9
 
 
 def memory_ops(size: int, channels: int, device: torch.device, dtype: torch.dtype) -> Rows:
@@ -61,7 +41,7 @@ def memory_ops(size: int, channels: int, device: torch.device, dtype: torch.dtyp
     def measured(source: Tensor, op: Callable[[Tensor], Tensor]) -> dict[str, float]:
         moved = source.nbytes + op(source).nbytes
         half = torch.empty(moved // 2, dtype=torch.uint8, device=device)
-        taken, copying = seconds(lambda: op(source), device), seconds(lambda: half.clone(), device)
+        taken, copying = seconds(lambda: op(source)), seconds(lambda: half.clone())
         return {"seconds": taken, "gb_per_s": moved / taken / 1e9, "fraction_of_copy": copying / taken}
 
     pad = (1, 1, 1, 1)
@@ -102,7 +82,7 @@ def convs(size: int, inside: int, outside: int, up: bool, gflops: float) -> Rows
     gflop = 18 * inside * outside * size**2 / 1e9
     results: Rows = {}
     for way in (direct, winograd):
-        taken = seconds(way, x.device)
+        taken = seconds(way)
         name = f"{'up-conv' if up else 'conv'} {inside}→{outside} of {size} px, {way.__name__}"
         results[name] = {"seconds": taken, "gflop": gflop, "fraction": gflop / taken / gflops}
     return results
