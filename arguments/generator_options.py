@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from arguments.options import option
 from utils.errors import UserError
 
+PRECISIONS = ("fp32", "bf16")
+
 
 @dataclass
 class GeneratorExpArgs:
@@ -31,6 +33,7 @@ class GeneratorTrainArgs:
     """The training loop. A step is one batch for the generator and one for the discriminator."""
 
     device: str = option("0", "0 or cuda:0 (the first GPU), cuda:N, cpu; a GPU that is missing gives the CPU")
+    precision: str = option("fp32", "fp32, or bf16 where the processor multiplies it fast")
     steps: int = option(25000, "last step")
     batch_size: int = option(16, "pictures at once")
     lr: float = option(2.5e-3, "learning rate of Adam, for both networks")
@@ -46,6 +49,8 @@ class GeneratorTrainArgs:
     keep_checkpoints: int = option(2, "keep so many of the newest checkpoints")
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UserError(f"train.precision is '{self.precision}'; wanted one of {', '.join(PRECISIONS)}")
         for name in ("steps", "batch_size", "r1_every", "path_length_every", "log_step", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}; wanted 1 or more")

@@ -51,7 +51,8 @@ class PathLength:
 class GeneratorTrainer:
     """Generator, its moving average, discriminator and their optimizers.
 
-    Activations lie channels_last, which on a CPU is up to 1.6 times as fast.
+    Activations lie channels_last, which on a CPU is up to 1.6 times as fast. With train.precision=bf16 the adversarial
+    losses are computed in bfloat16; weights, and the penalties on gradients, stay in float32.
     """
 
     def __init__(self, config: GeneratorConfig, options: GeneratorTrainArgs, device: torch.device) -> None:
@@ -82,8 +83,9 @@ class GeneratorTrainer:
         """Returns the pictures, too: the discriminator learns from the same ones."""
         options = self.options
         self.discriminator.requires_grad_(False)
-        fake = self._pictures(mixed_w(self.generator, count, options.mixing, self.device))
-        loss = F.softplus(-self.discriminator(fake)).mean()
+        with self._precision():
+            fake = self._pictures(mixed_w(self.generator, count, options.mixing, self.device))
+            loss = F.softplus(-self._logits(fake)).mean()
         loss.backward()
         found = {"generator": loss.detach()}
         if options.path_length and number % options.path_length_every == 0:
@@ -98,7 +100,8 @@ class GeneratorTrainer:
     def _learn_discriminator(self, number: int, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
         options = self.options
         self.discriminator.requires_grad_(True)
-        fake_logits, real_logits = self.discriminator(fake), self.discriminator(real)
+        with self._precision():
+            fake_logits, real_logits = self._logits(fake), self._logits(real)
         loss = F.softplus(fake_logits).mean() + F.softplus(-real_logits).mean()
         found = {
             "discriminator": loss.detach(), "real_logit": real_logits.detach().mean(),
@@ -115,6 +118,12 @@ class GeneratorTrainer:
 
     def _pictures(self, w: Tensor) -> Tensor:
         return self.generator(self.generator.affine(w))
+
+    def _logits(self, images: Tensor) -> Tensor:
+        return self.discriminator(images).float()
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16")
 
     @torch.no_grad()
     def _follow(self) -> None:

@@ -7,9 +7,11 @@
 
 namespace sfe {
 
+constexpr int REGISTER = 64;  // bytes that are computed together
+
 template <bool CHANNELS_LAST, int K, int UP, int DOWN, typename T>
 void for_each_row(const Args<T>& args) {
-  constexpr int V = 64 / sizeof(typename Accumulator<T>::type);
+  constexpr int V = REGISTER / sizeof(typename Accumulator<T>::type);
   const int64_t rows = static_cast<int64_t>(args.batch) * args.out_h * (CHANNELS_LAST ? 1 : args.channels);
   const int64_t row_size = static_cast<int64_t>(args.out_w) * (CHANNELS_LAST ? args.channels : 1);
   const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(row_size, 1));
@@ -50,8 +52,11 @@ void for_each_row(const Args<T>& args) {
 
 template <typename Body>
 void for_each(int64_t count, const Body& body) {
+  constexpr int V = REGISTER / sizeof(typename Body::Acc);
   at::parallel_for(0, count, 16384, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) body(i);
+    int64_t i = begin;
+    for (; i + V <= end; i += V) body.template at<V>(i);
+    for (; i < end; ++i) body.template at<1>(i);
   });
 }
 

@@ -35,7 +35,7 @@ void for_each_row(const Args<T>& a) {
 template <typename Body>
 __global__ void each_kernel(int64_t count, const Body body) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < count) body(i);
+  if (i < count) body.template at<1>(i);
 }
 
 template <typename Body>

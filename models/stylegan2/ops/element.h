@@ -5,8 +5,11 @@
 // Without a filter the kernel is 1×1; without an activation slope and gain are 1.
 #pragma once
 
+#include <c10/util/BFloat16.h>
+
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #ifdef __CUDACC__
 #define SFE_HD __host__ __device__ __forceinline__
@@ -39,6 +42,33 @@ struct Pack<Acc, 1> {
   using type = Acc;
 };
 
+// bfloat16 is the upper half of a float32. A CPU converts V of them at once: one by one they would take several times
+// as long as the arithmetic.
+template <int V>
+struct Bfloat16 {
+  using Values = typename Pack<float, V>::type;
+  using Halves = typename Pack<uint16_t, V>::type;
+  using Words = typename Pack<uint32_t, V>::type;
+
+  static SFE_HD Values load(const void* from) {
+    Halves halves;
+    std::memcpy(&halves, from, sizeof(halves));
+    const Words words = __builtin_convertvector(halves, Words) << 16;
+    Values values;
+    std::memcpy(&values, &words, sizeof(values));
+    return values;
+  }
+
+  static SFE_HD void store(void* to, Values values) {
+    Words words;
+    std::memcpy(&words, &values, sizeof(words));
+    words = (words + 0x7fff + ((words >> 16) & 1)) >> 16;  // to the nearest, of two equally near to the even one
+    words = values == values ? words : Words{} + 0x7fc0;   // NaN, which rounding might have made an infinity
+    const Halves halves = __builtin_convertvector(words, Halves);
+    std::memcpy(to, &halves, sizeof(halves));
+  }
+};
+
 template <int V, typename T, typename Acc = typename Accumulator<T>::type>
 SFE_HD typename Pack<Acc, V>::type load(const T* from) {
   typename Pack<Acc, V>::type values;
@@ -46,6 +76,8 @@ SFE_HD typename Pack<Acc, V>::type load(const T* from) {
     values = static_cast<Acc>(*from);
   } else if constexpr (sizeof(T) == sizeof(Acc)) {
     std::memcpy(&values, from, sizeof(values));
+  } else if constexpr (std::is_same_v<T, c10::BFloat16>) {
+    values = Bfloat16<V>::load(from);
   } else {
     for (int v = 0; v < V; ++v) values[v] = static_cast<Acc>(from[v]);
   }
@@ -58,6 +90,8 @@ SFE_HD void store(T* to, typename Pack<Acc, V>::type values) {
     *to = static_cast<T>(values);
   } else if constexpr (sizeof(T) == sizeof(Acc) && STEP == 1) {
     std::memcpy(to, &values, sizeof(values));
+  } else if constexpr (std::is_same_v<T, c10::BFloat16> && STEP == 1) {
+    Bfloat16<V>::store(to, values);
   } else {
     for (int v = 0; v < V; ++v) to[v * STEP] = static_cast<T>(values[v]);
   }
@@ -155,9 +189,11 @@ struct ActGrad {
   T* result;
   Acc slope, gain;
 
-  SFE_HD void operator()(int64_t i) const {
-    const Acc factor = static_cast<Acc>(y[i]) > Acc(0) ? gain : gain * slope;
-    result[i] = static_cast<T>(static_cast<Acc>(grad[i]) * factor);
+  // V numbers from number i on.
+  template <int V>
+  SFE_HD void at(int64_t i) const {
+    const auto values = load<V>(grad + i) * gain;
+    store<V, 1>(result + i, load<V>(y + i) > Acc(0) ? values : values * slope);
   }
 };
 
