@@ -61,6 +61,7 @@ class DomainConfig:
     mirror: bool = True  # a mirrored picture belongs to the domain too: training flips half of them
     weights: dict[str, str] = field(default_factory=dict)  # role -> field of configs/paths.py, or a file
     alignment: str | None = None  # "ffhq": crops are made by the FFHQ rule; None: pictures come as they are
+    editings_dir: str = "editings_dir"  # folder of the direction files: a field of configs/paths.py, or a folder
     editings: dict[str, Any] = field(default_factory=dict)  # family -> its directions
 
     @property

@@ -44,7 +44,7 @@ class LatentEditor:
 
     Args:
         domain: its `editings` hold the directions as data, by family (see configs/domains/human_faces.yaml).
-        editings_dir: folder of the direction files; the default is `editings_dir` of configs/paths.py.
+        editings_dir: folder of the direction files; the default is the domain's.
         device: where latents are and where directions and networks go.
     """
 
@@ -52,7 +52,7 @@ class LatentEditor:
         self, domain: DomainConfig, editings_dir: Path | None = None, device: torch.device | str = "cpu"
     ) -> None:
         self.domain = domain
-        resources = Resources(editings_dir or weight_file("editings_dir"), torch.device(device), encoders={})
+        resources = Resources(editings_dir or weight_file(domain.editings_dir), torch.device(device), encoders={})
         self._families = {name: _family(domain.name, name, spec, resources) for name, spec in domain.editings.items()}
         self._edits: dict[tuple[str, torch.dtype], Edit] = {}
 
