@@ -1,6 +1,7 @@
 """From a dataclass, YAML files and the command line to one checked object; errors name the key."""
 
 import inspect
+import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,7 +101,16 @@ def load_options(schema: type[T], arguments: list[str]) -> T:
     return merge(schema, layers)
 
 
-def options_help(schema: type[Config] | type[TrainConfig] = Config) -> str:
+def command_line_options(schema: type[T], about: str) -> T:
+    """Options from the command line; without any, or with --help, prints `about` and all options, and leaves with 0."""
+    arguments = sys.argv[1:]
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(about + options_help(schema))
+        raise SystemExit(0)
+    return load_options(schema, arguments)
+
+
+def options_help(schema: type = Config) -> str:
     """Every option with its default and meaning, one a line."""
     lines, config = [], schema()
     for group in fields(config):

@@ -23,6 +23,7 @@ from arguments.domain import DomainConfig, GeneratorConfig
 from configs.paths import weight_file
 from models.e4e import E4E
 from models.inverter import FeatureFusion, Inverter
+from models.predictor import Predictor
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import Generator
 from utils import safe_pickle
@@ -100,6 +101,7 @@ def build(make: Callable[[], M], tensors: Tensors, source: str, ignored: tuple[s
             found, want = tuple(tensor.shape), tuple(wanted[key].shape)
             name = type(module).__name__
             raise UserError(f"{source}: '{key}' has shape {found}; the domain's {name} wants {want}")
+    tensors = {key: t.float() if t.dtype == torch.float16 else t for key, t in tensors.items()}  # stored so to be small
     module.load_state_dict(tensors, strict=False, assign=True)
     return freeze(module)
 
@@ -140,6 +142,18 @@ def load_discriminator(path: Path, config: GeneratorConfig) -> Discriminator:
 def load_e4e(path: Path, domain: DomainConfig) -> E4E:
     """From `encoder.*` under `state_dict`; the file's own latent_avg and decoder are not used."""
     return build(lambda: E4E(domain), read_tensors(path, "state_dict", "encoder."), str(path))
+
+
+def load_predictor(path: Path) -> Predictor:
+    """From `save_predictor`'s file: `attributes` (name -> list of values) and `state_dict`."""
+    attributes = read(path).get("attributes")
+    if not isinstance(attributes, dict) or not all(isinstance(values, list) for values in attributes.values()):
+        raise UserError(f"{path} has no 'attributes'; wanted a predictor, as scripts/train_predictor.py writes it")
+    return build(lambda: Predictor(attributes), read_tensors(path, "state_dict"), str(path))
+
+
+def save_predictor(predictor: Predictor, path: Path) -> None:
+    save({"attributes": predictor.attributes, "state_dict": predictor.state_dict()}, path)
 
 
 def kind(tensors: Tensors) -> str:

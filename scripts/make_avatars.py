@@ -1,4 +1,5 @@
-"""Draw avatars (the domain `avatars`): a folder of PNGs, and labels.jsonl with every attribute of each.
+"""Draw avatars (the domain `avatars`): a folder of PNGs, and labels.jsonl with every attribute of each
+(null: it does not show).
 
     python scripts/make_avatars.py --split train --count 40000 --output_dir data/avatars/train
 
@@ -39,12 +40,12 @@ def main() -> None:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _make(folder: Path, split: str, size: int, index: int) -> dict[str, str]:
+def _make(folder: Path, split: str, size: int, index: int) -> dict[str, str | None]:
     """Draw one avatar, unless it is there, and return its row of the table."""
     avatar, path = draw(split, index), folder / f"{index:06d}.png"
     if not path.exists():
         save_image(render(avatar, size), path)
-    return {"file": path.name, **asdict(avatar)}
+    return {"file": path.name, **{k: v if avatar.shows(k) else None for k, v in asdict(avatar).items()}}
 
 
 if __name__ == "__main__":

@@ -6,20 +6,14 @@
 Options read group.name=value, and win over those of exp.config_dir/exp.config.
 """
 
-import sys
-
-from arguments.loader import load_train_config, options_help
+from arguments.loader import command_line_options
 from arguments.train_options import TrainConfig
 from training.preflight import check
 from utils.cli import run
 
 
 def main() -> None:
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(__doc__ + options_help(TrainConfig))
-        return
-    config = load_train_config(arguments)
+    config = command_line_options(TrainConfig, __doc__)
     domain = check(config)
     from runners.training_runner import TrainingRunner  # torch is imported only once the options are right
 

@@ -7,19 +7,13 @@ Options read group.name=value, and win over those of exp.config_dir/exp.config. 
 the same command.
 """
 
-import sys
-
-from arguments.generator_options import GeneratorTrainConfig
-from arguments.loader import load_options, options_help
+from arguments.loader import command_line_options
+from arguments.loop_options import GeneratorTrainConfig
 from utils.cli import run
 
 
 def main() -> None:
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(__doc__ + options_help(GeneratorTrainConfig))
-        return
-    config = load_options(GeneratorTrainConfig, arguments)
+    config = command_line_options(GeneratorTrainConfig, __doc__)
     from runners.generator_runner import GeneratorRunner  # torch is imported only once the options are right
 
     GeneratorRunner(config).run()

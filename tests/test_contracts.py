@@ -216,7 +216,7 @@ RUNS = {
     "fse_inverter_train.yaml": load_train_config,
     "simple_inference.yaml": load_config,
 }
-LOADED_ELSEWHERE = {"avatars_generator_train.yaml"}  # options of its own: arguments/generator_options.py
+LOADED_ELSEWHERE = {"avatars_generator_train.yaml"}  # options of its own: arguments.loop_options.py
 
 
 @pytest.mark.parametrize("name", sorted(RUNS))

@@ -42,7 +42,7 @@ class TrainState:
     networks: Mapping[str, nn.Module]  # prefix -> network
     optimizers: Mapping[str, Optimizer]  # encoder_opt, disc_opt
     others: Mapping[str, Stateful]
-    latent_avg: Tensor
+    latent_avg: Tensor | None = None
     step: int = 0  # the last step that was made
     best: dict[str, float] = field(default_factory=dict)  # step and value of the best validation
     wandb_id: str = ""

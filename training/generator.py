@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from arguments.domain import GeneratorConfig
-from arguments.generator_options import GeneratorTrainArgs
+from arguments.loop_options import GeneratorTrainArgs
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import Generator
 from training.losses import r1_penalty

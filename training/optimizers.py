@@ -97,6 +97,12 @@ class Ranger(Optimizer):
             parameter.copy_(state["slow_buffer"].lerp_(parameter, group["alpha"]))
 
 
+def set_cosine_lr(optimizer: Optimizer, lr: float, step: int, steps: int) -> None:
+    """Let the learning rate fall from `lr` to 0 along half a cosine, over `steps` steps."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2
+
+
 def _rectification(step: int, beta2: float, threshold: float) -> float | None:
     """RAdam's factor for the variance of the mean square, with its bias correction; None while that is unreliable."""
     decay = beta2**step

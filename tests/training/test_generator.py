@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from arguments.domain import GeneratorConfig, load_domain
-from arguments.generator_options import GeneratorTrainArgs, GeneratorTrainConfig
+from arguments.loop_options import GeneratorTrainArgs, GeneratorTrainConfig
 from arguments.loader import load_options
 from models.checkpoints import load_discriminator, load_generator, read
 from models.stylegan2.generator import Generator

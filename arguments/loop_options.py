@@ -1,0 +1,125 @@
+"""Every option of the scripts that train the networks of a domain of one's own: generator, encoder, predictor."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from arguments.options import option
+from utils.errors import UserError
+
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass
+class LoopExpArgs:
+    """The experiment: where its configuration comes from and where its results go."""
+
+    config_dir: str = option("configs", "folder of the YAML files")
+    config: str = option("", "YAML file in exp.config_dir")
+    name: str = option("", "name of the experiment; its folder is exp.exp_dir/{name}, and a run there goes on")
+    exp_dir: str = option("experiments", "folder of all experiments")
+    seed: int = option(1, "seed of every random generator")
+    domain: str = option("avatars", "a file of configs/domains without .yaml, or the path of one")
+
+
+@dataclass
+class LoopDataArgs:
+    """The pictures."""
+
+    train_dir: str = option("", "training pictures, aligned; they are resized to the generator's size")
+    workers: int = option(1, "threads that read pictures")
+
+
+@dataclass
+class LoopArgs:
+    """The training loop."""
+
+    device: str = option("0", "0 or cuda:0 (the first GPU), cuda:N, cpu; a GPU that is missing gives the CPU")
+    precision: str = option("fp32", "fp32, or bf16 where the processor multiplies it fast")
+    steps: int = option(10000, "last step")
+    batch_size: int = option(16, "pictures at once")
+    lr: float = option(1e-3, "learning rate of Adam")
+    log_step: int = option(100, "log losses every so many steps")
+    checkpoint_minutes: float = option(10.0, "write checkpoint, samples and curves every so many minutes")
+    keep_checkpoints: int = option(2, "keep so many of the newest checkpoints")
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UserError(f"train.precision is '{self.precision}'; wanted one of {', '.join(PRECISIONS)}")
+        _at_least_one(self, "steps", "batch_size", "log_step", "keep_checkpoints")
+
+
+@dataclass
+class GeneratorTrainArgs(LoopArgs):
+    """The generator's training. A step is one batch for the generator and one for the discriminator."""
+
+    steps: int = option(25000, "last step")
+    lr: float = option(2.5e-3, "learning rate of Adam, for both networks")
+    betas: list[float] = option([0.0, 0.99], "Adam: decay of both moments")
+    ema: float = option(0.999, "decay of the averaged generator, a step")
+    mixing: float = option(0.9, "probability that a picture has two w, one from a random layer on")
+    r1: float = option(1.0, "γ of the gradient penalty: γ/2 · |∇D(x)|²")
+    r1_every: int = option(16, "computed every so many steps, and multiplied by that")
+    path_length: float = option(2.0, "weight of path length regularisation; 0 leaves it out")
+    path_length_every: int = option(8, "computed every so many steps, and multiplied by that")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least_one(self, "r1_every", "path_length_every")
+        for name in ("ema", "mixing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"train.{name} is {getattr(self, name)}; wanted a number from 0 to 1")
+
+
+@dataclass
+class EncoderTrainArgs(LoopArgs):
+    """The W+ encoder's training. Half of each batch are pictures, half the generator's, whose w is known."""
+
+    l2: float = option(1.0, "weight of the mean squared error of the pictures")
+    predictor: float = option(0.8, "weight of their distance in the predictor's features; 0 needs no predictor")
+    w: float = option(1.0, "weight of the mean squared error of w, where it is known")
+    delta: float = option(2e-4, "weight of how far styles are from the first: edits work where they are alike")
+
+
+@dataclass
+class PredictorTrainArgs(LoopArgs):
+    """The attribute predictor's training."""
+
+    steps: int = option(4000, "last step")
+    batch_size: int = option(32, "pictures at once")
+    lr: float = option(2e-3, "learning rate of Adam")
+
+
+@dataclass
+class GeneratorTrainConfig:
+    """All options of a generator's training."""
+
+    exp: LoopExpArgs = field(default_factory=LoopExpArgs)
+    data: LoopDataArgs = field(default_factory=LoopDataArgs)
+    train: GeneratorTrainArgs = field(default_factory=GeneratorTrainArgs)
+
+
+@dataclass
+class EncoderTrainConfig:
+    """All options of a W+ encoder's training."""
+
+    exp: LoopExpArgs = field(default_factory=LoopExpArgs)
+    data: LoopDataArgs = field(default_factory=LoopDataArgs)
+    train: EncoderTrainArgs = field(default_factory=EncoderTrainArgs)
+
+
+@dataclass
+class PredictorTrainConfig:
+    """All options of a predictor's training; data.train_dir holds labels.jsonl, too."""
+
+    exp: LoopExpArgs = field(default_factory=LoopExpArgs)
+    data: LoopDataArgs = field(default_factory=LoopDataArgs)
+    train: PredictorTrainArgs = field(default_factory=PredictorTrainArgs)
+
+
+LoopConfig = GeneratorTrainConfig | EncoderTrainConfig | PredictorTrainConfig
+
+
+def _at_least_one(options: Any, *names: str) -> None:
+    for name in names:
+        if getattr(options, name) < 1:
+            raise UserError(f"train.{name} is {getattr(options, name)}; wanted 1 or more")

@@ -1,0 +1,35 @@
+"""A perceptual distance in the features of a domain's attribute predictor, in the manner of LPIPS."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.checkpoints import load_predictor
+
+
+class PredictorLoss(nn.Module):
+    """As LPIPS (arXiv 1801.03924): maps of two pictures, normalised over channels, are compared pixel by pixel.
+
+    The network is the predictor, and all its channels weigh the same.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """`path`: the predictor's file. Raises UserError if it is missing or does not fit."""
+        super().__init__()
+        self.predictor = load_predictor(path)
+
+    def distances(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Two B×3×S×S in [-1, 1] → B distances."""
+        with torch.no_grad():
+            wanted = self.predictor.features(real)
+        pairs = zip(self.predictor.features(fake), wanted, strict=True)
+        return torch.stack([(_unit(a) - _unit(b)).square().sum(1).mean(dim=(1, 2)) for a, b in pairs]).sum(0)
+
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Two B×3×S×S in [-1, 1] → one number."""
+        return self.distances(fake, real).mean()
+
+
+def _unit(maps: Tensor) -> Tensor:
+    return maps * torch.rsqrt(maps.square().sum(dim=1, keepdim=True) + 1e-8)
