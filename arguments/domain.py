@@ -50,6 +50,14 @@ class E4EConfig:
 
 
 @dataclass
+class Trait:
+    """A question to the attribute predictor that is answered by yes or no: has the attribute one of these values?"""
+
+    attribute: str = ""
+    values: list[str] = field(default_factory=list)
+
+
+@dataclass
 class DomainConfig:
     """Everything that differs between faces, cars and a domain of your own."""
 
@@ -61,6 +69,7 @@ class DomainConfig:
     mirror: bool = True  # a mirrored picture belongs to the domain too: training flips half of them
     weights: dict[str, str] = field(default_factory=dict)  # role -> field of configs/paths.py, or a file
     alignment: str | None = None  # "ffhq": crops are made by the FFHQ rule; None: pictures come as they are
+    traits: dict[str, Trait] = field(default_factory=dict)  # what directions are searched for
     editings_dir: str = "editings_dir"  # folder of the direction files: a field of configs/paths.py, or a folder
     editings: dict[str, Any] = field(default_factory=dict)  # family -> its directions
 

@@ -61,8 +61,8 @@ class Predictor(nn.Module):
         logits = self.head(self.embedding(x)).split([len(values) for values in self.attributes.values()], dim=1)
         return dict(zip(self.attributes, logits, strict=True))
 
-    def margin(self, x: Tensor, attribute: str, values: Sequence[str]) -> Tensor:
-        """Log odds that the attribute has one of the values, B; above 0 means yes."""
-        yes = torch.tensor([value in values for value in self.attributes[attribute]], device=x.device)
-        logits = self(x)[attribute].float()
-        return logits[:, yes].logsumexp(dim=1) - logits[:, ~yes].logsumexp(dim=1)
+    def odds(self, logits: Mapping[str, Tensor], attribute: str, values: Sequence[str]) -> Tensor:
+        """Log odds that the attribute has one of the values, B, from what `forward` gave; above 0 means yes."""
+        found = logits[attribute].float()
+        yes = torch.tensor([value in values for value in self.attributes[attribute]], device=found.device)
+        return found[:, yes].logsumexp(dim=1) - found[:, ~yes].logsumexp(dim=1)
