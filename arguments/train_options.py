@@ -39,16 +39,23 @@ class TrainArgs:
     bs_used_before_adv_loss: int = option(0, "pictures at once before that step; 0: model.batch_size")
     disc_edits: list[str] = option([], "stage 2: directions whose edits of the real picture face the discriminator too")
     editings_data: dict[str, list[float]] = option({}, "stage 2: direction -> powers that steps draw from")
+    feature_ramp: int = option(10000, "stage 1: steps until F_k takes the place of the decoder's own features in full")
+    lr_decay: str = option("", "cosine: learning rates fall to 0 at the last step; empty: they stay")
     precision: str = option("fp32", "fp32, or autocast to bf16 (any device) or fp16 (GPU, with a gradient scaler)")
     grad_accumulation: int = option(1, "batches of model.batch_size whose gradients make one step")
 
     def __post_init__(self) -> None:
-        positive = ("log_step", "checkpoint_step", "val_step", "keep_checkpoints", "grad_accumulation")
+        positive = (
+            "log_step", "checkpoint_step", "val_step", "keep_checkpoints", "grad_accumulation", "feature_ramp",
+        )  # fmt: skip
         least = {**dict.fromkeys(positive, 1), "start_step": 0, "bs_used_before_adv_loss": 0}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise UserError(f"train.{name} is {getattr(self, name)}; wanted {low} or more")
-        for name, known in (("train_runner", tuple(STAGES)), ("resume", ("", "auto")), ("precision", PRECISIONS)):
+        choices = {
+            "train_runner": tuple(STAGES), "resume": ("", "auto"), "lr_decay": ("", "cosine"), "precision": PRECISIONS,
+        }  # fmt: skip
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 wanted = " or ".join(repr(value) for value in known)
                 raise UserError(f"train.{name} is '{getattr(self, name)}'; wanted {wanted}")
@@ -63,6 +70,7 @@ class EncoderLossesArgs:
     l2: float = option(0.0, "mean squared error of the pooled pictures")
     lpips: float = option(0.0, "LPIPS (VGG16) of the pooled pictures")
     lpips_scale: float = option(0.0, "LPIPS summed over the pooled size, its half and its quarter")
+    predictor: float = option(0.0, "distance in the features of the domain's predictor, in the manner of LPIPS")
     id: float = option(0.0, "1 − cosine of ArcFace embeddings")
     id_vit: float = option(0.0, "mean squared error of ViT-Face embeddings")
     moco: float = option(0.0, "1 − cosine of MoCo features")

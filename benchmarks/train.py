@@ -28,7 +28,6 @@ from configs.paths import ROOT
 from datasets.training import Batch
 from training.build import build_optimizer, build_stage
 from training.losses import LossBuilder
-from training.stages import FEATURE_RAMP
 from training.trainer import Trainer
 from utils.devices import resolve_device
 from utils.images import load_image, resize, to_tensor
@@ -97,7 +96,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     steps, rates = [], [matmul_gflops(device)]
     for i in range(REPEATS + 1):
         start = time.perf_counter()
-        trainer.step(FEATURE_RAMP + 1 + i, [batch], adversarial=False)
+        trainer.step(config.train.feature_ramp + 1 + i, [batch], adversarial=False)
         wait(device)
         steps.append(time.perf_counter() - start - updates[-1])
         rates.append(matmul_gflops(device))

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from datasets.labels import HIDDEN
 from utils.errors import UserError
 from utils.images import to_tensor
 
 SPLITS = ("train", "validation", "test", "unseen")  # unseen: each has a graphic or a hat that no other split has
 NONE = "none"
-HIDDEN = -1  # the label of what the picture does not show, such as hair under a hat; cross_entropy can ignore it
 
 SKINS = {
     "pale": "ffdbb4", "light": "edb98a", "tanned": "fd9841", "yellow": "f8d25c", "brown": "d08b5b",
@@ -148,19 +148,13 @@ class Avatar:
             return self.glasses != OPAQUE_GLASSES
         return name != "graphic" or self.clothing == GRAPHIC_SHIRT
 
+    def shown(self) -> dict[str, str | None]:
+        """Attribute -> its value, or None where the picture does not tell."""
+        return {k: v if self.shows(k) else None for k, v in asdict(self).items()}
+
     def labels(self) -> dict[str, int]:
         """Attribute -> index into its `VALUES`, or HIDDEN."""
-        return {k: VALUES[k].index(v) if self.shows(k) else HIDDEN for k, v in asdict(self).items()}
-
-    def traits(self) -> dict[str, bool | None]:
-        """What editing directions are about: yes, no, or None where the picture does not tell."""
-        return {
-            "smile": self.mouth in SMILES,
-            "glasses": self.glasses != NONE,
-            "facial_hair": self.facial_hair != NONE,
-            "hat": self.hat != NONE,
-            "long_hair": self.hair in LONG_HAIR if self.shows("hair") else None,
-        }
+        return {k: HIDDEN if v is None else VALUES[k].index(v) for k, v in self.shown().items()}
 
 
 def draw(split: str, index: int) -> Avatar:

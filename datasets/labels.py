@@ -1,15 +1,23 @@
 """Labels of pictures: `labels.jsonl` in their folder, one object a line, the file's name and its attributes' values."""
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from utils.errors import UserError
+from utils.files import atomic_path
 
 FILE = "labels.jsonl"
 HIDDEN = -1  # the label of what a picture does not show; cross_entropy is told to ignore it
+
+
+def write_labels(folder: Path, rows: Iterable[tuple[str, Mapping[str, str | None]]]) -> None:
+    """Write the labels of a folder: (file, attribute -> value or None) of each picture."""
+    with atomic_path(folder / FILE) as temporary:
+        temporary.write_text("".join(json.dumps({"file": file, **row}) + "\n" for file, row in rows), encoding="utf-8")
 
 
 class Labels:

@@ -12,7 +12,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -229,6 +229,26 @@ def export_light(full: Path, light: Path) -> str:
     tensors = {k: v for k, v in tensors.items() if k.startswith(("encoder.", "inverter."))}
     save({"state_dict": tensors}, light)
     return kind(tensors)
+
+
+def shrink(source: Path, target: Path, prefix: str = "") -> None:
+    """Write the networks of a weight file as float16, which loading turns into float32 again.
+
+    `prefix`: of the tensors of `state_dict` that are kept. What only training needs is left out.
+    """
+    content = read(source)
+    kept = {key: content[key] for key in ("state_dict", "g_ema", "latent_avg", "attributes") if key in content}
+    if "state_dict" in kept:
+        kept["state_dict"] = {key: value for key, value in kept["state_dict"].items() if key.startswith(prefix)}
+    if not kept.get("state_dict") and "g_ema" not in kept:
+        raise UserError(f"{source} holds no network{f' called {prefix}…' if prefix else ''}; wanted a weight file")
+    save(_halved(kept), target)
+
+
+def _halved(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _halved(item) for key, item in value.items()}
+    return value.half() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _expect(path: Path, wanted: str, option: str) -> Tensors:

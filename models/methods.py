@@ -117,13 +117,17 @@ class Method(ABC):
     def invert(self, x: Tensor) -> Inversion:
         """x B×3×H×W in [-1, 1] → its Inversion. No picture is made, and e4e is not run."""
         x = x.to(self.device)
-        size = self.domain.encoder_size
-        small = F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
+        small = self.shrink(x)
         offsets, content = self.inverter.fs_backbone(small)
         w = offsets + self.decoder.latent_avg
         features = self.inverter.fuser(content, self.decoder.features(self.decoder.affine(w), self.layer))
         self._give_back()
         return Inversion(x, small, w, features)
+
+    def shrink(self, x: Tensor) -> Tensor:
+        """x as the encoders see it, B×3×S×S."""
+        size = self.domain.encoder_size
+        return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
 
     @_inference
     def reconstruct(self, inversion: Inversion) -> Tensor:

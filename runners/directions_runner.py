@@ -39,7 +39,7 @@ class DirectionsRunner:
         """`samples`: pictures that are drawn. Raises UserError without traits, or where weights are missing."""
         self.domain = load_domain(domain)
         if not self.domain.traits or "predictor" not in self.domain.weights:
-            raise UserError(f"domain {self.domain.name} has no traits or no weights.predictor; directions come from them")
+            raise UserError(f"domain {self.domain.name} lacks traits or weights.predictor; directions come from them")
         self.folder = output_dir or weight_file(self.domain.editings_dir)
         self.generator = load_generator(weight_file(self.domain.weights["generator"]), self.domain.generator)
         self.predictor = load_predictor(weight_file(self.domain.weights["predictor"]))

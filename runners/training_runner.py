@@ -19,6 +19,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from arguments.domain import DomainConfig
 from arguments.train_options import TrainConfig
+from configs.paths import weight_file
 from datasets.images import ImageFolder, transform_size
 from datasets.training import TrainingPictures
 from metrics.metrics import MetricSet
@@ -28,6 +29,7 @@ from training.build import LIGHT_NAMES, build_discriminator, build_optimizer, bu
 from training.checkpoints import CheckpointFolder, Stateful, TrainState, load_newest
 from training.loggers import Console, JsonLines, PictureFiles, Shot, Sink, WeightsAndBiases
 from training.losses import LossBuilder
+from training.optimizers import set_cosine_lr
 from training.trainer import DivergedError, Trainer
 from utils.devices import resolve_device
 from utils.drawing import picture_grid
@@ -111,9 +113,11 @@ class TrainingRunner:
     def _setup_method(self) -> None:
         """The stage, its discriminator, what they learn by, and all of that as one state."""
         options = self.config.optimizers
+        predictor = self.domain.weights.get("predictor")
         losses = LossBuilder(
-            self.config.encoder_losses, self.config.disc_losses, self.domain.encoder_size, self.device
-        )
+            self.config.encoder_losses, self.config.disc_losses, self.domain.encoder_size, self.device,
+            weight_file(predictor) if predictor else None,
+        )  # fmt: skip
         self.stage = build_stage(self.config, self.domain, self.device)
         self.stage.encoder = distributed.synchronise_batch_norm(self.stage.encoder, self.device)
         optimizer = build_optimizer(self.train.encoder_optimizer, self.stage.encoder.parameters(), options)
@@ -178,6 +182,8 @@ class TrainingRunner:
         size = self.config.model.batch_size
         if self.train.train_dis and not adversarial:
             size = self.train.bs_used_before_adv_loss or size
+        if self.train.lr_decay == "cosine":
+            self._decay(step)
         taken = [self.pictures.next_batch(size) for _ in range(self.train.grad_accumulation)]
         try:
             self.losses.append(self.trainer.step(step, taken, adversarial))
@@ -186,6 +192,13 @@ class TrainingRunner:
             wanted = f"the last good checkpoint is {good[0]}" if good else "there is no checkpoint yet"
             raise UserError(f"{error}; {wanted}") from None
         self.state.step = step
+
+    def _decay(self, step: int) -> None:
+        options, first = self.config.optimizers, self.train.start_step
+        names = {"encoder_opt": self.train.encoder_optimizer, "disc_opt": self.train.disc_optimizer}
+        for key, optimizer in self.state.optimizers.items():
+            lr = getattr(options, names[key]).lr
+            set_cosine_lr(optimizer, lr, step - first, self.train.steps - first + 1)
 
     def save_train_logs(self, step: int) -> None:
         """Means of the losses since the last line, every train.log_step steps."""

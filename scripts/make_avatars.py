@@ -7,10 +7,8 @@ Goes on where an earlier call was interrupted.
 """
 
 import argparse
-import json
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +16,8 @@ from tqdm import tqdm
 
 from arguments.flags import at_least
 from datasets.avatars import SPLITS, draw, render
+from datasets.labels import write_labels
 from utils.cli import run
-from utils.files import atomic_path
 from utils.images import save_image
 
 
@@ -36,16 +34,15 @@ def main() -> None:
     with ProcessPoolExecutor(args.workers) as pool:
         made = pool.map(make, range(args.count), chunksize=64)
         rows = list(tqdm(made, "avatars", args.count, unit="picture"))
-    with atomic_path(args.output_dir / "labels.jsonl") as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_labels(args.output_dir, rows)
 
 
-def _make(folder: Path, split: str, size: int, index: int) -> dict[str, str | None]:
-    """Draw one avatar, unless it is there, and return its row of the table."""
+def _make(folder: Path, split: str, size: int, index: int) -> tuple[str, dict[str, str | None]]:
+    """Draw one avatar, unless it is there, and return its file's name and labels."""
     avatar, path = draw(split, index), folder / f"{index:06d}.png"
     if not path.exists():
         save_image(render(avatar, size), path)
-    return {"file": path.name, **{k: v if avatar.shows(k) else None for k, v in asdict(avatar).items()}}
+    return path.name, avatar.shown()
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def build_stage(config: TrainConfig, domain: DomainConfig, device: torch.device)
     if config.train.train_runner == "fse_inverter":
         inverter = load_inverter(weight_file(start), domain) if start else new_inverter(domain)
         e4e = load_e4e(weight_file(domain.weights["e4e"]), domain) if config.encoder_losses.l2_latent else None
-        stage = InverterStage(domain, trainable(inverter), decoder, e4e)
+        stage = InverterStage(domain, trainable(inverter), decoder, config.train.feature_ramp, e4e)
     else:
         latent_editor = LatentEditor(domain, device=device)
         for name in config.train.editings_data:

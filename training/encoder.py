@@ -15,7 +15,7 @@ from configs.paths import weight_file
 from criteria.predictor_loss import PredictorLoss
 from models.checkpoints import load_generator
 from models.e4e import E4E
-from training.generator import mixed_w
+from training.generator import channels_last, mixed_w
 from training.optimizers import set_cosine_lr
 
 MIXING = 0.5  # probability that a generated picture has two w
@@ -27,9 +27,11 @@ class EncoderTrainer:
     def __init__(self, domain: DomainConfig, options: EncoderTrainArgs, device: torch.device) -> None:
         self.options, self.device, self.size = options, device, domain.encoder_size
         self.decoder = load_generator(weight_file(domain.weights["generator"]), domain.generator).to(device)
-        self.encoder = E4E(domain).to(device, memory_format=torch.channels_last).train()
+        self.encoder = channels_last(E4E(domain).to(device)).train()
         self.optimizer = Adam(self.encoder.parameters(), options.lr)
-        self.distance = PredictorLoss(weight_file(domain.weights["predictor"])).to(device) if options.predictor else None
+        self.distance: PredictorLoss | None = None
+        if options.predictor:
+            self.distance = PredictorLoss(weight_file(domain.weights["predictor"])).to(device)
 
     def step(self, number: int, images: Tensor) -> dict[str, float]:
         """images B×3×size×size in [-1, 1]; the second half of them gives way to the generator's. Returns the losses."""

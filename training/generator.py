@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,8 @@ from arguments.loop_options import GeneratorTrainArgs
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import Generator
 from training.losses import r1_penalty
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def mixed_w(generator: Generator, count: int, mixing: float, device: torch.device) -> Tensor:
@@ -57,9 +59,9 @@ class GeneratorTrainer:
 
     def __init__(self, config: GeneratorConfig, options: GeneratorTrainArgs, device: torch.device) -> None:
         self.options, self.device = options, device
-        self.generator = _channels_last(Generator(config).to(device)).train()
+        self.generator = channels_last(Generator(config).to(device)).train()
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.discriminator = _channels_last(Discriminator(config).to(device)).train()
+        self.discriminator = channels_last(Discriminator(config).to(device)).train()
         beta1, beta2 = options.betas
         self.generator_opt = Adam(self.generator.parameters(), options.lr, (beta1, beta2))
         self.disc_opt = Adam(self.discriminator.parameters(), options.lr, (beta1, beta2))
@@ -132,8 +134,8 @@ class GeneratorTrainer:
             mean.lerp_(value, 1 - self.options.ema)
 
 
-def _channels_last(module: nn.Module) -> Any:
-    """`module.to(memory_format=…)` for modules that have weights of five dimensions."""
+def channels_last(module: M) -> M:
+    """`module.to(memory_format=…)` for modules that have weights of five dimensions, too."""
     for parameter in module.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

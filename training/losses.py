@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +25,20 @@ class Losses:
 class LossBuilder:
     """All losses of a run. One whose coefficient is 0 is not computed, and its network is not loaded."""
 
-    def __init__(self, encoder: EncoderLossesArgs, disc: DiscLossesArgs, size: int, device: torch.device) -> None:
-        """`size`: px that pictures are pooled to before they are compared."""
+    def __init__(
+        self, encoder: EncoderLossesArgs, disc: DiscLossesArgs, size: int, device: torch.device,
+        predictor: Path | None = None,
+    ) -> None:  # fmt: skip
+        """`size`: px that pictures are pooled to before they are compared; `predictor`: the file of that loss."""
         self.coefficients = {name: value for name, value in vars(encoder).items() if value}
         self.disc = disc
         self.size = size
         self.pictures = {name: make(device) for name, make in PICTURE_LOSSES.items() if name in self.coefficients}
+        if "predictor" in self.coefficients:
+            from criteria.predictor_loss import PredictorLoss
+
+            assert predictor is not None
+            self.pictures["predictor"] = PredictorLoss(predictor).to(device)
 
     def encoder(self, pairs: Pairs, judgement: Tensor | None) -> Losses:
         """Losses of the trained network; `judgement`: the discriminator's logits of pairs.judged, None without one."""

@@ -8,6 +8,7 @@ from torch.optim import Adam
 from arguments.loop_options import PredictorTrainArgs
 from datasets.labels import HIDDEN
 from models.predictor import Predictor
+from training.generator import channels_last
 from training.optimizers import set_cosine_lr
 
 NOISE = 0.1  # the largest standard deviation of the noise on pictures
@@ -16,11 +17,9 @@ NOISE = 0.1  # the largest standard deviation of the noise on pictures
 class PredictorTrainer:
     """The predictor and its optimizer."""
 
-    def __init__(
-        self, attributes: dict[str, list[str]], options: PredictorTrainArgs, device: torch.device
-    ) -> None:  # fmt: skip
+    def __init__(self, attributes: dict[str, list[str]], options: PredictorTrainArgs, device: torch.device) -> None:
         self.options, self.device = options, device
-        self.predictor = Predictor(attributes).to(device, memory_format=torch.channels_last).train()
+        self.predictor = channels_last(Predictor(attributes).to(device)).train()
         self.optimizer = Adam(self.predictor.parameters(), options.lr)
 
     def step(self, number: int, images: Tensor, labels: dict[str, Tensor]) -> dict[str, float]:

@@ -27,6 +27,7 @@ def check(config: TrainConfig) -> DomainConfig:
     else:
         _check_kind("model.checkpoint_path", config.model.checkpoint_path, editor=False)
         roles |= {"e4e"} if config.encoder_losses.l2_latent else set()
+    roles |= {"predictor"} if config.encoder_losses.predictor else set()
     roles |= {"discriminator"} if config.train.train_dis else set()
     for role in sorted(roles):
         if role not in domain.weights:

@@ -16,8 +16,6 @@ from models.inverter import FeatureFusion, Inverter
 from models.methods import LatentEditor
 from models.stylegan2.generator import Generator, Styles
 
-FEATURE_RAMP = 10_000  # stage 1: steps until F_k replaces the decoder's own features in full
-
 
 @dataclass(frozen=True)
 class Pairs:
@@ -96,15 +94,21 @@ class _Inverted:
 class InverterStage(Stage):
     """Stage 1 trains the Inverter: its inversion G(F_k, w), and G(w) from w alone, should both be x."""
 
-    def __init__(self, domain: DomainConfig, inverter: Inverter, decoder: Generator, e4e: E4E | None = None) -> None:
-        """`e4e` is needed for the loss l2_latent only."""
+    def __init__(
+        self, domain: DomainConfig, inverter: Inverter, decoder: Generator, ramp: int, e4e: E4E | None = None
+    ) -> None:  # fmt: skip
+        """`ramp`: steps until F_k takes the place of the decoder's own features in full, from 0 at step 0.
+
+        `e4e` is needed for the loss l2_latent only.
+        """
         super().__init__(domain, decoder)
+        self.ramp = ramp
         self.encoder: Inverter = inverter
         self.e4e = e4e
 
     def forward(self, x: Tensor, step: int) -> Pairs:
         it = self._invert(x, self.encoder)
-        mixed = torch.lerp(it.own, it.fused, min(1.0, step / FEATURE_RAMP))
+        mixed = torch.lerp(it.own, it.fused, min(1.0, step / self.ramp))
         fake = torch.cat([self._head(features, it.rgb, it.styles) for features in (mixed, it.own)])
         latents = None
         if self.e4e is not None:

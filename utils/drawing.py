@@ -27,12 +27,17 @@ def picture_grid(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Ima
     """Captioned rows of pictures, each scaled to 256 px."""
     strips = [picture_strip([(caption if i == 0 else "", image) for i, image in enumerate(images)])
               for caption, images in rows]  # fmt: skip
-    grid = Image.new("RGB", (max(strip.width for strip in strips), sum(strip.height for strip in strips)), "white")
+    return picture_column(strips)
+
+
+def picture_column(images: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of any size above each other, as they are."""
+    column = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), "white")
     top = 0
-    for strip in strips:
-        grid.paste(strip, (0, top))
-        top += strip.height
-    return grid
+    for image in images:
+        column.paste(image, (0, top))
+        top += image.height
+    return column
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:

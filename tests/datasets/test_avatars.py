@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.avatars import CHOICES, HELD_OUT, HIDDEN, SPLITS, VALUES, Avatar, Avatars, draw, render
+from arguments.domain import load_domain
+from datasets.avatars import CHOICES, HELD_OUT, SPLITS, VALUES, Avatar, Avatars, draw, render
+from datasets.labels import HIDDEN, Labels
 from utils.errors import UserError
 from utils.images import load_image
 
@@ -92,12 +94,18 @@ def test_values_come_as_often_as_the_table_says_and_independently():
             share = weight / sum(choices.values())
             found = np.mean([avatar[name] == value for avatar in avatars])
             assert abs(found - share) < 4.5 * (share * (1 - share) / count) ** 0.5, (name, value)
-    traits = np.array(
-        [[t for k, t in draw("train", i).traits().items() if k != "long_hair"] for i in range(count)], float
-    )
-    assert np.abs(np.corrcoef(traits.T) - np.eye(traits.shape[1])).max() < 0.06
-    assert 0.3 <= traits[:, 1].mean() <= 0.4  # glasses
-    assert 0.4 <= traits[:, 0].mean() <= 0.6  # smiles
+    traits = {
+        name: np.array([avatar[trait.attribute] in trait.values for avatar in avatars], float)
+        for name, trait in load_domain("avatars").traits.items()
+    }
+    assert np.abs(np.corrcoef(list(traits.values())) - np.eye(len(traits))).max() < 0.06
+    assert 0.3 <= traits["glasses"].mean() <= 0.4
+    assert 0.4 <= traits["smile"].mean() <= 0.6
+
+
+def test_traits_of_the_domain_are_values_that_exist():
+    for name, trait in load_domain("avatars").traits.items():
+        assert set(trait.values) < set(VALUES[trait.attribute]), name
 
 
 def test_held_out_values_are_in_the_unseen_split_only():
@@ -118,7 +126,6 @@ def test_data_set_gives_pictures_with_labels_and_forces_attributes():
     assert image.shape == (3, 32, 32) and -1 <= image.min() < image.max() <= 1
     assert VALUES["glasses"][labels["glasses"]] == "round" and VALUES["mouth"][labels["mouth"]] == "smile"
     assert forced.avatar(2) == replace(plain.avatar(2), glasses="round", mouth="smile")
-    assert forced.avatar(2).traits()["smile"] and forced.avatar(2).traits()["glasses"]
     with pytest.raises(IndexError):
         plain[3]
 
@@ -149,5 +156,10 @@ def test_script_makes_pictures_and_goes_on(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
     assert [row.pop("file") for row in rows] == [f"{i:06d}.png" for i in range(5)]
     for i, row in enumerate(rows):
-        assert Avatar(**row) == draw("validation", i)
-        np.testing.assert_array_equal(load_image(tmp_path / f"{i:06d}.png"), render(Avatar(**row), 32))
+        avatar = draw("validation", i)
+        assert row == {name: getattr(avatar, name) if avatar.shows(name) else None for name in VALUES}
+        np.testing.assert_array_equal(load_image(tmp_path / f"{i:06d}.png"), render(avatar, 32))
+    labels = Labels(tmp_path)
+    for name, index in labels.of([f"{i:06d}.png" for i in range(5)]).items():
+        known = [None if i == HIDDEN else labels.attributes[name][i] for i in index.tolist()]
+        assert known == [row[name] for row in rows]

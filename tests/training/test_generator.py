@@ -15,8 +15,8 @@ import yaml
 from PIL import Image
 
 from arguments.domain import GeneratorConfig, load_domain
-from arguments.loop_options import GeneratorTrainArgs, GeneratorTrainConfig
 from arguments.loader import load_options
+from arguments.loop_options import GeneratorTrainArgs, GeneratorTrainConfig
 from models.checkpoints import load_discriminator, load_generator, read
 from models.stylegan2.generator import Generator
 from runners.generator_runner import GeneratorRunner

@@ -8,14 +8,16 @@ import torch
 from torch import nn
 from training_toy import EDITS, TrainingToy, shared_toy
 
+from arguments.train_options import TrainArgs
 from datasets.training import TrainingPictures
 from editings.latent_editor import LatentEditor
 from models.checkpoints import new_inverter, save
 from models.methods import FSEFull, FSEInverter
 from training.build import build_stage
-from training.stages import FEATURE_RAMP, EditorStage, InverterStage, Stage
+from training.stages import EditorStage, InverterStage, Stage
 
 CPU = torch.device("cpu")
+RAMP = TrainArgs().feature_ramp
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
 @torch.no_grad()
 def test_stage_1_pairs_are_the_inversion_and_the_picture_of_w_with_x(toy: TrainingToy, x: torch.Tensor) -> None:
     stage = inverter_stage(toy)
-    pairs = stage(x, FEATURE_RAMP)
+    pairs = stage(x, RAMP)
     method = FSEInverter(toy.domain, str(toy.files.inverter), CPU, LatentEditor(toy.domain))
     inversion = method.invert(x)
     assert same(pairs.fake[:3], method.reconstruct(inversion))
@@ -60,7 +62,7 @@ def test_stage_1_pairs_are_the_inversion_and_the_picture_of_w_with_x(toy: Traini
 @torch.no_grad()
 def test_stage_1_fades_the_features_in(toy: TrainingToy, x: torch.Tensor) -> None:
     stage = inverter_stage(toy)
-    start, middle, end, later = (stage(x, step) for step in (0, 3000, FEATURE_RAMP, 10 * FEATURE_RAMP))
+    start, middle, end, later = (stage(x, step) for step in (0, 3000, RAMP, 10 * RAMP))
     assert torch.equal(start.fake[:3], start.fake[3:])
     assert torch.equal(end.fake, later.fake) and not same(middle.fake[:3], end.fake[:3])
     features, own = middle.features

@@ -10,14 +10,16 @@ import torch.nn.functional as F
 from torch import nn
 from training_toy import EDITS, TrainingToy, shared_toy
 
+from arguments.train_options import TrainArgs
 from datasets.training import Batch, TrainingPictures
 from models.checkpoints import save
 from training.build import build_discriminator, build_optimizer, build_stage
 from training.losses import LossBuilder
-from training.stages import FEATURE_RAMP, EditorStage
+from training.stages import EditorStage
 from training.trainer import DivergedError, Trainer
 
 CPU = torch.device("cpu")
+RAMP = TrainArgs().feature_ramp
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,7 @@ def test_the_discriminator_and_the_network_learn_against_each_other(toy: Trainin
     def steps(encoder_lr: float, disc_lr: float) -> list[dict[str, float]]:
         trainer.optimizer.param_groups[0]["lr"] = encoder_lr
         trainer.disc_optimizer.param_groups[0]["lr"] = disc_lr
-        return [trainer.step(FEATURE_RAMP + 1 + i, batches, adversarial=True) for i in range(30)]
+        return [trainer.step(RAMP + 1 + i, batches, adversarial=True) for i in range(30)]
 
     values = steps(0.0, 0.01)
     assert values[-1]["disc_main"] < 0.9 * values[0]["disc_main"]
@@ -110,7 +112,7 @@ def test_bf16_takes_nearly_the_same_step(toy: TrainingToy, number: int) -> None:
     for precision in ("fp32", "bf16"):
         trainer = make(toy, number, precision=precision)
         before = weights(trainer.stage.encoder)
-        values[precision] = trainer.step(FEATURE_RAMP + 16, taken(toy, 1, 4), adversarial=True)
+        values[precision] = trainer.step(RAMP + 16, taken(toy, 1, 4), adversarial=True)
         assert changed(trainer.stage.encoder, before)
         assert all(parameter.dtype == torch.float32 for parameter in trainer.stage.parameters())
     assert values["bf16"] != values["fp32"]
@@ -137,7 +139,7 @@ def trained_inverter(toy: TrainingToy, tmp_path_factory: pytest.TempPathFactory)
     with torch.no_grad():
         e4es, *_ = stage_2._known_edit(batch.images, "age", 0.0)
     both = [Batch(torch.cat([batch.images, e4es]), batch.names * 2)]
-    values = [trainer.step(FEATURE_RAMP + i, both, adversarial=False)["l2"] for i in range(200)]
+    values = [trainer.step(RAMP + i, both, adversarial=False)["l2"] for i in range(200)]
     path = tmp_path_factory.mktemp("trained") / "inverter.pt"
     save({"state_dict": {f"encoder.{k}": v for k, v in trainer.stage.encoder.state_dict().items()}}, path)
     return path, values
