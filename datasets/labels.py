@@ -52,7 +52,7 @@ class Labels:
             row = json.loads(line)
             file = row.pop("file")
             good = isinstance(file, str) and all(value is None or isinstance(value, str) for value in row.values())
-        except (ValueError, KeyError, AttributeError):
+        except (ValueError, KeyError, AttributeError, TypeError):
             good = False
         if not good:
             raise UserError(f'{self.path}, line {number}: wanted {{"file": NAME, ATTRIBUTE: TEXT or null, …}}')

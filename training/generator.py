@@ -60,6 +60,9 @@ class GeneratorTrainer:
     def __init__(self, config: GeneratorConfig, options: GeneratorTrainArgs, device: torch.device) -> None:
         self.options, self.device = options, device
         self.generator = channels_last(Generator(config).to(device)).train()
+        if not options.noise:
+            for conv in (self.generator.conv1, *self.generator.convs):
+                conv.noise.weight.requires_grad_(False)  # it stays 0
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.discriminator = channels_last(Discriminator(config).to(device)).train()
         beta1, beta2 = options.betas

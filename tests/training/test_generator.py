@@ -114,6 +114,14 @@ def test_one_step_moves_both_networks_and_the_average():
     assert all(p.grad is None for network in (trainer.generator, trainer.discriminator) for p in network.parameters())
 
 
+def test_noise_can_be_left_out():
+    torch.manual_seed(0)
+    trainer = GeneratorTrainer(TINY, GeneratorTrainArgs(noise=False, ema=0), CPU)
+    trainer.step(1, torch.rand(4, 3, 16, 16) * 2 - 1)
+    strengths = [conv.noise.weight for conv in (trainer.average.conv1, *trainer.average.convs)]
+    assert all(float(strength) == 0 for strength in strengths)
+
+
 def test_it_learns_what_pictures_look_like():
     """All real pictures are of one colour; after some steps the generator's are near it."""
     torch.manual_seed(0)
