@@ -57,6 +57,12 @@ class Gaussian:
     mean: np.ndarray
     covariance: np.ndarray
 
+    @classmethod
+    def of(cls, features: Tensor) -> "Gaussian":
+        """Of n×D features that fit into memory."""
+        numbers = features.double().cpu().numpy()
+        return cls(numbers.mean(axis=0), np.cov(numbers, rowvar=False))
+
     def save(self, path: Path) -> None:
         """As `.npz`, in the layout that pytorch-fid reads and writes."""
         with atomic_path(path) as temporary, temporary.open("wb") as file:

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 BATCH = 32
 SHARE, POWER = 0.9, 5.0  # a boundary's power 5 gives the trait to nine of ten pictures without it
-COUNT = 20  # principal components
+RARE = 0.01  # of the samples on the smaller side of a boundary, at least
+COUNT = 20  # principal components, at most
 SHIFT = 2.0  # standard deviations by which components and channels are moved to see what they do
 _SEED = 0
 
@@ -52,12 +53,17 @@ class DirectionsRunner:
 
     def boundaries(self) -> dict[str, Any]:
         """InterfaceGAN: `{trait}.pt`."""
-        labels = self.margins()
-        normals = torch.stack([boundary(self.w, labels[:, i] > 0) for i in range(len(self.traits))])
+        yes = self.margins() > 0
+        kept = [i for i, share in enumerate(yes.float().mean(dim=0).tolist()) if RARE <= share <= 1 - RARE]
+        for i in set(range(len(self.traits))) - set(kept):
+            logger.warning("%s: the generator makes too few pictures with it, or without; left out", self.traits[i])
+        if not kept:
+            raise UserError(f"domain {self.domain.name}: no trait is seen in some of the generator's pictures, not all")
+        normals = torch.stack([boundary(self.w, yes[:, i]) for i in kept])
         directions = {}
-        for i, (name, move) in enumerate(zip(self.traits, conditioned(normals, self.w), strict=True)):
-            without = self.w[labels[:, i] < 0][:256]
-            largest = (normals[i] @ self.w.T).std() * 6  # far beyond what is usual
+        for i, normal, move in zip(kept, normals, conditioned(normals, self.w), strict=True):
+            name, without = self.traits[i], self.w[~yes[:, i]][:256]
+            largest = (normal @ self.w.T).std() * 6  # far beyond what is usual
             powers = [float(largest) * step / 24 for step in range(1, 25)]
 
             def moved(power: float, move: Tensor = move, w: Tensor = without, i: int = i) -> Tensor:
@@ -80,9 +86,9 @@ class DirectionsRunner:
         w, resolutions = self.w[:64], len(self.domain.generator.resolutions)
         before = self._measure(self._styles(w))
         ranges = [(2 * i, 2 * j) for i in range(resolutions) for j in range(i + 1, resolutions + 1)]
-        moves = [(c, styles) for c in range(COUNT) for styles in ranges]
+        moves = [(c, styles) for c in range(len(found["std"])) for styles in ranges]
         effects = []
-        for c, (first, last) in tqdm(moves, "components", unit="move"):
+        for c, (first, last) in tqdm(moves, "components", unit="move", disable=None):
             latents = w[:, None].repeat(1, self.domain.generator.n_styles, 1)
             latents[:, first:last] += SHIFT * found["std"][c] * found["comp"][c]
             effects.append((self._measure(self.generator.affine(latents)) - before).mean(dim=0))

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -219,8 +218,7 @@ class EvaluationRunner:
         return self.distance.distances(fake.to(self.device), real.to(self.device)).cpu()
 
     def _gaussian(self, x: Tensor) -> Gaussian:
-        found = torch.cat([self.predictor.embedding(part.to(self.device)) for part in x.split(BATCH)]).double().cpu()
-        return Gaussian(found.mean(dim=0).numpy(), np.cov(found.numpy(), rowvar=False))
+        return Gaussian.of(torch.cat([self.predictor.embedding(part.to(self.device)) for part in x.split(BATCH)]))
 
     def _milliseconds(self, method: Callable[[Tensor], Tensor], x: Tensor) -> float:
         """Median time of one picture."""

@@ -55,7 +55,7 @@ class EncoderTrainer:
         self.optimizer.zero_grad()
         total.backward()
         self.optimizer.step()
-        return {name: float(loss) for name, loss in losses.items()}
+        return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def decode(self, offsets: Tensor) -> Tensor:
         """The pictures of the encoder's offsets."""

@@ -39,7 +39,7 @@ class PredictorTrainer:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return {"cross_entropy": float(loss), "accuracy": right / shown}
+        return {"cross_entropy": float(loss.detach()), "accuracy": right / shown}
 
 
 def _spoil(images: Tensor) -> Tensor:

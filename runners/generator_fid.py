@@ -1,0 +1,51 @@
+"""Which of the generators that a training kept makes pictures most like those of the domain."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from arguments.domain import load_domain
+from configs.paths import weight_file
+from datasets.images import ImageFolder
+from metrics.fid import Gaussian, frechet_distance
+from models.checkpoints import load_generator, load_predictor
+from models.frozen import optimize
+from training.plots import plot_curves
+from utils.errors import UserError
+from utils.files import atomic_path
+
+BATCH = 50
+_SEED = 0
+
+
+@torch.inference_mode()
+def measure_generators(domain_name: str, generators: Path, pictures: Path, output: Path, samples: int) -> list[dict]:
+    """`step` and `fid_like` of each `step_{step}.pt`; also written, as fid.jsonl and fid.png. Raises UserError."""
+    domain = load_domain(domain_name)
+    files = sorted(generators.glob("step_*.pt"))
+    if not files:
+        raise UserError(f"{generators} has no step_….pt; wanted the folder `generators` of a training")
+    if "predictor" not in domain.weights:
+        raise UserError(f"domain {domain.name} has no weights.predictor; distances are measured in its embedding")
+    predictor = load_predictor(weight_file(domain.weights["predictor"]))
+    folder = ImageFolder(pictures, domain.generator.size)
+
+    def gaussian(parts: Iterable[Tensor]) -> Gaussian:
+        return Gaussian.of(torch.cat([predictor.embedding(part) for part in parts]))
+
+    real = gaussian(part for part in torch.stack([folder[i] for i in range(len(folder))]).split(BATCH))
+    z = torch.randn(samples, domain.generator.style_dim, generator=torch.Generator().manual_seed(_SEED))
+    rows = []
+    for path in tqdm(files, "generators", unit="file", disable=None):
+        generator = optimize(load_generator(path, domain.generator))
+        w = generator.mapping(z)[:, None].expand(-1, domain.generator.n_styles, -1)
+        fake = gaussian(generator(generator.affine(part)).clamp(-1, 1) for part in w.split(BATCH))
+        rows.append({"step": int(path.stem.rpartition("_")[2]), "fid_like": frechet_distance(real, fake)})
+    with atomic_path(output / "fid.jsonl") as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plot_curves(rows, output / "fid.png")
+    return rows

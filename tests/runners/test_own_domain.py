@@ -1,0 +1,203 @@
+"""From pictures with labels to a domain's predictor, encoder, directions and evaluation, on a tiny domain."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from small_domain import SmallDomain
+
+from arguments.domain import load_domain
+from arguments.loader import load_options
+from arguments.loop_options import EncoderTrainConfig, PredictorTrainConfig
+from datasets.labels import write_labels
+from editings.latent_editor import LatentEditor
+from models.checkpoints import load_e4e, load_predictor, read, save, save_predictor
+from models.predictor import Predictor
+from models.stylegan2.generator import Generator
+from runners.directions_runner import DirectionsRunner
+from runners.encoder_runner import EncoderRunner
+from runners.evaluation_runner import NOTHING, EvaluationRunner
+from runners.predictor_runner import PredictorRunner
+from training.loggers import read_stats
+from utils.errors import UserError
+from utils.images import save_image, to_image
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+ATTRIBUTES = {"tint": ["dark", "light"], "shape": ["round", "square"]}
+SIZE = 32
+
+
+class TinyDomain:
+    """A random domain of 32 px with a predictor, and 24 flat pictures, dark and light, with labels."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.pictures = folder, folder / "pictures"
+        self.files = SmallDomain(folder, SIZE)
+        self._write_networks()
+        domain = yaml.safe_load(self.files.path.read_text())
+        domain["weights"]["predictor"] = str(folder / "predictor.pt")
+        domain["traits"] = {"light": {"attribute": "tint", "values": ["light"]},
+                            "square": {"attribute": "shape", "values": ["square"]}}  # fmt: skip
+        self.path = folder / "tiny.yaml"
+        self.path.write_text(yaml.safe_dump(domain))
+        random = np.random.default_rng(0)
+        rows = []
+        for i in range(24):
+            level = -0.7 if i % 2 else 0.7
+            picture = level + 0.2 * torch.from_numpy(random.standard_normal((3, SIZE, SIZE))).float()
+            save_image(to_image(picture), self.pictures / f"{i:02d}.png")
+            rows.append((f"{i:02d}.png", {"tint": ATTRIBUTES["tint"][i % 2 == 0], "shape": None if i < 4 else "round"}))
+        write_labels(self.pictures, rows)
+
+    def _write_networks(self) -> None:
+        """A generator whose w vary, and a predictor that says yes of half of its pictures."""
+        torch.manual_seed(0)
+        generator, predictor = Generator(self.files.load().generator), Predictor(ATTRIBUTES).eval()
+        with torch.no_grad():
+            w = generator.mapping(torch.randn(200, 16))
+            logits = predictor(generator(generator.affine(w[:, None].expand(-1, 8, -1))).clamp(-1, 1))
+            excess = [(found[:, 1] - found[:, 0]).median() for found in logits.values()]
+            predictor.head.bias -= torch.stack([torch.zeros(2), torch.stack(excess)], dim=1).flatten()
+        save({"g_ema": generator.state_dict(), "latent_avg": w.mean(dim=0)}, self.files.generator)
+        save_predictor(predictor, self.folder / "predictor.pt")
+
+    def options(self, name: str, *more: str) -> list[str]:
+        return [
+            f"exp.domain={self.path}", f"exp.exp_dir={self.folder}", f"exp.name={name}", "train.device=cpu",
+            f"data.train_dir={self.pictures}", "train.batch_size=6", "train.checkpoint_minutes=60", "train.log_step=1",
+            *more,
+        ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyDomain:
+    return TinyDomain(tmp_path_factory.mktemp("tiny"))
+
+
+def test_predictor_learns_the_labels(tiny: TinyDomain) -> None:
+    options = tiny.options("predictor", "train.steps=30", "train.lr=0.01")
+    folder = PredictorRunner(load_options(PredictorTrainConfig, options)).run()
+    predictor = load_predictor(folder / "predictor.pt")
+    assert predictor.attributes == {"tint": ["dark", "light"], "shape": ["round"]}
+    flat = torch.tensor([-0.7, 0.7])[:, None, None, None].expand(2, 3, SIZE, SIZE)
+    assert predictor(flat)["tint"].argmax(dim=1).tolist() == [0, 1]
+    rows = read_stats(folder / "stats.jsonl")
+    assert rows[-1]["accuracy"] > 0.95 > rows[0]["accuracy"]
+
+
+@pytest.mark.parametrize("kind", ["predictor", "encoder"])
+def test_a_run_that_goes_on_equals_one_that_never_stopped(tiny: TinyDomain, kind: str) -> None:
+    runner, schema = {
+        "predictor": (PredictorRunner, PredictorTrainConfig), "encoder": (EncoderRunner, EncoderTrainConfig),
+    }[kind]  # fmt: skip
+
+    def run(name: str, stop: int | None = None) -> dict:
+        """Up to step 5; with `stop`, SIGTERM comes after that step, and the run goes on in another object."""
+        options = load_options(schema, tiny.options(f"{kind}_{name}", "train.steps=5"))
+        one = runner(options)
+        if stop is not None:
+            learn = one.learn
+
+            def stopping(step: int, batch: object) -> dict:
+                if step == stop:
+                    signal.raise_signal(signal.SIGTERM)
+                return learn(step, batch)
+
+            one.learn = stopping
+        folder = one.run()
+        if stop is not None:
+            assert not (folder / "iteration_5.pt").exists()
+            folder = runner(options).run()
+        return read(folder / "iteration_5.pt")
+
+    whole, parts = run("whole")["state_dict"], run("parts", stop=2)["state_dict"]
+    assert whole.keys() == parts.keys()
+    assert not [key for key in whole if not torch.equal(whole[key], parts[key])]
+
+
+def test_encoder_learns_to_invert_and_survives_a_kill(tiny: TinyDomain) -> None:
+    options = tiny.options("killed", "train.steps=100000", "train.checkpoint_minutes=0", "train.predictor=0")
+    process = subprocess.Popen([sys.executable, "scripts/train_encoder.py", *options], cwd=ROOT, stderr=subprocess.PIPE)
+    folder, deadline = tiny.folder / "killed", time.monotonic() + 60
+    while len(list(folder.glob("iteration_*.pt"))) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    errors = process.communicate()[1].decode()
+    assert process.returncode == -signal.SIGKILL, errors
+    reached = max(int(path.stem.rpartition("_")[2]) for path in folder.glob("iteration_*.pt"))
+    more = [option for option in options if not option.startswith("train.steps")] + [f"train.steps={reached + 30}"]
+    EncoderRunner(load_options(EncoderTrainConfig, more)).run()
+    load_e4e(folder / "e4e.pt", load_domain(str(tiny.path)))
+    rows = read_stats(folder / "stats.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, reached + 31))
+    first, last = (np.mean([row["l2"] + row["w"] for row in part]) for part in (rows[:5], rows[-5:]))
+    assert last < first
+
+
+def test_directions_are_found_and_can_be_used(tiny: TinyDomain, caplog: pytest.LogCaptureFixture) -> None:
+    runner = DirectionsRunner(str(tiny.path), 300, tiny.folder / "found")
+    found = {
+        "interfacegan": runner.boundaries(), "ganspace": runner.components(), "stylespace": runner.channels(),
+    }  # fmt: skip
+    for family, entries in found.items():
+        assert yaml.safe_load((tiny.folder / "found" / f"{family}.yaml").read_text()) == {family: entries}
+    assert set(found["ganspace"]["directions"]) == {"light_pc", "square_pc"}
+    domain = yaml.safe_load(tiny.path.read_text())
+    domain["editings"], domain["editings_dir"] = found, str(tiny.folder / "found")
+    path = tiny.folder / "found.yaml"
+    path.write_text(yaml.safe_dump(domain))
+    editor = LatentEditor(load_domain(str(path)))
+    w = runner.w[:40, None].expand(-1, 8, -1)
+    before, margins = runner.generator.affine(w), runner.margins()[:40]
+    for family, directions in editor.available().items():
+        for name, (low, high) in directions.items():
+            trait = runner.traits.index(name.split("_")[0])
+            with torch.inference_mode():
+                ends = [editor.edit_many(w, [(name, power)], runner.generator.affine) for power in (low, high)]
+                less, more = (runner._measure(styles)[:, trait].mean() for styles in ends)
+            assert abs(more - less) > 0.1, (family, name)
+            if family == "interfacegan":
+                with torch.inference_mode():
+                    five = runner._measure(editor.edit_many(w, [(name, 5)], runner.generator.affine))[:, trait]
+                assert (five[margins[:, trait] < 0] > 0).float().mean() > 0.7
+    assert len(before) == len(runner._styles(runner.w[:1]))
+
+
+def test_evaluation_measures_what_it_says(tiny: TinyDomain, tmp_path: Path) -> None:
+    domain = yaml.safe_load(tiny.path.read_text())
+    torch.save(torch.randn(1, 16), tmp_path / "light.pt")
+    domain["editings"]["interfacegan"]["directions"]["light"] = {"file": str(tmp_path / "light.pt"), "range": [-5, 5]}
+    path = tmp_path / "domain.yaml"
+    path.write_text(yaml.safe_dump(domain))
+    runner = EvaluationRunner(str(path), str(tiny.files.inverter), str(tiny.files.editor), CPU)
+    names, x = runner._read(tiny.pictures)
+    lacking = [name for name, odds in zip(names, runner._odds(x, "light").tolist(), strict=True) if odds < 0][:6]
+    for variant in "ab":  # the pictures themselves are the nearest of two "true" ones
+        for name in lacking:
+            row = x[names.index(name)]
+            save_image(to_image(row if variant == "b" else -row), tmp_path / "true" / "light" / variant / name)
+    text = runner.report({"all": tiny.pictures}, {"light": 2.0}, tmp_path / "true", tmp_path / "out", shown=2)
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert (tmp_path / "out" / "evaluation.md").read_text() == text
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"grid.png", "sweep.png"}
+
+    nothing = found["edits"]["light"][NOTHING]
+    assert nothing == {"pictures": len(lacking), "done": 0.0, "kept": 1.0, "truth": 0.0}
+    sfe = found["inversions"]["all"]["SFE (stage 2)"]
+    method = runner.sfe
+    inverted = [to_image(method.reconstruct(method.invert(row[None]))[0]) for row in x]
+    pixels = np.stack([np.asarray(image) for image in inverted]) / 127.5 - 1
+    assert np.isclose(sfe["l2"], np.square(pixels - x.permute(0, 2, 3, 1).numpy()).mean(), rtol=1e-3)
+    assert 0 <= sfe["kept"] <= 1 and sfe["frechet"] >= 0 and sfe["ms"] > 0
+    e4e = found["inversions"]["all"]["W+ encoder"]
+    assert e4e["l2"] != sfe["l2"]
+    with pytest.raises(UserError, match="'age' is no trait of small; there are: light, square"):
+        runner.edits(tiny.pictures, {"age": 2.0}, None)
