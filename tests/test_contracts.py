@@ -210,6 +210,9 @@ def test_option_names_are_kept():
 
 
 RUNS = {
+    "avatars_editor_train.yaml": load_train_config,
+    "avatars_inference.yaml": load_config,
+    "avatars_inverter_train.yaml": load_train_config,
     "avatars_simple_inference.yaml": load_config,
     "fse_editor_train.yaml": load_train_config,
     "fse_inference.yaml": load_config,
@@ -217,7 +220,8 @@ RUNS = {
     "fse_inverter_train.yaml": load_train_config,
     "simple_inference.yaml": load_config,
 }
-LOADED_ELSEWHERE = {"avatars_generator_train.yaml"}  # options of its own: arguments.loop_options.py
+# options of their own: arguments/loop_options.py
+LOADED_ELSEWHERE = {f"avatars_{name}_train.yaml" for name in ("generator", "encoder", "predictor")}
 
 
 @pytest.mark.parametrize("name", sorted(RUNS))
