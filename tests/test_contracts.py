@@ -118,13 +118,22 @@ FLAGS = {
     "calculate_metrics.py": "batch_size device fid_stats metrics metrics_dir orig_path reconstr_path report "
     "save_fid_stats workers",
     "download_weights.py": "list only to",
+    "evaluate_domain.py": "device domain editor_pth edits input_dir inverter_pth output_dir truth_dir",
     "fid_calculation.py": "attr_is_reversed attr_name batch_size celeba_attr_table_pth device fid_stats orig_path "
     "save_fid_stats synt_path transforms workers",
+    "find_boundaries.py": "domain output_dir samples",
+    "find_channels.py": "domain output_dir samples",
+    "find_components.py": "domain output_dir samples",
+    "generator_fid.py": "domain generators input_dir output_dir samples",
     "inference.py": "report",
     "make_avatars.py": "count output_dir size split workers",
     "simple_inference.py": "align device edited_power editing_name editor_ckpt_pth edits mask_path mask_trashold "
     "orig_img_pth save_e4e save_inversion save_pth simple_config_pth strip use_mask",
+    "shrink_weights.py": "prefix",
     "train.py": "",
+    "train_encoder.py": "",
+    "train_generator.py": "",
+    "train_predictor.py": "",
 }
 IMPORT_TORCH_FOR_HELP = {"make_avatars.py"}  # tools for developers
 

@@ -144,6 +144,19 @@ def test_types(way: str, device: str, layout: torch.memory_format, dtype: torch.
     check(result, wanted, x)
 
 
+def test_bfloat16_is_rounded_as_pytorch_rounds(way: str, device: str) -> None:
+    """To the nearest, ties to even, in vectors and in their rests; infinities and NaN stay what they are."""
+    words = torch.randint(-(2**15), 2**15, (40_000,), generator=torch.Generator().manual_seed(0)).to(torch.int16)
+    special = torch.tensor([0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.0], dtype=torch.bfloat16)
+    numbers = torch.cat([words.view(torch.bfloat16), special]).to(device)
+    x = numbers[None, :, None, None].expand(2, -1, 1, 1).contiguous(memory_format=torch.channels_last)
+    gain = 1 + 2**-8  # products are exact in float32, and lie half-way between two bfloat16 where x is a power of two
+    found, wanted = fused_bias_act(x, slope=1.0, gain=gain), (x.float() * gain).to(torch.bfloat16)
+    assert torch.equal(found.isnan(), wanted.isnan()) and found.isnan().any()
+    assert torch.equal(found[~found.isnan()], wanted[~found.isnan()])
+    assert found[~found.isnan()].isinf().any()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("parts", list(itertools.product([False, True], [0, 1, 2], [False, True])))
 def test_bias_act_is_its_definition(way: str, device: str, parts: tuple, layout: torch.memory_format) -> None:
