@@ -56,6 +56,9 @@ class GeneratorTrainArgs(LoopArgs):
     lr: float = option(2.5e-3, "learning rate of Adam, for both networks")
     betas: list[float] = option([0.0, 0.99], "Adam: decay of both moments")
     ema: float = option(0.999, "decay of the averaged generator, a step")
+    start_from: list[str] = option(
+        [], "checkpoints of other trainings, such as one of fewer pixels: what fits by name and shape is taken over"
+    )
     noise: bool = option(True, "learn to use noise; leave it out where pictures have no random detail, as drawings")
     mixing: float = option(0.9, "probability that a picture has two w, one from a random layer on")
     r1: float = option(1.0, "γ of the gradient penalty: γ/2 · |∇D(x)|²")

@@ -1,16 +1,21 @@
 """Training of a domain's generator."""
 
+import logging
+
 import torch
 from PIL import Image
 from torchvision.utils import make_grid
 
 from arguments.loop_options import GeneratorTrainConfig
+from configs.paths import weight_file
 from datasets.training import Batch
 from models.checkpoints import save
 from runners.loop_runner import LoopRunner
-from training.checkpoints import TrainState
+from training.checkpoints import TrainState, adopt
 from training.generator import GeneratorTrainer
 from utils.images import to_image
+
+logger = logging.getLogger(__name__)
 
 SAMPLES = 64  # pictures of the same z at every checkpoint
 
@@ -28,8 +33,11 @@ class GeneratorRunner(LoopRunner):
         self.trainer = trainer = GeneratorTrainer(generator, self.config.train, self.device)
         seed = torch.Generator().manual_seed(self.config.exp.seed)
         self.sample_z = torch.randn(SAMPLES, generator.style_dim, generator=seed)
+        networks = {"generator": trainer.generator, "g_ema": trainer.average, "discriminator": trainer.discriminator}
+        if start := self.config.train.start_from:
+            logger.info("took over %d tensors of %s", adopt(networks, list(map(weight_file, start))), ", ".join(start))
         return TrainState(
-            {"generator": trainer.generator, "g_ema": trainer.average, "discriminator": trainer.discriminator},
+            networks,
             {"generator_opt": trainer.generator_opt, "disc_opt": trainer.disc_opt},
             {"pictures": self.pictures, "path_length": trainer.path_length},
             trainer.latent_avg(),

@@ -3,7 +3,7 @@
 import json
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from models.checkpoints import read, save
+from models.checkpoints import read, read_tensors, save
 from utils.errors import UserError
 from utils.files import atomic_path
 
@@ -87,6 +87,27 @@ class TrainState:
         for name, thing in self.others.items():
             if name in progress:
                 thing.load_state_dict(progress[name])
+
+
+def adopt(networks: Mapping[str, nn.Module], checkpoints: Sequence[Path]) -> int:
+    """Take over the tensors that fit by name and shape; of several checkpoints, the first that has one.
+
+    So a generator goes on at twice the resolution, or learns another domain. Returns how many were taken. Raises
+    UserError if a checkpoint has none.
+    """
+    taken: set[str] = set()
+    for path in checkpoints:
+        tensors = read_tensors(path, "state_dict")
+        before = len(taken)
+        for prefix, network in networks.items():
+            own = {f"{prefix}.{key}": value.shape for key, value in network.state_dict().items()}
+            fitting = [key for key, shape in own.items() if key in tensors and tensors[key].shape == shape]
+            fitting = [key for key in fitting if key not in taken]
+            network.load_state_dict({key.removeprefix(f"{prefix}."): tensors[key] for key in fitting}, strict=False)
+            taken |= set(fitting)
+        if len(taken) == before:
+            raise UserError(f"{path} has no tensor that fits; wanted a checkpoint of the same kind of training")
+    return len(taken)
 
 
 class CheckpointFolder:

@@ -26,5 +26,5 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
 
 
 def test_a_missing_file_says_what_is_wanted(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="labels.jsonl does not exist"):
+    with pytest.raises(UserError, match=r"labels\.jsonl does not exist"):
         Labels(tmp_path)

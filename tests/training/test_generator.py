@@ -164,6 +164,28 @@ def test_folder_holds_what_the_domain_needs(options: list[str], tmp_path: Path):
     assert (folder / "curves.png").exists()
 
 
+def test_training_goes_on_at_twice_the_resolution(options: list[str], tmp_path: Path):
+    """Layers that both sizes have are taken over, and of two checkpoints the first decides."""
+    domain = yaml.safe_load((tmp_path / "tiny.yaml").read_text())
+    domain["encoder_size"], domain["generator"] = 32, {**domain["generator"], "size": 32}
+    domain["generator"]["channels"][32] = 8
+    (tmp_path / "twice.yaml").write_text(yaml.safe_dump(domain))
+    twice = f"exp.domain={tmp_path / 'twice.yaml'}"
+    small = train(options, "train.steps=2", "exp.name=small")
+    large = train(options, "train.steps=1", "exp.name=large", twice)
+    starts = [str(small / "iteration_2.pt"), str(large / "iteration_1.pt")]
+    config = load_options(GeneratorTrainConfig, [*options, twice, "exp.name=both", f"train.start_from={starts}"])
+    found = GeneratorRunner(config).state.state_dict()["state_dict"]
+    first, second = (read(Path(start))["state_dict"] for start in starts)
+    assert found.keys() == second.keys() and len(first.keys() & found.keys()) > 50 and "discriminator.b32.fromrgb.weight" in found
+    for key, value in found.items():
+        fits = key in first and first[key].shape == value.shape
+        assert torch.equal(value, (first if fits else second)[key]), key
+    with pytest.raises(UserError, match="has no tensor that fits"):
+        start = f"train.start_from=[{small / 'iteration_2.pt'},{small / 'iteration_2.pt'}]"
+        train(options, "exp.name=again", "train.steps=1", start)
+
+
 def test_run_survives_being_asked_to_stop_and_being_killed(options: list[str], tmp_path: Path):
     command = [sys.executable, "scripts/train_generator.py", *options, "train.steps=1000000"]
     folder = tmp_path / "run"
