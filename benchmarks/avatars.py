@@ -15,6 +15,7 @@ import torch
 from measure import machine
 from tqdm import tqdm
 
+from arguments.domain import load_domain
 from configs.paths import ROOT
 from datasets.avatars import draw, render
 from datasets.labels import write_labels
@@ -23,7 +24,6 @@ from utils.cli import run
 from utils.images import save_image
 
 WEIGHTS = ROOT / "pretrained_models" / "avatars"
-SIZE = 128
 TESTED, UNSEEN, TRUE = 1000, 100, 300  # avatars; of the last so many the true edits are drawn
 POWER = 5.0
 # Direction -> what the avatar is drawn with, one of them after another.
@@ -56,7 +56,7 @@ def jobs(folder: Path) -> Iterator[tuple[Path, str, int, dict[str, str]]]:
 def make(job: tuple[Path, str, int, dict[str, str]]) -> None:
     path, split, index, changes = job
     if not path.exists():
-        save_image(render(replace(draw(split, index), **changes), SIZE), path)
+        save_image(render(replace(draw(split, index), **changes), load_domain("avatars").generator.size), path)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--count", type=at_least(1), default=40000, help="avatars (default: 40000)")
-    parser.add_argument("--size", type=at_least(16), default=128, help="pixels (default: 128)")
+    parser.add_argument("--size", type=at_least(16), default=64, help="pixels (default: 64)")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="processes")
     args = parser.parse_args()

@@ -177,7 +177,7 @@ def test_training_goes_on_at_twice_the_resolution(options: list[str], tmp_path: 
     config = load_options(GeneratorTrainConfig, [*options, twice, "exp.name=both", f"train.start_from={starts}"])
     found = GeneratorRunner(config).state.state_dict()["state_dict"]
     first, second = (read(Path(start))["state_dict"] for start in starts)
-    assert found.keys() == second.keys() and len(first.keys() & found.keys()) > 50 and "discriminator.b32.fromrgb.weight" in found
+    assert found.keys() == second.keys() and "discriminator.b32.fromrgb.weight" in found
     for key, value in found.items():
         fits = key in first and first[key].shape == value.shape
         assert torch.equal(value, (first if fits else second)[key]), key
@@ -222,7 +222,7 @@ def test_mistakes_are_told(options: list[str], option: str, words: str):
 def test_shipped_config_is_one_of_these_options():
     config = load_options(GeneratorTrainConfig, ["exp.config=avatars_generator_train.yaml"])
     domain = load_domain(config.exp.domain)
-    assert domain.generator.size == 128 and not domain.mirror
+    assert domain.generator.size == 64 and not domain.mirror
     assert sum(p.numel() for p in Generator(domain.generator).parameters()) < 3e6
 
 
