@@ -25,6 +25,10 @@ _PASTE_ROWS = 256  # rows pasted at a time: bounds the memory that a large photo
 _PACKAGED_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
 
 
+class NoFaceError(UserError):
+    """The picture shows no face that can be found."""
+
+
 @dataclass(frozen=True)
 class Crop:
     """A face cut out of a photograph.
@@ -109,7 +113,8 @@ def find_landmarks(image: Image.Image, predictor: str | Path | None = None) -> n
             face_recognition_models.
 
     Raises:
-        UserError: no face was found, or the predictor is missing or damaged.
+        NoFaceError: no face was found.
+        UserError: the predictor is missing or damaged.
     """
     copy = image.convert("RGB")
     reduction = math.sqrt(MAX_DETECTION_PIXELS / (image.width * image.height))
@@ -119,7 +124,7 @@ def find_landmarks(image: Image.Image, predictor: str | Path | None = None) -> n
     pixels = np.array(copy)
     boxes, scores, _ = _detector().run(pixels, 1, 0.0)
     if not boxes:
-        raise UserError(
+        raise NoFaceError(
             "no face was found in the picture; give one that shows a face from the front and at least 80 px wide, or an"
             " aligned crop without align"
         )
