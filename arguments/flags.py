@@ -17,3 +17,14 @@ def at_least(minimum: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def named_power(text: str) -> tuple[str, float]:
+    """For `add_argument(type=…)`: an edit such as `age=5` or `blond hair=-3`."""
+    name, _, power = text.rpartition("=")
+    try:
+        if not name:
+            raise ValueError
+        return name, float(power)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"it is '{text}'; wanted name=power, as in age=5 or 'blond hair=-3'") from None

@@ -67,6 +67,7 @@ class InferenceArgs:
 
     inference_runner: str = option("fse_inference_runner", "fse_inference_runner or fse_inverter_inference_runner")
     editings_data: dict[str, list[float]] = option({}, "direction -> list of powers")
+    stacks: dict[str, dict[str, float]] = option({}, "folder -> edits made at once: direction -> power")
     format: str = option("", "extension of the results, such as png; empty: each has its picture's own")
     quality: int = option(95, "of JPEG and WebP results, 1 to 100")
     inversions: bool = option(True, "write also the inversions")

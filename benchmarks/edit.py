@@ -67,9 +67,9 @@ def picture() -> torch.Tensor:
 def one_edit(method: Method) -> dict[str, float]:
     """Peak memory of a first and a second edit, in a fresh process."""
     inversion = method.invert(picture())
-    method.edit(inversion, DIRECTION, [5])
+    method.edit(inversion, [(DIRECTION, [5])])
     first = time.clock_gettime(time.CLOCK_REALTIME)
-    method.edit(inversion, DIRECTION, [-5])
+    method.edit(inversion, [(DIRECTION, [-5])])
     return {"first_edit_at": first, "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
@@ -117,7 +117,7 @@ def measure(path: Path, arguments: argparse.Namespace) -> dict:
     method = build(path, arguments)
     x = picture()
     inversion = method.invert(x)
-    method.edit(inversion, DIRECTION, [5])
+    method.edit(inversion, [(DIRECTION, [5])])
     small, maps = inversion.small, inversion.features
     with torch.inference_mode():
         styles = method.decoder.affine(inversion.w)
@@ -131,9 +131,9 @@ def measure(path: Path, arguments: argparse.Namespace) -> dict:
         "e4e": lambda: method.e4e(small),
         "decoder_features": lambda: method.decoder.features(styles, method.layer),
         "decoder_full": lambda: method.decoder(styles),
-        "first_edit": lambda: method.edit(method.invert(x), DIRECTION, [5]),
-        "second_edit": lambda: method.edit(inversion, DIRECTION, [-5]),
-        "eight_powers": lambda: method.edit(method.invert(x), DIRECTION, POWERS),
+        "first_edit": lambda: method.edit(method.invert(x), [(DIRECTION, [5])]),
+        "second_edit": lambda: method.edit(inversion, [(DIRECTION, [-5])]),
+        "eight_powers": lambda: method.edit(method.invert(x), [(DIRECTION, POWERS)]),
     }
     rates, parts = [matmul_gflops(arguments.device)], {}
     with torch.inference_mode():

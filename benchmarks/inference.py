@@ -68,7 +68,7 @@ def report(arguments: argparse.Namespace, folder: Path) -> None:
             inversion = method.invert(picture)
             if arguments.inversions:
                 method.reconstruct(inversion)
-            method.edit(inversion, "black hair", powers)
+            method.edit(inversion, [("black hair", powers)])
         if method.device.type == "cuda":
             torch.cuda.synchronize()
 

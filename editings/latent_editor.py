@@ -60,12 +60,6 @@ class LatentEditor:
         """Family -> direction -> (lowest, highest) useful power; text edits stand as the pattern of their names."""
         return {name: dict(family.directions) for name, family in self._families.items()}
 
-    def edit(
-        self, w: Tensor, name: str, powers: Powers, affine: Callable[[Tensor], Styles], image: Tensor | None = None
-    ) -> Styles:
-        """One edit; see `edit_many`."""
-        return self.edit_many(w, [(name, powers)], affine, image)
-
     def edit_many(
         self,
         w: Tensor,

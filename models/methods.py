@@ -18,11 +18,14 @@ from models.e4e import E4E
 from models.frozen import optimize
 from models.inverter import FeatureFusion, Inverter
 from models.stylegan2.generator import Generator, Styles
+from utils.errors import UserError
 from utils.memory import mapped_files, release, trim
 
 M = TypeVar("M", bound=nn.Module)
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Stack = Sequence[tuple[str, Sequence[float]]]  # direction names, each with P powers
 
 
 def _inference(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
@@ -40,10 +43,11 @@ def _inference(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate
 class LatentEditor(Protocol):
     """What a method needs of editings.latent_editor.LatentEditor."""
 
-    def edit(
-        self, w: Tensor, name: str, powers: Tensor, affine: Callable[[Tensor], Styles], image: Tensor | None = None
-    ) -> Styles:
-        """Styles of w (B×n_styles×D) after the edit; every row has its own power."""
+    def edit_many(
+        self, w: Tensor, edits: Sequence[tuple[str, Tensor]], affine: Callable[[Tensor], Styles],
+        image: Tensor | None = None,
+    ) -> Styles:  # fmt: skip
+        """Styles of w (B×n_styles×D) after all the edits at once; every row has its own powers."""
 
     def check(self, name: str, powers: Sequence[float] = ()) -> None:
         """Raise UserError for an unknown direction or a power that makes no sense; reads no files."""
@@ -129,19 +133,18 @@ class Method(ABC):
         return self._decode(inversion.features, torch.zeros_like(inversion.features), rgb, styles)
 
     @_inference
-    def edit(self, inversion: Inversion, name: str, powers: Sequence[float], mask: Tensor | None = None) -> Tensor:
-        """Every picture at every power: (B·P)×3×size×size, the powers of the first picture first.
+    def edit(self, inversion: Inversion, edits: Stack, mask: Tensor | None = None) -> Tensor:
+        """Every picture at every step of the stack: (B·P)×3×size×size, the steps of the first picture first.
 
-        `mask`, 1×1×H×W or B×1×H×W in [0, 1] of any size: where it is 1, F is left as it is. Raises UserError for an
-        unknown direction or a power that makes no sense.
+        Args:
+            edits: direction names, each with P powers. Step j makes all the edits at once, each at its j-th power: the
+                latent moves are summed, and the features change by one delta. `[("age", [1, 2, 3])]` is one direction
+                at three powers, `[("age", [5]), ("smile", [2])]` one picture with both edits.
+            mask: 1×1×H×W or B×1×H×W in [0, 1] of any size: where it is 1, F is left as it is.
+
+        Raises UserError for an unknown direction, a power that makes no sense, or a stack that is empty or ragged.
         """
-        rows = len(powers)
-        image = _repeat(inversion.image, rows)
-        power = torch.tensor(list(powers), dtype=inversion.w.dtype, device=self.device).repeat(len(inversion.w))
-
-        def edited(w: Tensor) -> Styles:
-            return self.latent_editor.edit(_repeat(w, rows), name, power, self.decoder.affine, image)
-
+        rows, edited = _steps(edits), self._edited(inversion, edits)
         styles = edited(inversion.w)
         delta, rgb = self._delta(inversion, styles, edited)
         if mask is not None:
@@ -150,14 +153,18 @@ class Method(ABC):
         return self._decode(_repeat(inversion.features, rows), delta, rgb, styles)
 
     @_inference
-    def e4e_pictures(self, inversion: Inversion, name: str | None = None, power: float = 0.0) -> Tensor:
-        """What e4e alone gives, B×3×size×size: the inversion, or with `name` the edit."""
+    def e4e_pictures(self, inversion: Inversion, edits: Stack = ()) -> Tensor:
+        """What e4e alone gives: the inversion, B×3×size×size, or the edits as in `edit`, (B·P)×3×size×size."""
         w = self._e4e_latents(inversion)
-        if name is None:
-            return self.decoder(self.decoder.affine(w)).float()
-        powers = torch.full((len(w),), power, dtype=w.dtype, device=w.device)
-        styles = self.latent_editor.edit(w, name, powers, self.decoder.affine, inversion.image)
+        styles = self._edited(inversion, edits)(w) if edits else self.decoder.affine(w)
         return self.decoder(styles).float()
+
+    def _edited(self, inversion: Inversion, edits: Stack) -> Callable[[Tensor], Styles]:
+        """What makes, of B latents of the inversion's pictures, the styles of all steps of the stack."""
+        rows = _steps(edits)
+        image = _repeat(inversion.image, rows)
+        powers = [(name, inversion.w.new_tensor(list(values)).repeat(len(inversion.w))) for name, values in edits]
+        return lambda w: self.latent_editor.edit_many(_repeat(w, rows), powers, self.decoder.affine, image)
 
     def _e4e_latents(self, inversion: Inversion) -> Tensor:
         if inversion.w_e4e is None:
@@ -245,6 +252,15 @@ class FSEFull(Method):
 
 
 METHODS: dict[str, type[Method]] = {"fse_full": FSEFull, "fse_inverter": FSEInverter}
+
+
+def _steps(edits: Stack) -> int:
+    """P, the number of powers that each edit of the stack has."""
+    counts = [len(powers) for _, powers in edits]
+    if len(set(counts)) != 1 or not counts[0]:
+        found = ", ".join(f"{count} for '{name}'" for (name, _), count in zip(edits, counts, strict=True)) or "no edit"
+        raise UserError(f"edits want equally many powers, one or more; given: {found}")
+    return counts[0]
 
 
 def _repeat(x: Tensor, rows: int) -> Tensor:

@@ -15,6 +15,7 @@ from configs.paths import weight_file
 from datasets.images import Pair, output_names, relative_names, transform_size
 from metrics.metrics import MetricSet
 from metrics.report import Report
+from models.methods import Stack
 from runners.build import build_method
 from runners.manifest import Manifest
 from runners.metrics_runner import measure
@@ -32,7 +33,7 @@ _UNFINISHED = 8  # pictures that wait for their last results to be written
 
 
 class InferenceRunner:
-    """Writes `inversion/NAME` and `DIRECTION/edit_power_P/NAME` for every picture NAME of `data.inference_dir`.
+    """Writes `inversion/NAME`, `DIRECTION/edit_power_P/NAME` and `STACK/NAME` for every NAME of `data.inference_dir`.
 
     Pictures pass one at a time: read by threads ahead of the computing, inverted once, edited by every direction in
     batches of powers, written by threads behind it. A picture's results depend on nothing but the picture, so neither
@@ -60,6 +61,7 @@ class InferenceRunner:
         self.folder = Path(config.data.inference_dir)
         self.output = Path(config.exp.root) / config.exp.output_dir
         self._check_directions()
+        self._check_stacks()
         self.outputs = output_names(relative_names(self.folder), _suffix(options.format))  # of all processes
         self.names = list(self.outputs)[self.rank :: self.processes]
         self.metrics: MetricSet | None = None
@@ -71,7 +73,7 @@ class InferenceRunner:
 
     def run(self) -> int:
         """Do what is missing. Returns the number of pictures that failed, over all processes."""
-        manifest = Manifest(self.output / "manifest.jsonl", self._settings())
+        manifest = Manifest(self.output / "manifest.jsonl", self._settings(), self._stacks())
         failed: list[str] = []
         pending = self._pending(manifest)
         logger.info("%d of %d pictures to do in this process", len(pending), len(self.names))
@@ -121,6 +123,19 @@ class InferenceRunner:
             if len(set(folders)) < len(folders):
                 raise UserError(f"inference.editings_data: two powers of '{name}' are alike to four decimals")
 
+    def _check_stacks(self) -> None:
+        options, editor = self.config.inference, self.method.latent_editor
+        taken = {"inversion", *options.editings_data}.union(*editor.available().values())
+        for folder, edits in options.stacks.items():
+            if folder in taken:
+                raise UserError(f"inference.stacks: '{folder}' is the folder of other results; choose another name")
+            if "/" in folder or folder.startswith(".") or not folder:
+                raise UserError(f"inference.stacks: '{folder}' becomes a folder's name: no '/', no '.' in front")
+            if not edits:
+                raise UserError(f"inference.stacks: '{folder}' is empty; wanted edits, as in {{age: 5, smile: 2}}")
+            for name, power in edits.items():
+                editor.check(name, [power])
+
     def _inversion(self, name: str) -> Path:
         return self.output / "inversion" / self.outputs[name]
 
@@ -131,8 +146,17 @@ class InferenceRunner:
         """A picture's results that are not there yet. Files appear whole, so one that is there is right."""
         options = self.config.inference
         paths = [self._inversion(name)] if options.inversions else []
-        paths += [self._edit(name, key, power) for key, powers in options.editings_data.items() for power in powers]
+        paths += [path for _, results in self._batches(name) for path in results]
         return [path for path in paths if not path.exists()]
+
+    def _batches(self, name: str) -> Iterator[tuple[Stack, list[Path]]]:
+        """What is computed together, and the files of its results."""
+        options = self.config.inference
+        for direction, powers in options.editings_data.items():
+            for batch in batches(powers, self.config.model.batch_size):
+                yield [(direction, batch)], [self._edit(name, direction, power) for power in batch]
+        for folder, edits in options.stacks.items():
+            yield [(key, [power]) for key, power in edits.items()], [self.output / folder / self.outputs[name]]
 
     def _pending(self, manifest: Manifest) -> list[str]:
         pending = [name for name in self.names if self._missing(name)]
@@ -156,6 +180,10 @@ class InferenceRunner:
             "inference.quality": options.quality,
         }
 
+    def _stacks(self) -> dict[str, dict[str, float]]:
+        """What the name of a stack's folder stands for; a later run may add stacks, but not change one."""
+        return {f"inference.stacks.{folder}": edits for folder, edits in self.config.inference.stacks.items()}
+
     def _load(self, name: str) -> tuple[str, Tensor | UserError]:
         try:
             for path in self._missing(name):
@@ -174,15 +202,13 @@ class InferenceRunner:
         if self._inversion(name) in missing:
             missing.remove(self._inversion(name))
             yield self._inversion(name), self.method.reconstruct(inversion)[0]
-        for direction, powers in self.config.inference.editings_data.items():
-            for batch in batches(powers, self.config.model.batch_size):
-                paths = [self._edit(name, direction, power) for power in batch]
-                if not missing or (missing.isdisjoint(paths) and not interrupted):
-                    continue
-                interrupted = False
-                for path, image in zip(paths, self.method.edit(inversion, direction, batch), strict=True):
-                    if path in missing:
-                        yield path, image
+        for edits, paths in self._batches(name):
+            if not missing or (missing.isdisjoint(paths) and not interrupted):
+                continue
+            interrupted = False
+            for path, image in zip(paths, self.method.edit(inversion, edits), strict=True):
+                if path in missing:
+                    yield path, image
 
     def _save(self, image: Tensor, path: Path) -> None:
         save_image(to_image(image), path, self.config.inference.quality)
@@ -194,7 +220,8 @@ class InferenceRunner:
         errors = measure(metrics, list(pairs.values()), model.batch_size, model.workers)
         if self.rank == 0:
             facts = [f"pictures: {self.folder}", f"results: {self.output}", f"{model.method}: {model.checkpoint_path}"]
-            facts += [f"{direction}: {powers}" for direction, powers in self.config.inference.editings_data.items()]
+            options = self.config.inference
+            facts += [f"{key}: {values}" for key, values in [*options.editings_data.items(), *options.stacks.items()]]
             title = f"Inference: {len(pairs)} pictures inverted, {len(failures)} failed"
             report = Report(
                 title, metrics.columns, metrics.compute(), metrics.scores(), pairs, facts, failures + errors

@@ -9,16 +9,17 @@ from utils.errors import UserError
 
 
 class Manifest:
-    """`path` holds the run's settings in its first line, then one line per picture whenever its state changes.
+    """`path` holds the run's settings, in its first line or where they were added, and a line per picture and state.
 
     Lines are `{"image": name, "state": "done" or "failed", …}`; a picture's last line counts.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        """Begin the record, or go on with it.
+    def __init__(self, path: Path, settings: dict[str, Any], added: dict[str, Any] | None = None) -> None:
+        """Begin the record, or go on with it; `added` are settings that later runs may add to.
 
         Raises UserError if it was begun with other settings, as its results would mix with ours.
         """
+        settings, added = {**settings, **(added or {})}, added or {}
         self.path = path
         self.states: dict[str, str] = {}  # those of earlier runs
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,11 +30,12 @@ class Manifest:
             if text and not text.endswith(b"\n"):
                 file.write(b"\n")  # a line cut short by a power cut must not swallow the next one
             lines = [entry for line in text.splitlines() if (entry := _parse(line)) is not None]
-            begun = next((entry["settings"] for entry in lines if "settings" in entry), None)
-            if begun is None:
-                file.write(_line({"settings": settings}))
+            begun = {key: value for entry in lines for key, value in entry.get("settings", {}).items()}
+            new = {key: value for key, value in settings.items() if key not in begun and (not begun or key in added)}
+            if new:
+                file.write(_line({"settings": new}))
         for key, value in settings.items():
-            if begun is not None and begun.get(key) != value:
+            if key not in new and begun.get(key) != value:
                 raise UserError(
                     f"{path.parent} holds results of another run: its {key} is {begun.get(key)!r}, now it is "
                     f"{value!r}; choose another exp.output_dir, or delete this one"

@@ -1,5 +1,6 @@
 """Edit single photographs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from models.methods import Inversion
 from runners.build import build_method
 from utils.alignment import align as align_face
 from utils.alignment import paste_back
+from utils.drawing import TILE, picture_strip
 from utils.errors import UserError
 from utils.images import check_save_path, load_image, resize, save_image, to_image, to_tensor
 
@@ -73,9 +75,11 @@ class SimpleRunner:
         return InvertedPhoto(path, face.image, self._invert(face.image), photo, face.quad)
 
     def edit(
-        self, orig_img_pth: str | Path | InvertedPhoto, editing_name: str, edited_power: float,
-        save_pth: str | Path | None = None, align: bool = False, use_mask: bool = False, mask_trashold: float = 0.995,
-        mask_path: str | Path | None = None, save_e4e: bool = False, save_inversion: bool = False,
+        self, orig_img_pth: str | Path | InvertedPhoto, editing_name: str | None = None,
+        edited_power: float | None = None, save_pth: str | Path | None = None, align: bool = False,
+        use_mask: bool = False, mask_trashold: float = 0.995, mask_path: str | Path | None = None,
+        save_e4e: bool = False, save_inversion: bool = False, save_strip: bool = False,
+        edits: Sequence[tuple[str, float]] | None = None,
     ) -> Image.Image:  # fmt: skip
         """Edit a photograph; the edited picture (the crop, with `align`) is returned and written to `save_pth`.
 
@@ -85,18 +89,23 @@ class SimpleRunner:
             edited_power: its power; 0 changes nothing.
             save_pth: the result's file; its extension says the format. Beside it come, where asked for,
                 {stem}_aligned.jpg and {stem}_unaligned.jpg (with `align`: the crop, and the whole photograph with the
-                edited crop in it), {stem}_inversion.jpg, {stem}_e4e_inversion.jpg, {stem}_e4e_edit.jpg, and the mask's
-                pictures, named after the photograph. None writes nothing.
+                edited crop in it), {stem}_inversion.jpg, {stem}_e4e_inversion.jpg, {stem}_e4e_edit.jpg,
+                {stem}_strip.jpg, and the mask's pictures, named after the photograph. None writes nothing.
             align: cut out the largest face first; for a photograph that is no aligned crop yet.
             use_mask: leave the background as it is. `mask_trashold`, 0 to 1, is the probability of background from
                 which on a pixel is left unedited; `mask_path` is an own mask instead, white = leave unedited.
             save_e4e: write also what e4e alone gives.
             save_inversion: write also the inversion.
+            save_strip: write also what was inverted, the inversion and the edited picture side by side.
+            edits: several directions with their powers, in place of `editing_name` and `edited_power`: the picture
+                moves by the sum of their latent moves.
 
         Raises UserError, before anything is written, for bad pictures, masks, directions, powers and weights.
         """
-        editor, powers = self.method.latent_editor, [float(edited_power)]
-        editor.check(editing_name, powers)
+        pairs = _pairs(editing_name, edited_power, edits)
+        stack = [(name, [power]) for name, power in pairs]
+        for name, powers in stack:
+            self.method.latent_editor.check(name, powers)
         if save_pth is not None:
             check_save_path(save_pth)
         own_mask = read_mask(mask_path) if use_mask and mask_path else None
@@ -105,17 +114,23 @@ class SimpleRunner:
             raise UserError(f"align: {photo.path} was inverted without it; use invert(…, align=True)")
 
         mask = self._mask(photo.crop, own_mask, mask_trashold) if use_mask else None
-        edited = to_image(self.method.edit(photo.inversion, editing_name, powers, mask)[0])
+        edited = to_image(self.method.edit(photo.inversion, stack, mask)[0])
         if save_pth is None:
             return edited
         results = {"": edited}
         if photo.original is not None and photo.quad is not None:
             results |= {"_aligned": photo.crop, "_unaligned": paste_back(photo.original, edited, photo.quad)}
-        if save_inversion:
-            results["_inversion"] = to_image(self.method.reconstruct(photo.inversion)[0])
+        if save_inversion or save_strip:
+            inversion = to_image(self.method.reconstruct(photo.inversion)[0])
+            if save_inversion:
+                results["_inversion"] = inversion
+            if save_strip:
+                text = ", ".join(f"{name} {power:g}" for name, power in pairs)
+                shown = [("before", photo.crop), ("inversion", inversion), (text, edited)]
+                results["_strip"] = picture_strip(shown, max(TILE, photo.crop.width))  # none is scaled down
         if save_e4e:
             results["_e4e_inversion"] = to_image(self.method.e4e_pictures(photo.inversion)[0])
-            results["_e4e_edit"] = to_image(self.method.e4e_pictures(photo.inversion, editing_name, powers[0])[0])
+            results["_e4e_edit"] = to_image(self.method.e4e_pictures(photo.inversion, stack)[0])
         save_pth = Path(save_pth)
         for suffix, image in results.items():
             save_image(image, save_pth.with_name(f"{save_pth.stem}{suffix}.jpg") if suffix else save_pth)
@@ -133,3 +148,23 @@ class SimpleRunner:
         paths = weight_file("farl_path"), weight_file("mobile_net_pth")
         background = background_probability(crop, self.method.device, *paths, weight_file("landmark"))
         return (background >= threshold).to(torch.float32)[None, None]
+
+
+def _pairs(
+    editing_name: str | None, edited_power: float | None, edits: Sequence[tuple[str, float]] | None
+) -> list[tuple[str, float]]:
+    """The edits, in whichever of the two ways they were given."""
+    if editing_name is not None and edited_power is not None and edits is None:
+        edits = [(editing_name, edited_power)]
+    elif edits is None or editing_name is not None or edited_power is not None:
+        raise UserError(
+            f"wanted either editing_name with edited_power, or edits; given: editing_name={editing_name!r}, "
+            f"edited_power={edited_power!r}, edits={edits!r}"
+        )
+    try:
+        pairs = [(str(name), float(power)) for name, power in edits]
+    except (TypeError, ValueError):
+        pairs = []
+    if not pairs:
+        raise UserError(f"edits is {edits!r}; wanted pairs of name and power, as in [('age', 5), ('smile', 2)]")
+    return pairs

@@ -28,9 +28,9 @@ from training.build import LIGHT_NAMES, build_discriminator, build_optimizer, bu
 from training.checkpoints import CheckpointFolder, Stateful, TrainState, load_newest
 from training.loggers import Console, JsonLines, PictureFiles, Shot, Sink, WeightsAndBiases
 from training.losses import LossBuilder
-from training.plots import picture_grid
 from training.trainer import DivergedError, Trainer
 from utils.devices import resolve_device
+from utils.drawing import picture_grid
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.images import to_image

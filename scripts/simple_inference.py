@@ -2,12 +2,16 @@
 
 import argparse
 
+from arguments.flags import named_power
 from utils.cli import run
 
 EXAMPLES = """examples:
   make the person of a photograph five steps older, the background untouched:
     python scripts/simple_inference.py --orig_img_pth photo.jpg --editing_name age --edited_power 5 \\
         --save_pth out/older.jpg --align --use_mask
+  older and smiling at once, with before and after side by side in out/both_strip.jpg:
+    python scripts/simple_inference.py --orig_img_pth photo.jpg --edits age=5 fs_smiling=3 \\
+        --save_pth out/both.jpg --strip
   all directions with their useful powers: available_directions.txt
 """
 
@@ -18,8 +22,9 @@ def parse() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--orig_img_pth", required=True, help="the photograph")
-    add("--editing_name", required=True, help="a direction, such as age or 'blond hair'")
-    add("--edited_power", required=True, type=float, help="how far, such as 5 or -3")
+    add("--editing_name", help="a direction, such as age or 'blond hair'")
+    add("--edited_power", type=float, help="how far, such as 5 or -3")
+    add("--edits", nargs="+", type=named_power, metavar="NAME=POWER", help="several at once, instead of those two")
     add("--save_pth", required=True, help="file of the result; its extension says the format")
     add("--align", action="store_true", help="cut out the largest face first, and put the edited one back")
     add("--use_mask", action="store_true", help="leave the background as it is")
@@ -27,6 +32,7 @@ def parse() -> argparse.Namespace:
     add("--mask_path", help="with --use_mask, an own mask: white is left unedited")
     add("--save_e4e", action="store_true", help="write also what e4e alone gives")
     add("--save_inversion", action="store_true", help="write also the inversion")
+    add("--strip", action="store_true", dest="save_strip", help="write also before, inversion and edit side by side")
     add("--editor_ckpt_pth", help="weights of the trained part (default: that of the config)")
     add("--simple_config_pth", help="YAML with domain and method (default: configs/simple_inference.yaml)")
     add("--device", help="cpu, 0, cuda:1 (default: that of the config)")

@@ -122,8 +122,8 @@ FLAGS = {
     "save_fid_stats synt_path transforms workers",
     "inference.py": "report",
     "make_avatars.py": "count output_dir size split workers",
-    "simple_inference.py": "align device edited_power editing_name editor_ckpt_pth mask_path mask_trashold "
-    "orig_img_pth save_e4e save_inversion save_pth simple_config_pth use_mask",
+    "simple_inference.py": "align device edited_power editing_name editor_ckpt_pth edits mask_path mask_trashold "
+    "orig_img_pth save_e4e save_inversion save_pth simple_config_pth strip use_mask",
     "train.py": "",
 }
 IMPORT_TORCH_FOR_HELP = {"make_avatars.py"}  # tools for developers
@@ -174,7 +174,7 @@ OPTIONS = {
     "train": "train_runner encoder_optimizer disc_optimizer resume_path val_metrics start_step steps log_step "
     "checkpoint_step val_step train_dis dis_train_start_step bs_used_before_adv_loss disc_edits",
     "model": "method device batch_size workers checkpoint_path",
-    "inference": "inference_runner editings_data",
+    "inference": "inference_runner editings_data stacks",
     "methods_args": "fse_full",
     "methods_args.fse_full": "inverter_pth",
     "encoder_losses": "l2 lpips lpips_scale id id_vit moco adv feat_rec feat_rec_l1 l2_latent",
@@ -210,6 +210,7 @@ def test_option_names_are_kept():
 
 
 RUNS = {
+    "avatars_simple_inference.yaml": load_config,
     "fse_editor_train.yaml": load_train_config,
     "fse_inference.yaml": load_config,
     "fse_inverter_inference.yaml": load_config,

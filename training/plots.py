@@ -1,15 +1,9 @@
-"""Pictures of a run: curves of its numbers, and grids of its results."""
+"""Curves of a run's numbers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw
-
 from utils.files import atomic_path
-from utils.images import resize
-
-_TILE = 256  # px
-_CAPTION = 18  # px
 
 
 def plot_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -31,16 +25,3 @@ def plot_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.grid(alpha=0.3)
     with atomic_path(path) as temporary:
         figure.savefig(temporary)
-
-
-def picture_grid(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
-    """Captioned rows of pictures, each scaled to 256 px."""
-    width = max(len(images) for _, images in rows) * _TILE
-    grid = Image.new("RGB", (width, len(rows) * (_TILE + _CAPTION)), "white")
-    draw = ImageDraw.Draw(grid)
-    for i, (caption, images) in enumerate(rows):
-        top = i * (_TILE + _CAPTION)
-        draw.text((4, top + 3), caption, fill="black")
-        for j, image in enumerate(images):
-            grid.paste(resize(image, _TILE), (j * _TILE, top + _CAPTION))
-    return grid

@@ -174,7 +174,7 @@ class EditorStage(Stage):
     def _edit(self, w: Tensor, name: str, power: float, image: Tensor) -> tuple[Tensor, Tensor, Styles]:
         """F_w of the edited w, the decoder's picture at that resolution, and the edited styles."""
         powers = torch.full((len(w),), power, dtype=w.dtype, device=w.device)
-        styles = self.latent_editor.edit(w, name, powers, self.decoder.affine, image)
+        styles = self.latent_editor.edit_many(w, [(name, powers)], self.decoder.affine, image)
         return *self.decoder.trunk(styles, self.layer), styles
 
     def _decode(self, features: Tensor, delta: Tensor, rgb: Tensor, styles: Styles) -> Tensor:

@@ -116,7 +116,7 @@ def test_inversion(full: FSEFull, inversion: Inversion, golden: Callable[[str, T
 
 @pytest.mark.parametrize("name", EDITS)
 def test_edit(full: FSEFull, inversion: Inversion, name: str, golden: Callable[[str, Tensor], None]) -> None:
-    pictures = full.edit(inversion, name, EDITS[name])
+    pictures = full.edit(inversion, [(name, EDITS[name])])
     golden(f"edit/{name}/pool64", pool64(pictures))
     golden(f"edit/{name}/crop32", crop32(pictures))
 
@@ -127,7 +127,7 @@ def test_masked_edit_and_discriminator(
 ) -> None:  # fmt: skip
     mask = torch.zeros(1, 1, 1024, 1024)
     mask[:, :, :512] = 1
-    masked = full.edit(inversion, "age", [5], mask)
+    masked = full.edit(inversion, [("age", [5])], mask)
     golden("edit_masked/age/pool64", pool64(masked))
 
     with torch.inference_mode():

@@ -21,8 +21,8 @@ def pictures(method: Method) -> list[Tensor]:
     size = method.domain.generator.size
     x = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(3)) * 2 - 1
     inversion = method.invert(x)
-    edits = method.edit(inversion, "age", [2, -3]), method.edit(inversion, "glasses", [4])
-    return [method.reconstruct(inversion), *edits, method.e4e_pictures(inversion, "age", 2)]
+    edits = method.edit(inversion, [("age", [2, -3])]), method.edit(inversion, [("glasses", [4])])
+    return [method.reconstruct(inversion), *edits, method.e4e_pictures(inversion, [("age", [2])])]
 
 
 @pytest.mark.parametrize("name", ["fse_full", "fse_inverter"])
@@ -53,7 +53,7 @@ def test_no_autograd_state(small: SmallDomain) -> None:
 def test_an_edit_without_e4e_where_nothing_needs_it(small: SmallDomain) -> None:
     """Inversion, and stage 1's edit, run no e4e."""
     stage_1 = method(small, "fse_inverter")
-    stage_1.edit(stage_1.invert(torch.zeros(1, 3, 64, 64)), "age", [3])
+    stage_1.edit(stage_1.invert(torch.zeros(1, 3, 64, 64)), [("age", [3])])
     stage_2 = method(small)
     stage_2.reconstruct(stage_2.invert(torch.zeros(1, 3, 64, 64)))
     assert "e4e" not in vars(stage_1) and "e4e" not in vars(stage_2)

@@ -104,6 +104,35 @@ def test_layout_and_pixels(small: SmallDomain, tmp_path: Path) -> None:
     assert {entry["state"] for entry in manifest(tmp_path / "out")[1:]} == {"done"}
 
 
+def test_stacks_lie_in_folders_of_their_names(small: SmallDomain, tmp_path: Path) -> None:
+    """Made beside single edits, added later, resumed where files are missing, and never changed under their name."""
+    (tmp_path / "in").mkdir()
+    write_pictures(tmp_path / "in", 2)
+    out = tmp_path / "out"
+    stacks = ["old: {age: 5}", "both: {age: 5, glasses: -3}"]
+
+    def run(*chosen: str) -> None:
+        arguments = options(small, tmp_path / "in", out, edits="{age: [2]}")
+        stacked = f"inference.stacks={{{', '.join(chosen)}}}"
+        assert InferenceRunner(load_config([*arguments, "inference.format=png", stacked])).run() == 0
+
+    run(stacks[0])
+    run(*stacks)
+    folders = ("inversion", "age/edit_power_2.0000", "old", "both")
+    assert set(results(out)) == {f"{folder}/{name}.png" for folder in folders for name in ("a/0", "b/0")}
+    single = SimpleRunner(simple_config_pth=small.config, device="cpu")
+    alone = np.asarray(single.edit(tmp_path / "in" / "b/0.png", edits=[("glasses", -3), ("age", 5)]), dtype=int)
+    assert np.abs(alone - np.asarray(Image.open(out / "both" / "b/0.png"), dtype=int)).max() <= 1
+
+    before = results(out)
+    for lost in ("both/a/0.png", "age/edit_power_2.0000/a/0.png", "old/b/0.png"):
+        (out / lost).unlink()
+    run(*stacks)
+    assert results(out) == before
+    with pytest.raises(UserError, match=r"its inference.stacks.both is \{'age': 5.0, 'glasses': -3.0\}, now it is"):
+        run(stacks[0], "both: {age: 4, glasses: -3}")
+
+
 def test_equal_names_in_different_folders_do_not_collide(pictures: Path, unbroken: dict[str, bytes]) -> None:
     assert len(unbroken) == 200 * PER_PICTURE
     twins = [unbroken["inversion/a/1.png"], unbroken["inversion/b/1.jpg"], unbroken["inversion/b/2.png"]]
@@ -268,6 +297,17 @@ def test_results_of_different_runs_do_not_mix(small: SmallDomain, tmp_path: Path
         ("inference.format=gif", "inference.format is 'gif'; there are:"),
         ("inference.editings_data={agee: [1]}", "nearest: 'age'"),
         ("inference.editings_data={age: [.inf]}", "power inf is not a finite number"),
+        ("inference.stacks={inversion: {age: 1}}", "'inversion' is the folder of other results"),
+        ("inference.stacks={glasses: {age: 1}}", "'glasses' is the folder of other results"),
+        ("inference.stacks={a/b: {age: 1}}", r"stacks: 'a/b' becomes a folder's name: no '/'"),
+        ("inference.stacks={'..': {age: 1}}", r"stacks: '..' becomes a folder's name"),
+        ("inference.stacks={'': {age: 1}}", "stacks: '' becomes a folder's name"),
+        ("inference.stacks={older: {}}", "'older' is empty; wanted edits"),
+        ("inference.stacks={older: {age: 1, agee: 2}}", "nearest: 'age'"),
+        ("inference.stacks={older: {age: .nan}}", "power nan is not a finite number"),
+        ("inference.stacks={older: {age: five}}", "five"),
+        ("inference.stacks={older: 5}", "older"),
+        ("inference.stacks=[age]", "stacks"),
         ("inference.editings_data={age: [0.00001, 0.00002]}", "two powers of 'age' are alike to four decimals"),
     ],
 )

@@ -1,5 +1,6 @@
 """SimpleRunner and scripts/simple_inference.py on a small domain of random weights: whole runs, and bad input."""
 
+import argparse
 import logging
 import pickle
 import subprocess
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from small_domain import SmallDomain
 
+from arguments.flags import named_power
 from runners.simple_runner import SimpleRunner
 from utils.errors import UserError
 from utils.images import resize, to_image, to_tensor
@@ -45,6 +47,51 @@ def test_edit_is_the_formula(runner: SimpleRunner, small: SmallDomain, photo_pat
     assert np.abs(pixels(result) - pixels(to_image(expected[0]))).max() <= 1
     assert np.array_equal(pixels(Image.open(saved)), pixels(result))
     assert [path.name for path in saved.parent.iterdir()] == ["yet.png"]
+
+
+def test_stacked_edits_are_the_formula(
+    runner: SimpleRunner, small: SmallDomain, photo_path: Path, tmp_path: Path
+) -> None:
+    """The moves of W and of StyleSpace are summed, and one delta of the sum goes to the Feature Editor; by hand."""
+    result = runner.edit(
+        photo_path, edits=[("age", 3), ("glasses", -4), ("age", 1)], save_pth=tmp_path / "both.png", save_strip=True,
+        save_e4e=True,
+    )  # fmt: skip
+    method = runner.method
+    decoder, layer = method.decoder, method.domain.feature_layer
+
+    def moved(w: torch.Tensor) -> list[torch.Tensor]:
+        styles = decoder.affine(w + 2 * torch.load(small.folder / "age.pt"))
+        for conv, channel in ((3, 2), (2, 5)):  # convs are 0, 2, 3, 5, 6, … of the layers
+            styles[conv][:, channel] += 3 * -4
+        return styles
+
+    with torch.inference_mode():
+        x = to_tensor(resize(Image.open(photo_path).convert("RGB"), 64))[None]
+        offsets, content = method.inverter.fs_backbone(x)
+        w, w_e = offsets + decoder.latent_avg, method.e4e(x) + decoder.latent_avg
+        features = method.inverter.fuser(content, decoder.features(decoder.affine(w), layer))
+        delta = decoder.features(decoder.affine(w_e), layer) - decoder.features(moved(w_e), layer)
+        expected = to_image(decoder(moved(w), method._fuse(features, delta), layer)[0])
+        of_e4e = to_image(decoder(moved(w_e))[0])
+    assert np.abs(pixels(result) - pixels(expected)).max() <= 1
+    assert np.abs(pixels(Image.open(tmp_path / "both_e4e_edit.jpg")) - pixels(of_e4e)).mean() < 4  # JPEG's loss
+    strip = Image.open(tmp_path / "both_strip.jpg")
+    assert strip.width == 3 * 256 and {p.name for p in tmp_path.glob("both*")} == {
+        "both.png", "both_strip.jpg", "both_e4e_inversion.jpg", "both_e4e_edit.jpg"
+    }  # fmt: skip
+    inversion = to_image(method.reconstruct(runner.invert(photo_path).inversion)[0])
+    before = resize(Image.open(photo_path).convert("RGB"), 64)
+    for i, image in enumerate((before, inversion, result)):
+        shown = strip.crop((256 * i, strip.height - 256, 256 * (i + 1), strip.height))
+        assert np.abs(pixels(shown) - pixels(resize(image, 256))).mean() < 4
+
+
+def test_a_stack_of_one_is_the_edit_and_zero_powers_are_the_inversion(runner: SimpleRunner, photo_path: Path) -> None:
+    photo = runner.invert(photo_path)
+    assert np.array_equal(pixels(runner.edit(photo, edits=[("age", 2)])), pixels(runner.edit(photo, "age", 2)))
+    unmoved = runner.edit(photo, edits=[("age", 0), ("glasses", 0)])
+    assert np.array_equal(pixels(unmoved), pixels(to_image(runner.method.reconstruct(photo.inversion)[0])))
 
 
 def test_an_inverted_photo_skips_the_inversion(runner: SimpleRunner, photo_path: Path, tmp_path: Path) -> None:
@@ -84,7 +131,7 @@ def test_mask_says_what_is_left_unedited(runner: SimpleRunner, photo_path: Path,
         masked = runner.edit(photo, "age", 8, use_mask=True, mask_path=tmp_path / "white.png")
         method = runner.method
         with torch.inference_mode():
-            styles = method.latent_editor.edit(photo.inversion.w, "age", torch.tensor([8.0]), method.decoder.affine)
+            styles = method.latent_editor.edit_many(photo.inversion.w, [("age", 8.0)], method.decoder.affine)
             features = photo.inversion.features
             expected = method.decoder(styles, method._fuse(features, torch.zeros_like(features)), method.layer)
         assert np.abs(pixels(masked) - pixels(to_image(expected[0]))).max() <= 1
@@ -98,11 +145,39 @@ def test_powers_and_pictures_in_one_batch_are_the_single_edits(runner: SimpleRun
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     mask = torch.rand(2, 1, 9, 9, generator=torch.Generator().manual_seed(2))
     method = runner.method
-    together = method.edit(method.invert(x), "age", [2, -3, 7], mask)
+    together = method.edit(method.invert(x), [("age", [2, -3, 7])], mask)
     for i in range(2):
         for j, power in enumerate([2, -3, 7]):
-            single = method.edit(method.invert(x[i : i + 1]), "age", [power], mask[i : i + 1])
+            single = method.edit(method.invert(x[i : i + 1]), [("age", [power])], mask[i : i + 1])
             assert (together[3 * i + j] - single[0]).abs().max() <= 1e-4 * single.abs().max()
+
+
+def test_steps_of_a_stack_in_one_batch_are_the_single_stacks(runner: SimpleRunner) -> None:
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    method, ages, glasses = runner.method, [2, -3, 7], [5, 0, -1]
+    together = method.edit(method.invert(x), [("age", ages), ("glasses", glasses)])
+    of_e4e = method.e4e_pictures(method.invert(x), [("age", ages), ("glasses", glasses)])
+    assert len(together) == len(of_e4e) == 6
+    for i in range(2):
+        for j, (age, glass) in enumerate(zip(ages, glasses, strict=True)):
+            stack = [("age", [age]), ("glasses", [glass])]
+            single = method.edit(method.invert(x[i : i + 1]), stack)
+            assert (together[3 * i + j] - single[0]).abs().max() <= 1e-4 * single.abs().max()
+            single = method.e4e_pictures(method.invert(x[i : i + 1]), stack)
+            assert (of_e4e[3 * i + j] - single[0]).abs().max() <= 1e-4 * single.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("edits", "words"),
+    [
+        ([], "given: no edit"),
+        ([("age", [])], "given: 0 for 'age'"),
+        ([("age", [1, 2]), ("glasses", [3])], "given: 2 for 'age', 1 for 'glasses'"),
+    ],
+)
+def test_a_ragged_stack_is_refused(runner: SimpleRunner, photo_path: Path, edits: list, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        runner.method.edit(runner.invert(photo_path).inversion, edits)
 
 
 def test_first_edit_loads_only_what_it_uses(small: SmallDomain, photo_path: Path, tmp_path: Path) -> None:
@@ -122,6 +197,9 @@ def test_first_edit_loads_only_what_it_uses(small: SmallDomain, photo_path: Path
     files, modules = done.stdout.splitlines()
     assert files == str(["e4e.pt", "editor.pt", "generator.pt", "simple_inference.yaml", "small.yaml"])
     assert modules == "[]"
+
+
+STACKED = {"editing_name": None, "edited_power": None}
 
 
 def bad_inputs(folder: Path, small: SmallDomain) -> dict[str, tuple[dict, str]]:
@@ -151,6 +229,14 @@ def bad_inputs(folder: Path, small: SmallDomain) -> dict[str, tuple[dict, str]]:
         "unknown direction": ({"editing_name": "agee"}, "'age'"),
         "power nan": ({"edited_power": float("nan")}, "nan"),
         "power 1e9": ({"edited_power": 1e9}, "1e+09"),
+        "no edit": ({"editing_name": None, "edited_power": None}, "wanted either editing_name with edited_power, or"),
+        "name without power": ({"edited_power": None}, "edited_power=None"),
+        "both ways": ({"edits": [("age", 1)]}, "wanted either"),
+        "empty stack": ({**STACKED, "edits": []}, "edits is []"),
+        "no pairs": ({**STACKED, "edits": ["age"]}, "edits is ['age']; wanted pairs"),
+        "no power": ({**STACKED, "edits": [("age", "five")]}, "edits is [('age', 'five')]; wanted pairs"),
+        "unknown in a stack": ({**STACKED, "edits": [("age", 1), ("agee", 1)]}, "'agee'"),
+        "power in a stack": ({**STACKED, "edits": [("age", 1), ("glasses", float("inf"))]}, "'glasses': power inf"),
         "missing mask": ({"use_mask": True, "mask_path": folder / "mask.png"}, "mask.png"),
         "text mask": ({"use_mask": True, "mask_path": folder / "text.jpg"}, "text.jpg"),
         "unknown extension": ({"save_pth": folder / "out" / "result.docx"}, ".docx"),
@@ -163,7 +249,8 @@ def bad_inputs(folder: Path, small: SmallDomain) -> dict[str, tuple[dict, str]]:
 
 CASES = [
     "missing picture", "text file", "empty file", "truncated", "one pixel", "bomb", "no face", "unknown direction",
-    "power nan", "power 1e9", "missing mask", "text mask", "unknown extension", "missing checkpoint",
+    "power nan", "power 1e9", "no edit", "name without power", "both ways", "empty stack", "no pairs", "no power",
+    "unknown in a stack", "power in a stack", "missing mask", "text mask", "unknown extension", "missing checkpoint",
     "unreadable checkpoint", "wrong slot", "attack",
 ]  # fmt: skip
 
@@ -213,6 +300,21 @@ def test_script(small: SmallDomain, runner: SimpleRunner, photo_path: Path, tmp_
     done = script(*(word for item in good.items() for word in item))
     assert done.returncode == 2
     assert [line[:7] for line in done.stderr.splitlines() if "cuda:7" not in line] == ["error: "]
+
+    del good["--edited_power"], good["--editing_name"]
+    done = script(*(word for item in good.items() for word in item), "--strip", "--edits", "age=2", "glasses=-1.5")
+    assert done.returncode == 0, done.stderr
+    stacked = runner.edit(photo_path, edits=[("age", 2), ("glasses", -1.5)])
+    assert np.array_equal(pixels(Image.open(tmp_path / "a.png")), pixels(stacked))
+    assert (tmp_path / "a_strip.jpg").exists()
+
+
+def test_edits_of_the_command_line() -> None:
+    assert named_power("blond hair=-3") == ("blond hair", -3.0)
+    assert named_power("styleclip_global_a=b_c_0.1=2e-1") == ("styleclip_global_a=b_c_0.1", 0.2)
+    for wrong in ("age", "=5", "age=", "age=five", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="wanted name=power"):
+            named_power(wrong)
 
 
 def test_pictures_of_every_kind_are_read(runner: SimpleRunner, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from training.loggers import Console, JsonLines, PictureFiles, Shot, read_stats
-from training.plots import picture_grid, plot_curves
+from training.plots import plot_curves
+from utils.drawing import picture_grid
 
 
 def test_json_lines_hold_every_number_and_survive_a_cut(tmp_path: Path) -> None:

@@ -95,13 +95,13 @@ def test_stage_2_pairs_are_an_inversion_with_x_and_an_edit_whose_result_is_known
             stage.edits = {name: [power]}
             pairs = stage(x, 1)
             source = method.e4e_pictures(inversion)
-            target = method.e4e_pictures(inversion, name, power)
+            target = method.e4e_pictures(inversion, [(name, [power])])
             assert same(pairs.fake[:3], method.reconstruct(inversion)) and torch.equal(pairs.real[:3], x)
             assert same(pairs.real[3:], target) and not same(pairs.real[3:], source)
             # what inference does with x_E, had e4e found the very w that x_E was made from
             found = method.invert(source)
             found.w_e4e = method._e4e_latents(inversion)
-            assert same(pairs.fake[3:], method.edit(found, name, [power]))
+            assert same(pairs.fake[3:], method.edit(found, [(name, [power])]))
             assert same(pairs.judged, pairs.fake[:3]) and same(pairs.learned, pairs.fake[:3])
     assert same(stage.reconstruct(x), method.reconstruct(inversion))
 

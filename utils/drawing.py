@@ -1,0 +1,47 @@
+"""Captioned pictures beside and above each other."""
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from utils.images import resize
+
+TILE = 256  # px
+
+
+def picture_strip(pictures: Sequence[tuple[str, Image.Image]], tile: int = TILE) -> Image.Image:
+    """Pictures side by side, each scaled to `tile` px under its caption, which is wrapped to that width."""
+    font, line = ImageFont.load_default(tile * 11 / 256), tile * 14 // 256
+    captions = [_wrap(caption, font, tile - line) for caption, _ in pictures]
+    top = max(len(caption) for caption in captions) * line + line // 3
+    strip = Image.new("RGB", (len(pictures) * tile, top + tile), "white")
+    draw = ImageDraw.Draw(strip)
+    for i, (caption, (_, image)) in enumerate(zip(captions, pictures, strict=True)):
+        for j, text in enumerate(caption):
+            draw.text((i * tile + line // 3, j * line + line // 5), text, fill="black", font=font)
+        strip.paste(resize(image, tile), (i * tile, top))
+    return strip
+
+
+def picture_grid(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
+    """Captioned rows of pictures, each scaled to 256 px."""
+    strips = [picture_strip([(caption if i == 0 else "", image) for i, image in enumerate(images)])
+              for caption, images in rows]  # fmt: skip
+    grid = Image.new("RGB", (max(strip.width for strip in strips), sum(strip.height for strip in strips)), "white")
+    top = 0
+    for strip in strips:
+        grid.paste(strip, (0, top))
+        top += strip.height
+    return grid
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """Lines of at most `width` px, broken at spaces; a longer word stays whole."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
