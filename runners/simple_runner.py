@@ -113,7 +113,7 @@ class SimpleRunner:
         if align and photo.quad is None:
             raise UserError(f"align: {photo.path} was inverted without it; use invert(…, align=True)")
 
-        mask = self._mask(photo.crop, own_mask, mask_trashold) if use_mask else None
+        mask = self.mask(photo.crop, own_mask, mask_trashold) if use_mask else None
         edited = to_image(self.method.edit(photo.inversion, stack, mask)[0])
         if save_pth is None:
             return edited
@@ -141,7 +141,7 @@ class SimpleRunner:
     def _invert(self, crop: Image.Image) -> Inversion:
         return self.method.invert(to_tensor(crop)[None])
 
-    def _mask(self, crop: Image.Image, own: Tensor | None, threshold: float) -> Tensor:
+    def mask(self, crop: Image.Image, own: Tensor | None, threshold: float) -> Tensor:
         """1×1×H×W in [0, 1], 1 where the picture is left unedited."""
         if own is not None:
             return own[None, None]
