@@ -89,7 +89,7 @@ class AnimationRunner:
 
         with mp4_writer(save_pth, info, video) as write:
             frames = tqdm(read_frames(video), "edits", info.count, unit="frame")
-            for frame, landmarks in zip(frames, places, strict=False):
+            for frame, landmarks in zip(frames, places, strict=False):  # without alignment, places have no end
                 write(replace(frame, image=self._edited_frame(frame.image, landmarks, edited)))
 
     def _check(self, edits: Edits) -> None:
@@ -135,10 +135,12 @@ class AnimationRunner:
             return repeat(None)
         times: list[float] = []
         found: list[np.ndarray | None] = []
+        last: np.ndarray | None = None
         for frame in tqdm(read_frames(video), "faces", info.count, unit="frame"):
             times.append(float(frame.pts * info.time_base))
             try:
-                found.append(find_landmarks(frame.image, weight_file("landmark")).astype(np.float32))
+                last = find_landmarks(frame.image, weight_file("landmark"), last).astype(np.float32)
+                found.append(last)
             except NoFaceError:
                 found.append(None)
         if all(landmarks is None for landmarks in found):

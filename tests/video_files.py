@@ -15,11 +15,12 @@ SOUND_RATE = 16_000  # Hz
 
 def write_video(
     path: Path, images: Sequence[Image.Image], rate: int = 8, sound: str | None = "aac", codec: str = "libx264",
-    pts: Sequence[int] | None = None, turned: int = 0,
+    pts: Sequence[int] | None = None, turned: int = 0, late: int = 0,
 ) -> Path:  # fmt: skip
     """The pictures as a video with a tone of the same length.
 
-    `pts`: times in 1/600 s, in place of even ones; `turned`: what a phone writes that was held sideways.
+    `pts`: times in 1/600 s, in place of even ones; `turned`: what a phone writes that was held sideways; `late`: the
+    clock's seconds at the first frame.
     """
     with av.open(str(path), "w") as output:
         stream: Any = output.add_stream(codec, rate=rate)
@@ -35,7 +36,8 @@ def write_video(
             track.layout = "mono"
         for number, image in enumerate(images):
             frame: Any = av.VideoFrame.from_image(image)
-            frame.pts, frame.time_base = pts[number] if pts else 600 // rate * number, base
+            frame.pts = 600 * late + (pts[number] if pts else 600 // rate * number)
+            frame.time_base = base
             frame.duration = 600 // rate
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
@@ -45,7 +47,8 @@ def write_video(
             for start in range(0, len(wave), 1000):
                 part = np.ascontiguousarray(wave[None, start : start + 1000])
                 heard: Any = av.AudioFrame.from_ndarray(part, format="s16", layout="mono")
-                heard.sample_rate, heard.pts, heard.time_base = SOUND_RATE, start, Fraction(1, SOUND_RATE)
+                heard.sample_rate, heard.time_base = SOUND_RATE, Fraction(1, SOUND_RATE)
+                heard.pts = SOUND_RATE * late + start
                 output.mux(track.encode(heard))
             output.mux(track.encode(None))
     return path

@@ -1,7 +1,7 @@
 """A face's landmarks over the frames of a video: gaps filled, and jitter taken out of them."""
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, repeat
 
 import numpy as np
 
@@ -9,9 +9,11 @@ SIGMA = 2.0  # frames; dlib's landmarks tremble by a pixel from frame to frame, 
 GAP = 0.5  # seconds from the nearest frame with a face within which a face that was not found is taken to be there
 CUT = 0.5  # of the face's width: what moves further from one frame to the next is another shot, or another face
 
+_REACH = round(3 * SIGMA)  # frames on either side that count
 
-def smooth(times: Sequence[float], found: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
-    """Landmarks of every frame, from those of the frames about it.
+
+def smooth(times: Sequence[float], found: Sequence[np.ndarray | None]) -> Iterator[np.ndarray | None]:
+    """Landmarks of every frame, one after another, from those of the frames about it.
 
     Each is the value at the frame's time of a straight line fitted to its neighbours on both sides, which count by a
     Gauss curve of SIGMA frames: jitter falls to two fifths, and steady motion is neither slowed nor late. Where no face
@@ -21,46 +23,54 @@ def smooth(times: Sequence[float], found: Sequence[np.ndarray | None]) -> list[n
         times: seconds, rising.
         found: K×2 landmarks for each frame, or None.
 
-    Returns:
+    Yields:
         K×2 float64 for each frame; None where the nearest frame with a face is more than GAP away.
     """
-    results: list[np.ndarray | None] = [None] * len(found)
+    known = [np.asarray(points) for points in found if points is not None]
+    if not known:
+        yield from repeat(None, len(found))
+        return
     time = np.asarray(times, dtype=np.float64)
-    faces = [points for points in found if points is not None]
-    if not faces:
-        return results
-    known = np.stack(faces).astype(np.float64)  # n×K×2
-    seen = time[[points is not None for points in found]]  # n
-    nearest = np.searchsorted((seen[1:] + seen[:-1]) / 2, time)  # of each frame: which of the n
-    for first, last in _shots(known):
-        frames = np.flatnonzero((nearest >= first) & (nearest < last))
-        columns = known[first:last].reshape(last - first, -1).T
-        filled = np.stack([np.interp(time[frames], seen[first:last], column) for column in columns], axis=1)
-        for number, points in zip(frames, _fitted(time[frames], filled), strict=True):
-            if abs(seen[nearest[number]] - time[number]) <= GAP:
-                results[number] = points.reshape(known.shape[1:])
-    return results
+    seen = time[[points is not None for points in found]]  # the times of the known ones
+    nearest = np.searchsorted((seen[1:] + seen[:-1]) / 2, time)  # of each frame: which of the known ones
+    shots = _shots(known)
+    shot = shots[nearest]
+
+    # A frame's own place lies between those of two known ones of its shot, at `part` of the way.
+    before = np.searchsorted(seen, time, side="right").clip(1) - 1
+    after = (before + 1).clip(max=len(known) - 1)
+    before = np.where(shots[before] == shot, before, nearest)
+    after = np.where(shots[after] == shot, after, nearest)
+    gap = seen[after] - seen[before]
+    part = ((time - seen[before]) / np.where(gap > 0, gap, np.inf)).clip(0, 1)
+
+    for i, now in enumerate(time):
+        if abs(seen[nearest[i]] - now) > GAP:
+            yield None
+            continue
+        near = np.arange(max(i - _REACH, 0), min(i + _REACH + 1, len(time)))
+        near = near[shot[near] == shot[i]]
+        share = part[near, None, None]
+        places = (1 - share) * np.stack([known[k] for k in before[near]])
+        places += share * np.stack([known[k] for k in after[near]])
+        yield _fitted(time[near] - now, places, np.exp(-0.5 * ((near - i) / SIGMA) ** 2))
 
 
-def _shots(landmarks: np.ndarray) -> list[tuple[int, int]]:
-    """Ranges (first, last + 1) of the n×K×2 landmarks that have no cut in them."""
-    moves = np.linalg.norm(np.diff(landmarks, axis=0), axis=2).mean(axis=1)
-    widths = np.ptp(landmarks[..., 0], axis=1)
-    cuts = np.flatnonzero(moves > CUT * np.minimum(widths[1:], widths[:-1])) + 1
-    edges = [0, *cuts.tolist(), len(landmarks)]
-    return list(pairwise(edges))
+def _shots(known: Sequence[np.ndarray]) -> np.ndarray:
+    """The number of the shot that each of the known landmarks belongs to."""
+    cuts = [0]
+    for last, points in pairwise(known):
+        width = min(np.ptp(last[:, 0]), np.ptp(points[:, 0]))
+        cuts.append(int(np.linalg.norm(points - last, axis=1).mean() > CUT * width))
+    return np.cumsum(cuts)
 
 
-def _fitted(time: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """At each of n times, the locally fitted straight line through the values about it: n×D."""
-    reach = round(3 * SIGMA)
-    smoothed = np.empty_like(values)
-    for i in range(len(time)):
-        near = slice(max(i - reach, 0), i + reach + 1)
-        weight = np.exp(-0.5 * ((np.arange(near.start, min(near.stop, len(time))) - i) / SIGMA) ** 2)
-        weight /= weight.sum()
-        away = time[near] - weight @ time[near]
-        spread = weight @ away**2
-        slope = (weight * away) @ values[near] / spread if spread > 0 else 0.0
-        smoothed[i] = weight @ values[near] + slope * (time[i] - weight @ time[near])
-    return smoothed
+def _fitted(time: np.ndarray, places: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The value at time 0 of the line through n×K×2 places at n times, by weighted least squares: K×2."""
+    weight = weight / weight.sum()
+    middle = weight @ time
+    value = np.tensordot(weight, places, 1)
+    spread = weight @ (time - middle) ** 2
+    if spread > 0:
+        value -= middle / spread * np.tensordot(weight * (time - middle), places, 1)
+    return value

@@ -45,7 +45,7 @@ class VideoInfo:
 class Frame:
     image: Image.Image  # RGB, upright
     pts: int  # when it is shown, in units of VideoInfo.time_base
-    duration: int = 0  # in the same unit; 0: until the next one
+    duration: int  # in the same unit
 
 
 def check_movie_path(path: str | Path, suffixes: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ def probe(path: str | Path) -> VideoInfo:
         _check_size(path, frame.width, frame.height)
         upright = _upright(frame, _to_rgb(frame, (frame.width, frame.height)))
         aspect = stream.sample_aspect_ratio or Fraction(1)
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        rate = _rate(stream)
         seconds = container.duration / 1e6 if container.duration else None
         return VideoInfo(
             size=upright.size,
@@ -91,17 +91,19 @@ def probe(path: str | Path) -> VideoInfo:
 def read_frames(path: str | Path) -> Iterator[Frame]:
     """Every frame, one at a time; frames that are turned on the screen are turned here, too.
 
-    All have the size of the first one, and `pts` always rises. Raises UserError as `probe` does.
+    All have the size of the first one. `pts` always rises, and 0 is when the video begins. Raises UserError as `probe`
+    does.
     """
-    path, last, size = Path(path), None, None
+    path, last, size = Path(path), -1, None
     with _opened(path) as container, _told(path, "cannot be decoded"):
-        for frame in container.decode(_pictures(path, container)):
+        stream = _pictures(path, container)
+        start = round(_start(container) / stream.time_base)
+        usual = max(round(1 / (_rate(stream) * stream.time_base)), 1)
+        for frame in container.decode(stream):
             size = size or (frame.width, frame.height)
-            pts = frame.pts
-            if last is not None and (pts is None or pts <= last):  # a broken clock
-                pts = last + 1
-            last = pts or 0
-            yield Frame(_upright(frame, _to_rgb(frame, size)), last, frame.duration or 0)
+            pts = last + usual if frame.pts is None else frame.pts - start
+            last = max(pts, last + 1)  # where a clock is broken
+            yield Frame(_upright(frame, _to_rgb(frame, size)), last, frame.duration or usual)
 
 
 @contextmanager
@@ -185,6 +187,7 @@ class _Sound:
         self._targets = {stream.index: self._target(stream) for stream in streams}
         self._packets = self._container.demux(*streams) if self._container and streams else iter(())
         self._next = next(self._packets, None)
+        self._start = _start(self._container) if self._container else Fraction(0)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -195,15 +198,20 @@ class _Sound:
         """Pass on what is heard up to this second."""
         while self._next is not None:
             packet = self._next
-            if packet.dts is not None and packet.dts * packet.time_base > until:
+            if packet.dts is not None and packet.dts * packet.time_base - self._start > until:
                 return
             target, anew = self._targets[packet.stream.index]
             if anew:
-                self._output.mux([coded for frame in packet.decode() for coded in target.encode(frame)])
+                for frame in packet.decode():
+                    if frame.pts is not None:
+                        frame.pts -= round(self._start / frame.time_base)
+                    self._output.mux(target.encode(frame))
                 if packet.dts is None:  # the last one
                     self._output.mux(target.encode(None))
             elif packet.dts is not None:
-                packet.stream = target
+                offset = round(self._start / packet.time_base)
+                packet.pts = (packet.dts if packet.pts is None else packet.pts) - offset
+                packet.dts, packet.stream = packet.dts - offset, target
                 self._output.mux(packet)
             self._next = next(self._packets, None)
 
@@ -261,6 +269,15 @@ def _pictures(path: Path, container: Any) -> Any:
             _check_size(path, stream.width, stream.height)
             return stream
     raise UserError(f"{path}: has no moving pictures in it; give a video")
+
+
+def _rate(stream: Any) -> Fraction:
+    return stream.average_rate or stream.guessed_rate or Fraction(25)
+
+
+def _start(container: Any) -> Fraction:
+    """When the video begins, in seconds by its own clock: recordings of broadcasts do not begin at 0."""
+    return Fraction(max(container.start_time or 0, 0), 1_000_000)
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

@@ -59,6 +59,21 @@ def test_uneven_times_are_kept(tmp_path: Path) -> None:
     assert [frame.pts * probe(tmp_path / "out.mp4").time_base for frame in copied] == [Fraction(t, 600) for t in times]
 
 
+@pytest.mark.parametrize("sound", ["aac", "mp2"])
+def test_a_clock_that_does_not_begin_at_zero(sound: str, tmp_path: Path) -> None:
+    """As in recordings of broadcasts. The second sound has to be encoded."""
+    source = write_video(tmp_path / "in.ts", pictures(16), sound=sound, late=100)
+    with av.open(str(source)) as video:
+        assert video.start_time > 99e6
+    copied, base = copy(source, tmp_path / "out.mp4"), probe(tmp_path / "out.mp4").time_base
+    first = float(copied[0].pts * base)
+    assert first < 0.15
+    assert [float(frame.pts * base) - first for frame in copied] == pytest.approx([i / 8 for i in range(16)])
+    with av.open(str(tmp_path / "out.mp4")) as video:
+        (track,) = video.streams.audio
+        assert abs(video.duration / 1e6 - 2) < 0.2 and abs(float(track.start_time * track.time_base)) < 0.15
+
+
 def test_a_phones_turn_is_made_and_sizes_become_even(tmp_path: Path) -> None:
     sideways = [image.transpose(Image.Transpose.ROTATE_270) for image in pictures(4, (96, 64))]
     source = write_video(tmp_path / "in.mp4", sideways, turned=90)
