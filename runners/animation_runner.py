@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from configs.paths import weight_file
 from models.face_parser import read_mask
-from models.methods import Inversion
-from runners.simple_runner import SimpleRunner
+from runners.simple_runner import InvertedPhoto, SimpleRunner
 from utils.alignment import NoFaceError, align, find_landmarks, paste_back
 from utils.errors import UserError
 from utils.images import resize, to_image, to_tensor
@@ -54,7 +53,7 @@ class AnimationRunner:
         mask_of = self._masks(use_mask, mask_trashold, mask_path)
         photo = self.runner.invert(orig_img_pth, align)
         names = [name for name, _ in edits]
-        images = self._pictures(photo.inversion, names, list(dict.fromkeys(rows)), mask_of(photo.crop))
+        images = self._pictures(photo, names, list(dict.fromkeys(rows)), mask_of(photo))
         WRITERS[Path(save_pth).suffix.lower()]([images[row] for row in rows], save_pth, fps)
 
     def video(
@@ -84,8 +83,8 @@ class AnimationRunner:
         places = self._places(video, info)
 
         def edited(crop: Image.Image) -> Image.Image:
-            inversion = self.method.invert(to_tensor(crop)[None])
-            return to_image(self.method.edit(inversion, edits, mask_of(crop))[0])
+            photo = InvertedPhoto(Path(video), crop, self.method.invert(to_tensor(crop)[None]))
+            return to_image(self.method.edit(photo.inversion, edits, mask_of(photo))[0])
 
         with mp4_writer(save_pth, info, video) as write:
             frames = tqdm(read_frames(video), "edits", info.count, unit="frame")
@@ -96,15 +95,15 @@ class AnimationRunner:
         for name, powers in edits:
             self.method.latent_editor.check(name, powers)
 
-    def _masks(self, use: bool, threshold: float, path: str | Path | None) -> Callable[[Image.Image], Tensor | None]:
-        """What makes the mask of a crop. One in which no face is found gets the mask of the crop before it."""
+    def _masks(self, use: bool, threshold: float, path: str | Path | None) -> Callable[[InvertedPhoto], Tensor | None]:
+        """What makes the mask of a crop. A crop in which no face is found gets the mask of the crop before it."""
         own = read_mask(path) if use and path else None
         last: Tensor | None = None
 
-        def mask_of(crop: Image.Image) -> Tensor | None:
+        def mask_of(photo: InvertedPhoto) -> Tensor | None:
             nonlocal last
             try:
-                last = self.runner.mask(crop, own, threshold) if use else None
+                last = self.runner.mask(photo, own, threshold) if use else None
             except NoFaceError:
                 if last is None:
                     raise
@@ -113,13 +112,13 @@ class AnimationRunner:
         return mask_of
 
     def _pictures(
-        self, inversion: Inversion, names: list[str], rows: list[Row], mask: Tensor | None
+        self, photo: InvertedPhoto, names: list[str], rows: list[Row], mask: Tensor | None
     ) -> dict[Row, Image.Image]:
         pictures: dict[Row, Image.Image] = {}
         with tqdm(total=len(rows), desc="edits", unit="picture") as bar:
             for batch in batches(rows, BATCH):
                 stack = list(zip(names, zip(*batch, strict=True), strict=True))
-                pictures.update(zip(batch, map(to_image, self.method.edit(inversion, stack, mask)), strict=True))
+                pictures.update(zip(batch, map(to_image, self.method.edit(photo.inversion, stack, mask)), strict=True))
                 bar.update(len(batch))
         return pictures
 

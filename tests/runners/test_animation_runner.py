@@ -19,7 +19,7 @@ from warm_python import WarmPython
 from runners.animation_runner import AnimationRunner, timeline
 from runners.simple_runner import SimpleRunner
 from utils.errors import UserError
-from utils.images import load_image, to_image
+from utils.images import load_image
 from utils.video import probe, read_frames
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +94,7 @@ def test_a_sweep_goes_there_and_back(
         for number in range(10):
             gif.seek(number)
             frames.append(gif.convert("RGB"))
-    inversion = to_image(runner.method.reconstruct(inverted.inversion)[0])
+    inversion = runner.reconstruct(inverted)
     furthest = runner.edit(inverted, "age", 8)
     far = difference(inversion, furthest)  # the pictures are noise, of which 256 colours cost some
     assert difference(frames[0], inversion) < far / 2 < difference(frames[5], inversion)
@@ -115,7 +115,7 @@ def test_a_chain_ends_at_the_stacked_edit(runner: SimpleRunner, photo_path: Path
     face = runner.invert(photo_path, align=True)
     assert len(frames) == 9
     options = {"align": True, "use_mask": True, "mask_path": mask}
-    inversion = to_image(runner.method.reconstruct(face.inversion)[0])
+    inversion = runner.reconstruct(face)
     older = runner.edit(face, "age", 6, **options)
     stacked = runner.edit(face, edits=[("age", 6), ("glasses", -5)], **options)
     wanted = [inversion, older, stacked]
