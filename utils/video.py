@@ -22,6 +22,7 @@ QUALITY = {"crf": "17", "preset": "fast"}  # of H.264: hard to tell from the ori
 _HD = 720  # rows from which on players take an untagged video for BT.709
 _BT709, _BT601, _UNKNOWN = 1, 6, 2  # FFmpeg's numbers of colour matrices, primaries and transfer functions
 _MATRICES = (1, 4, 5, 6, 7, 9)  # those that the converter knows
+_SCALING = 0x4 | 0x2000 | 0x4000 | 0x40000  # the converter's flags: bicubic, colours at full width, exact rounding
 _MP4_SOUND = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}  # what players expect in an MP4
 _SOUND_RATE = 48_000  # Hz, of sound that has to be encoded anew
 _PICTURES = ("image2", "_pipe")  # FFmpeg's names of formats that hold one picture
@@ -138,7 +139,7 @@ def mp4_writer(path: str | Path, info: VideoInfo, sound: str | Path | None = Non
                 pixels = np.ascontiguousarray(np.asarray(frame.image.convert("RGB"))[: size[1], : size[0]])
                 picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
                     format="yuv420p", dst_colorspace=_converter(info.matrix), dst_color_range=1,
-                    interpolation=_interpolation(),
+                    interpolation=_SCALING,
                 )  # fmt: skip
                 picture.pts, picture.duration, picture.time_base = frame.pts, frame.duration, info.time_base
                 output.mux(stream.encode(picture))
@@ -289,9 +290,7 @@ def _check_size(path: Path, width: int, height: int) -> None:
 
 
 def _to_rgb(frame: Any, size: tuple[int, int]) -> Any:
-    return frame.reformat(
-        *size, format="rgb24", src_colorspace=_converter(_matrix(frame)), interpolation=_interpolation()
-    )
+    return frame.reformat(*size, format="rgb24", src_colorspace=_converter(_matrix(frame)), interpolation=_SCALING)
 
 
 def _upright(frame: Any, rgb: Any) -> Image.Image:
@@ -310,8 +309,3 @@ def _matrix(frame: Any) -> int:
 def _converter(matrix: int) -> int:
     """The converter's number of a matrix: its own are the same, but for one of two names of BT.601."""
     return 5 if matrix == _BT601 else matrix
-
-
-def _interpolation() -> int:
-    flags = _av().video.reformatter.Interpolation
-    return int(flags.BICUBIC | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP | flags.ACCURATE_RND)
