@@ -1,4 +1,4 @@
-"""Make a GIF or MP4 of edits of one photograph, or edit a video."""
+"""Make a GIF or MP4 of edits of one photograph, or edit a video. Directions: available_directions.txt."""
 
 import argparse
 
@@ -13,7 +13,6 @@ EXAMPLES = """examples:
         --frames 60 --fps 20 --save_pth out/chain.mp4
   every frame of a video, with its sound:
     python scripts/animate.py --video in.mp4 --edits smile=5 --save_pth out.mp4
-  all directions with their useful powers: available_directions.txt
 """
 
 
