@@ -28,3 +28,16 @@ def named_power(text: str) -> tuple[str, float]:
         return name, float(power)
     except ValueError:
         raise argparse.ArgumentTypeError(f"it is '{text}'; wanted name=power, as in age=5 or 'blond hair=-3'") from None
+
+
+def named_powers(text: str) -> tuple[str, list[float]]:
+    """For `add_argument(type=…)`: an edit such as `age=5`, or a range of powers as `age=-5..5`."""
+    name, _, powers = text.rpartition("=")
+    try:
+        if not name:
+            raise ValueError
+        return name, [float(power) for power in powers.split("..", 1)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"it is '{text}'; wanted name=power or name=from..to, as in age=5 or 'blond hair=-3..3'"
+        ) from None

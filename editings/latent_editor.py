@@ -60,6 +60,10 @@ class LatentEditor:
         """Family -> direction -> (lowest, highest) useful power; text edits stand as the pattern of their names."""
         return {name: dict(family.directions) for name, family in self._families.items()}
 
+    def text_families(self) -> dict[str, TextFamily]:
+        """Those whose directions are named by words."""
+        return {name: family for name, family in self._families.items() if isinstance(family, TextFamily)}
+
     def edit_many(
         self,
         w: Tensor,

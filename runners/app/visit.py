@@ -1,0 +1,185 @@
+"""One visitor's picture: inverted once, edited many times; all files of it lie in one folder."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from PIL import Image
+
+from runners.simple_runner import SimpleRunner
+from utils.alignment import paste_back
+from utils.drawing import picture_strip
+from utils.errors import UserError
+from utils.files import atomic_path
+from utils.images import resize, save_image
+
+NO_MASK, AUTOMATIC, PAINTED, UPLOADED = "none", "automatic", "painted", "uploaded"
+FRAMES = 13  # of a strength sweep
+_STRIP_STEP = 3  # every so many-th frame stands in the strip
+_GIF_SIDE, _GIF_TIME = 384, 90  # px, ms
+_KEPT = 3  # results whose files stay, as the page may still be loading them
+
+Progress = Callable[[float, str], None]  # done part from 0 to 1, and what is being done
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a picture shall look like.
+
+    edits: direction -> power; those of power 0 count as none.
+    mask: one of the names above; `threshold` counts for the automatic one.
+    whole: show the whole photograph with the edited crop in it, where the crop was cut out of one.
+    """
+
+    edits: dict[str, float]
+    mask: str = NO_MASK
+    threshold: float = 0.095
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """Files: the pictures to compare, what is downloaded, and the mask where one was given by the visitor."""
+
+    before: Path
+    after: Path
+    settings: Path
+    mask: Path | None
+
+
+class Visit:
+    """Edits of one picture.
+
+    Args:
+        runner: inverts and edits; the caller sees to it that only one thread does at a time.
+        folder: for all files; made here, removed by `close`.
+        source: the picture's file; it must stay while the visit lasts.
+        name: what the visitor calls it.
+        told: facts for the settings file, such as the config.
+    """
+
+    def __init__(
+        self, runner: SimpleRunner, folder: Path, source: Path, name: str, align: bool, told: dict[str, Any]
+    ) -> None:
+        self.runner, self.folder, self.source, self.name, self.align, self.told = (
+            runner, folder, source, name, align, told
+        )  # fmt: skip
+        self.stem = re.sub(r"[^\w-]+", "_", Path(name).stem)[:60].strip("_") or "picture"
+        try:
+            self.photo = runner.invert(source, align)
+        except UserError as error:
+            raise UserError(str(error).replace(str(source), name)) from None
+        self.unedited = runner.reconstruct(self.photo)
+        self.before = self._write("before.png", self.photo.crop)
+        self.before_whole = self.before
+        if self.photo.original is not None:
+            self.before_whole = self._write("photograph.jpg", self.photo.original)
+        self._made = 0  # results
+        self._last: tuple[Wish, Result] | None = None
+
+    def close(self) -> None:
+        """Remove every file."""
+        rmtree(self.folder, ignore_errors=True)
+
+    def canvas(self, side: int = 512) -> Path:
+        """The crop, large enough to paint on."""
+        return self._write("canvas.png", resize(self.photo.crop, max(side, self.photo.crop.width)))
+
+    def set_mask(self, kind: str, mask: Image.Image) -> None:
+        """Keep a visitor's own mask, white where the picture is left unedited; of any size and mode."""
+        first = mask.convert("RGB").getchannel(0)  # as simple_inference reads masks
+        self._write(self._mask_file(kind).name, resize(first, self.photo.crop.width))
+        self._last = None
+
+    def has_mask(self, kind: str) -> bool:
+        """Whether a mask of this kind can be used now."""
+        return kind in (NO_MASK, AUTOMATIC) or self._mask_file(kind).exists()
+
+    def _mask_file(self, kind: str) -> Path:
+        return self.folder / f"{kind}_mask.png"
+
+    def edit(self, wish: Wish) -> Result:
+        """Make the picture, at the cost of one edit; none, if it was the last wish too. Raises UserError."""
+        if self._last is not None and self._last[0] == wish:
+            return self._last[1]
+        edits, mask = _effective(wish.edits), self._mask(wish)
+        edited = self._edited(edits, wish, mask)
+        self._made += 1
+        name = f"{self._made:06}/{self.stem}_edited"
+        if wish.whole and self.photo.original is not None and self.photo.quad is not None:
+            after = self._write(f"{name}.jpg", paste_back(self.photo.original, edited, self.photo.quad))
+        else:
+            after = self._write(f"{name}.png", edited)
+        settings = self.folder / f"{self._made:06}" / f"{self.stem}_settings.json"
+        with atomic_path(settings) as temporary:
+            temporary.write_text(json.dumps(self._settings(edits, wish, mask), indent=1, ensure_ascii=False) + "\n")
+        rmtree(self.folder / f"{self._made - _KEPT:06}", ignore_errors=True)
+        result = Result(self.before_whole if after.suffix == ".jpg" else self.before, after, settings, mask)
+        self._last = wish, result
+        return result
+
+    def sweep(self, wish: Wish, direction: str, powers: tuple[float, float], progress: Progress) -> tuple[Path, Path]:
+        """The crop from the lowest to the highest power of a direction, besides the other edits: strip and GIF."""
+        low, high = powers
+        mask, frames = self._mask(wish), []
+        for i in range(FRAMES):
+            progress(i / FRAMES, f"{direction}: {i + 1} of {FRAMES}")
+            power = low + (high - low) * i / (FRAMES - 1)
+            image = self._edited(_effective({**wish.edits, direction: power}), wish, mask)
+            frames.append((f"{direction} {power:.3g}", image))
+        strip = self._write(f"{self.stem}_strip.jpg", picture_strip(frames[::_STRIP_STEP]))
+        small = [resize(image, min(image.width, _GIF_SIDE)) for _, image in frames]
+        there_and_back = small + small[-2:0:-1]
+        gif = self.folder / f"{self.stem}_sweep.gif"
+        with atomic_path(gif) as temporary:
+            there_and_back[0].save(
+                temporary, save_all=True, append_images=there_and_back[1:], duration=_GIF_TIME, loop=0
+            )
+        return strip, gif
+
+    def _edited(self, edits: dict[str, float], wish: Wish, mask: Path | None) -> Image.Image:
+        if not edits:
+            return self.unedited
+        return self.runner.edit(
+            self.photo, edits=list(edits.items()), use_mask=wish.mask != NO_MASK, mask_trashold=wish.threshold,
+            mask_path=mask,
+        )  # fmt: skip
+
+    def _mask(self, wish: Wish) -> Path | None:
+        """The file of the visitor's own mask; None where there is to be none."""
+        if not self.has_mask(wish.mask):
+            raise UserError(f"there is no {wish.mask} mask yet; paint or upload one, or choose another kind of mask")
+        return None if wish.mask in (NO_MASK, AUTOMATIC) else self._mask_file(wish.mask)
+
+    def _settings(self, edits: dict[str, float], wish: Wish, mask: Path | None) -> dict[str, Any]:
+        """Enough to make the picture again by scripts/simple_inference.py."""
+        command = ["python", "scripts/simple_inference.py", f"--orig_img_pth={self.name}"]
+        command += ["--simple_config_pth", str(self.told["config"]), "--save_pth", f"{self.stem}_edited.png"]
+        command += ["--align"] * self.align + ["--edits", *(f"{name}={power}" for name, power in edits.items())]
+        if wish.mask != NO_MASK:
+            command += ["--use_mask", "--mask_trashold", str(wish.threshold)]
+        if mask is not None:
+            command += ["--mask_path", mask.name]
+        return {
+            "picture": self.name, **self.told, "align": self.align, "edits": edits, "mask": wish.mask,
+            "mask_threshold": wish.threshold if wish.mask == AUTOMATIC else None,
+            "mask_file": mask and mask.name, "command": shlex.join(command) if edits else None,
+        }  # fmt: skip
+
+    def _write(self, name: str, image: Image.Image) -> Path:
+        path = self.folder / name
+        if path.suffix != ".png":
+            save_image(image, path)
+            return path
+        with atomic_path(path) as temporary:
+            image.save(temporary, compress_level=1)  # a visitor waits for it
+        return path
+
+
+def _effective(edits: dict[str, float]) -> dict[str, float]:
+    return {name: power for name, power in edits.items() if power != 0}

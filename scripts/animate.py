@@ -1,0 +1,59 @@
+"""Make a GIF or MP4 of edits of one photograph, or edit a video. Directions: available_directions.txt."""
+
+import argparse
+
+from arguments.flags import at_least, named_powers
+from utils.cli import run
+
+EXAMPLES = """examples:
+  a sweep from power -5 to 5 and back:
+    python scripts/animate.py --orig_img_pth photo.jpg --align --edits age=-5..5 --save_pth out/age.gif
+  edits one after another, each on top of those before it:
+    python scripts/animate.py --orig_img_pth photo.jpg --align --edits age=5 fs_smiling=4 fs_glasses=15 \\
+        --frames 60 --fps 20 --save_pth out/chain.mp4
+  every frame of a video, with its sound:
+    python scripts/animate.py --video in.mp4 --edits smile=5 --save_pth out.mp4
+"""
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--orig_img_pth", help="the photograph")
+    source.add_argument("--video", help="the video; in a domain with alignment, its faces are cut out and put back")
+    add("--edits", required=True, nargs="+", type=named_powers, metavar="NAME=POWER", help="name=from..to, or a chain")
+    add("--save_pth", required=True, help="file of the result: .gif or .mp4, for a video .mp4")
+    add("--frames", type=at_least(2), help="of the photograph's animation (default: 24)")
+    add("--fps", type=at_least(1), help="its frames a second (default: 12)")
+    add("--align", action="store_true", help="cut the largest face out of the photograph first")
+    add("--use_mask", action="store_true", help="leave the background as it is")
+    add("--mask_trashold", type=float, default=0.095, help="probability that makes a pixel background (%(default)s)")
+    add("--mask_path", help="with --use_mask, an own mask: white is left unedited")
+    add("--editor_ckpt_pth", help="weights of the trained part (default: that of the config)")
+    add("--simple_config_pth", help="YAML with domain and method (default: configs/simple_inference.yaml)")
+    add("--device", help="cpu, 0, cuda:1 (default: that of the config)")
+    args = parser.parse_args()
+    if args.video and (args.frames or args.fps or args.align):
+        parser.error("--frames, --fps and --align are for --orig_img_pth; a video keeps its frames and their rate")
+    return args
+
+
+def main() -> None:
+    options = {key: value for key, value in vars(parse()).items() if value is not None}
+    from runners.animation_runner import AnimationRunner  # torch is imported only once the options are right
+    from runners.simple_runner import CONFIG, SimpleRunner
+
+    config, editor, device = (options.pop(key, None) for key in ("simple_config_pth", "editor_ckpt_pth", "device"))
+    runner = AnimationRunner(SimpleRunner(editor, config or CONFIG, device))
+    if "video" in options:
+        options.pop("align")
+        runner.video(**options)
+    else:
+        runner.photo(**options)
+
+
+if __name__ == "__main__":
+    run(main)

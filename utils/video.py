@@ -1,0 +1,311 @@
+"""Moving pictures: videos read frame by frame, MP4s and GIFs written.
+
+Videos go through PyAV, whose wheels bring FFmpeg's libraries along; it is imported when the first video is opened.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from utils.errors import UserError
+from utils.files import atomic_path, check_writable
+
+MAX_FRAME_PIXELS = 4096 * 2304  # 4K; the encoder holds some fifty frames
+QUALITY = {"crf": "17", "preset": "fast"}  # of H.264: hard to tell from the original
+
+_HD = 720  # rows from which on players take an untagged video for BT.709
+_BT709, _BT601, _UNKNOWN = 1, 6, 2  # FFmpeg's numbers of colour matrices, primaries and transfer functions
+_MATRICES = (1, 4, 5, 6, 7, 9)  # those that the converter knows
+_SCALING = 0x4 | 0x2000 | 0x4000 | 0x40000  # the converter's flags: bicubic, colours at full width, exact rounding
+_MP4_SOUND = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}  # what players expect in an MP4
+_SOUND_RATE = 48_000  # Hz, of sound that has to be encoded anew
+_PICTURES = ("image2", "_pipe")  # FFmpeg's names of formats that hold one picture
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What one has to know of a video to write another like it."""
+
+    size: tuple[int, int]  # of the upright pictures
+    rate: Fraction  # pictures a second, on average
+    time_base: Fraction  # seconds; the unit of Frame.pts
+    count: int | None = None  # of frames, as far as the file tells
+    aspect: Fraction = Fraction(1)  # a pixel's width : height
+    matrix: int = _BT601
+    primaries: int = _UNKNOWN
+    transfer: int = _UNKNOWN
+
+
+@dataclass(frozen=True)
+class Frame:
+    image: Image.Image  # RGB, upright
+    pts: int  # when it is shown, in units of VideoInfo.time_base
+    duration: int  # in the same unit
+
+
+def check_movie_path(path: str | Path, suffixes: Sequence[str]) -> None:
+    """Fail before any work if nothing could be written at `path`, or its extension is not one of `suffixes`."""
+    suffix = Path(path).suffix
+    if suffix.lower() not in suffixes:
+        found = f"the extension {suffix}" if suffix else "no extension"
+        raise UserError(f"{path}: has {found}; use {' or '.join(suffixes)}")
+    check_writable(path)
+    if suffix.lower() != ".gif":
+        _av()
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Look at a video and its first frame.
+
+    Raises UserError if it is missing, no video, damaged, or has more than MAX_FRAME_PIXELS a frame, which is found out
+    before anything is decoded.
+    """
+    path = Path(path)
+    with _opened(path) as container, _told(path, "cannot be decoded"):
+        stream = _pictures(path, container)
+        frame = next(container.decode(stream), None)
+        if frame is None:
+            raise UserError(f"{path}: holds no picture that can be decoded; get the video anew")
+        _check_size(path, frame.width, frame.height)
+        upright = _upright(frame, _to_rgb(frame, (frame.width, frame.height)))
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        rate = _rate(stream)
+        seconds = container.duration / 1e6 if container.duration else None
+        return VideoInfo(
+            size=upright.size,
+            rate=rate,
+            time_base=stream.time_base,
+            count=stream.frames or (round(seconds * rate) if seconds else None),
+            aspect=1 / aspect if frame.rotation % 180 else aspect,
+            matrix=_matrix(frame),
+            primaries=stream.codec_context.color_primaries,
+            transfer=stream.codec_context.color_trc,
+        )
+
+
+def read_frames(path: str | Path) -> Iterator[Frame]:
+    """Every frame, one at a time; frames that are turned on the screen are turned here, too.
+
+    All have the size of the first one. `pts` always rises, and 0 is when the video begins. Raises UserError as `probe`
+    does.
+    """
+    path, last, size = Path(path), -1, None
+    with _opened(path) as container, _told(path, "cannot be decoded"):
+        stream = _pictures(path, container)
+        start = round(_start(container) / stream.time_base)
+        usual = max(round(1 / (_rate(stream) * stream.time_base)), 1)
+        for frame in container.decode(stream):
+            size = size or (frame.width, frame.height)
+            pts = last + usual if frame.pts is None else frame.pts - start
+            last = max(pts, last + 1)  # where a clock is broken
+            yield Frame(_upright(frame, _to_rgb(frame, size)), last, frame.duration or usual)
+
+
+@contextmanager
+def mp4_writer(path: str | Path, info: VideoInfo, sound: str | Path | None = None) -> Iterator[Callable[[Frame], None]]:
+    """Yield a function that appends a frame to an MP4 (H.264). The file is there once the block has ended well.
+
+    Args:
+        info: size, time base and colours of the frames. Of odd sides, which H.264 does not know, the last line is
+            left out.
+        sound: a video whose sound goes along: copied as it is, or, where players do not expect its format in an MP4,
+            as AAC of one or two channels.
+
+    Raises UserError if the file cannot be written.
+    """
+    av = _av()
+    size = info.size[0] // 2 * 2, info.size[1] // 2 * 2
+    options = {"movflags": "+faststart"}  # the index first: the video can be watched while it is fetched
+    with (
+        atomic_path(path) as temporary,
+        _told(Path(path), "cannot be written"),
+        av.open(str(temporary), "w", container_options=options) as output,
+    ):
+        stream = output.add_stream("libx264", rate=info.rate, options=dict(QUALITY))
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream.sample_aspect_ratio = info.aspect
+        stream.time_base = stream.codec_context.time_base = info.time_base
+        stream.codec_context.colorspace, stream.codec_context.color_range = info.matrix, 1
+        stream.codec_context.color_primaries, stream.codec_context.color_trc = info.primaries, info.transfer
+        with _Sound(sound, output) as track:
+
+            def write(frame: Frame) -> None:
+                pixels = np.ascontiguousarray(np.asarray(frame.image.convert("RGB"))[: size[1], : size[0]])
+                picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+                    format="yuv420p", dst_colorspace=_converter(info.matrix), dst_color_range=1,
+                    interpolation=_SCALING,
+                )  # fmt: skip
+                picture.pts, picture.duration, picture.time_base = frame.pts, frame.duration, info.time_base
+                output.mux(stream.encode(picture))
+                track.copy(float(frame.pts * info.time_base))
+
+            yield write
+            output.mux(stream.encode(None))
+            track.copy()
+
+
+def save_mp4(images: Sequence[Image.Image], path: str | Path, fps: int) -> None:
+    """Write pictures of one size as an MP4. Raises UserError."""
+    size = images[0].size
+    matrix = _BT709 if size[1] >= _HD else _BT601
+    with mp4_writer(path, VideoInfo(size, Fraction(fps), Fraction(1, fps), matrix=matrix)) as write:
+        for number, image in enumerate(images):
+            write(Frame(image, number, 1))
+
+
+def save_gif(images: Sequence[Image.Image], path: str | Path, fps: int) -> None:
+    """Write pictures of one size as a GIF that loops for ever, all in the same 256 colours. Raises UserError.
+
+    A GIF counts in hundredths of a second, so `fps` is met as well as they allow.
+    """
+    shown = [image.resize((128, 128)) for image in images[:: max(len(images) // 8, 1)]]
+    strip = Image.fromarray(np.concatenate([np.asarray(image.convert("RGB")) for image in shown], axis=1))
+    palette = strip.quantize(256, Image.Quantize.MEDIANCUT)
+    first, *others = (image.convert("RGB").quantize(palette=palette) for image in images)
+    try:
+        with atomic_path(path) as temporary:
+            duration = 10 * max(round(100 / fps), 2)  # ms; browsers take less than two hundredths for ten
+            first.save(temporary, save_all=True, append_images=others, duration=duration, loop=0, disposal=1)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be written ({error}); choose another place") from error
+
+
+class _Sound:
+    """The sound of the video `source` on its way into `output`; None is silence."""
+
+    def __init__(self, source: str | Path | None, output: Any) -> None:
+        self._source, self._output = source, output
+
+    def __enter__(self) -> "_Sound":
+        self._container = _input(Path(self._source)) if self._source else None
+        streams = list(self._container.streams.audio) if self._container else []
+        self._targets = {stream.index: self._target(stream) for stream in streams}
+        self._packets = self._container.demux(*streams) if self._container and streams else iter(())
+        self._next = next(self._packets, None)
+        self._start = _start(self._container) if self._container else Fraction(0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._container:
+            self._container.close()
+
+    def copy(self, until: float = float("inf")) -> None:
+        """Pass on what is heard up to this second."""
+        while self._next is not None:
+            packet = self._next
+            if packet.dts is not None and packet.dts * packet.time_base - self._start > until:
+                return
+            target, anew = self._targets[packet.stream.index]
+            if anew:
+                for frame in packet.decode():
+                    if frame.pts is not None:
+                        frame.pts -= round(self._start / frame.time_base)
+                    self._output.mux(target.encode(frame))
+                if packet.dts is None:  # the last one
+                    self._output.mux(target.encode(None))
+            elif packet.dts is not None:
+                offset = round(self._start / packet.time_base)
+                packet.pts = (packet.dts if packet.pts is None else packet.pts) - offset
+                packet.dts, packet.stream = packet.dts - offset, target
+                self._output.mux(packet)
+            self._next = next(self._packets, None)
+
+    def _target(self, stream: Any) -> tuple[Any, bool]:
+        """The stream in the output, and whether it has to be encoded."""
+        if stream.codec_context.codec.canonical_name in _MP4_SOUND:
+            return self._output.add_stream_from_template(stream), False
+        target = self._output.add_stream("aac", rate=_SOUND_RATE)
+        target.layout = "mono" if stream.layout.nb_channels == 1 else "stereo"
+        return target, True
+
+
+def _av() -> Any:
+    """PyAV. Raises UserError if it is not installed."""
+    try:
+        import av  # here, since few commands need it
+    except ImportError as error:
+        raise UserError(f"videos need PyAV ({error}); install it with: pip install -e '.[video]'") from None
+    return av
+
+
+def _input(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"{path}: does not exist or is no file; give the path of a video")
+    with _told(path, "is no video that can be read"):
+        # Playlists may name other files, but nothing in the network.
+        options = {"protocol_whitelist": "file"}
+        return _av().open(str(path.absolute()), container_options=options, metadata_errors="ignore")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    with _input(path) as container:
+        yield container
+
+
+@contextmanager
+def _told(path: Path, what: str) -> Iterator[None]:
+    """Turn FFmpeg's errors into UserError."""
+    av = _av()
+    try:
+        yield
+    except (av.FFmpegError, OSError) as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise UserError(f"{path}: {what} ({reason})") from error
+
+
+def _pictures(path: Path, container: Any) -> Any:
+    """The stream of moving pictures."""
+    if container.format.name.endswith(_PICTURES):
+        raise UserError(f"{path}: is a picture, not a video; give it as --orig_img_pth")
+    covers = _av().stream.Disposition.attached_pic
+    for stream in container.streams.video:
+        if not stream.disposition & covers:  # the picture on a song
+            _check_size(path, stream.width, stream.height)
+            return stream
+    raise UserError(f"{path}: has no moving pictures in it; give a video")
+
+
+def _rate(stream: Any) -> Fraction:
+    return stream.average_rate or stream.guessed_rate or Fraction(25)
+
+
+def _start(container: Any) -> Fraction:
+    """When the video begins, in seconds by its own clock: recordings of broadcasts do not begin at 0."""
+    return Fraction(max(container.start_time or 0, 0), 1_000_000)
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_FRAME_PIXELS:
+        raise UserError(
+            f"{path}: has {width}×{height} pixels a frame; {MAX_FRAME_PIXELS / 1e6:.1f} megapixels are the limit, "
+            "shrink the video first"
+        )
+
+
+def _to_rgb(frame: Any, size: tuple[int, int]) -> Any:
+    return frame.reformat(*size, format="rgb24", src_colorspace=_converter(_matrix(frame)), interpolation=_SCALING)
+
+
+def _upright(frame: Any, rgb: Any) -> Image.Image:
+    """Turned as the screen would turn `frame`: by whole quarters, counter-clockwise."""
+    pixels = np.rot90(rgb.to_ndarray(), round(frame.rotation / 90) % 4)
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _matrix(frame: Any) -> int:
+    """FFmpeg's number of the matrix between the frame's YUV and RGB."""
+    if frame.colorspace in _MATRICES:
+        return int(frame.colorspace)
+    return _BT709 if frame.height >= _HD else _BT601
+
+
+def _converter(matrix: int) -> int:
+    """The converter's number of a matrix: its own are the same, but for one of two names of BT.601."""
+    return 5 if matrix == _BT601 else matrix
