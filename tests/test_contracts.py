@@ -114,6 +114,7 @@ def test_networks_of_edits_take_the_published_files():
 
 FLAGS = {
     "align_all_parallel.py": "num_threads root_path",
+    "app.py": "config device port share",
     "available_directions.py": "check",
     "calculate_metrics.py": "batch_size device fid_stats metrics metrics_dir orig_path reconstr_path report "
     "save_fid_stats workers",
