@@ -1,5 +1,6 @@
 """Directions found from data: boundaries of traits in w, principal components, and channels of StyleSpace."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 import torch
@@ -45,11 +46,12 @@ def conditioned(normals: Tensor, w: Tensor) -> Tensor:
 
 
 def strength(margins: Callable[[float], Tensor], share: float, powers: Sequence[float]) -> float | None:
-    """The smallest power after which so large a share of pictures has the trait; None if none is enough.
+    """The smallest of rising powers after which so large a share of pictures has the trait; None if none is enough.
 
-    margins(power): the trait's log odds of pictures that had it not, B.
+    margins(power): the trait's log odds of pictures that had it not, B. The share is taken to grow with the power.
     """
-    return next((power for power in powers if (margins(power) > 0).float().mean() >= share), None)
+    found = bisect_left(powers, True, key=lambda power: bool((margins(power) > 0).float().mean() >= share))
+    return powers[found] if found < len(powers) else None
 
 
 def components(w: Tensor, count: int) -> dict[str, Tensor]:

@@ -116,6 +116,7 @@ FLAGS = {
     "align_all_parallel.py": "num_threads root_path",
     "animate.py": "align device edits editor_ckpt_pth fps frames mask_path mask_trashold orig_img_pth save_pth "
     "simple_config_pth use_mask video",
+    "app.py": "config device port share",
     "available_directions.py": "check",
     "calculate_metrics.py": "batch_size device fid_stats metrics metrics_dir orig_path reconstr_path report "
     "save_fid_stats workers",

@@ -11,7 +11,7 @@ TILE = 256  # px
 
 def picture_strip(pictures: Sequence[tuple[str, Image.Image]], tile: int = TILE) -> Image.Image:
     """Pictures side by side, each scaled to `tile` px under its caption, which is wrapped to that width."""
-    font, line = ImageFont.load_default(tile * 11 / 256), tile * 14 // 256
+    font, line = ImageFont.load_default(tile * 14 / 256), tile * 18 // 256
     captions = [_wrap(caption, font, tile - line) for caption, _ in pictures]
     top = max(len(caption) for caption in captions) * line + line // 3
     strip = Image.new("RGB", (len(pictures) * tile, top + tile), "white")

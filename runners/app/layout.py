@@ -14,12 +14,13 @@ THEME = gr.themes.Soft(
     primary_hue="indigo", neutral_hue="slate", radius_size="md", font=_SYSTEM, font_mono=["ui-monospace", "monospace"]
 )
 CSS = """
-.gradio-container { max-width: 1360px !important; margin: auto }
+.gradio-container { max-width: 1360px !important; width: 100%; margin: auto }
+#upload .icon-wrap, #own_mask .icon-wrap { display: none }
 #head h1 { margin: 0; font-size: 1.5rem } #head p { margin: 0; opacity: .7 }
 #status { min-height: 1.6em } #status p { margin: 0; opacity: .8 }
 .section > .label-wrap { font-weight: 600 }
 #result { position: sticky; top: 12px; align-self: flex-start }
-footer { display: none !important }
+footer, [data-testid=status-tracker]:has(> .error) { display: none !important }
 """
 
 
@@ -116,12 +117,12 @@ class Layout:
         with gr.Accordion("Strength sweep", open=False, elem_classes="section", elem_id="sweep_section"):
             self.sweep = gr.Button("Show this direction from its lowest to its highest power", elem_id="sweep")
             self.strip = gr.Image(
-                label="Strip", type="filepath", interactive=False, visible=False, buttons=["download", "fullscreen"],
-                elem_id="strip",
+                label="Strip", show_label=False, type="filepath", interactive=False, visible=False,
+                buttons=["download", "fullscreen"], elem_id="strip",
             )  # fmt: skip
             self.gif = gr.Image(
-                label="GIF", type="filepath", interactive=False, visible=False, height=320, buttons=["download"],
-                elem_id="gif",
+                label="GIF", show_label=False, type="filepath", interactive=False, visible=False, height=320,
+                buttons=["download"], elem_id="gif",
             )  # fmt: skip
 
     def slider(self, family: str, name: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def _told(action: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return action(*args)
         except UserError as error:
-            raise gr.Error(html.escape(str(error)), title="That did not work", print_exception=False) from None
+            raise gr.Error(html.escape(str(error)), print_exception=False) from None
         except Exception:
             logger.exception("%s failed", action.__name__)
             raise gr.Error("Something failed here; the server's log says what.", print_exception=False) from None

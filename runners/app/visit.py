@@ -21,7 +21,7 @@ from utils.images import resize, save_image
 NO_MASK, AUTOMATIC, PAINTED, UPLOADED = "none", "automatic", "painted", "uploaded"
 FRAMES = 13  # of a strength sweep
 _STRIP_STEP = 3  # every so many-th frame stands in the strip
-_GIF_SIDE, _GIF_TIME = 384, 90  # px, ms
+_GIF_SIDES, _GIF_TIME = (256, 384), 90  # least and most px, ms
 _KEPT = 3  # results whose files stay, as the page may still be loading them
 
 Progress = Callable[[float, str], None]  # done part from 0 to 1, and what is being done
@@ -133,7 +133,8 @@ class Visit:
             image = self._edited(_effective({**wish.edits, direction: power}), wish, mask)
             frames.append((f"{direction} {power:.3g}", image))
         strip = self._write(f"{self.stem}_strip.jpg", picture_strip(frames[::_STRIP_STEP]))
-        small = [resize(image, min(image.width, _GIF_SIDE)) for _, image in frames]
+        side = min(max(self.photo.crop.width, _GIF_SIDES[0]), _GIF_SIDES[1])
+        small = [resize(image, side) for _, image in frames]
         there_and_back = small + small[-2:0:-1]
         gif = self.folder / f"{self.stem}_sweep.gif"
         with atomic_path(gif) as temporary:

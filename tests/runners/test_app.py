@@ -1,6 +1,7 @@
 """The page's logic without a browser: one inversion, one edit a wish, limits, and files that go away."""
 
 import json
+import logging
 import shlex
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from configs.paths import ROOT
 from runners.app import studio as studio_module
 from runners.app.studio import Studio
 from runners.app.visit import AUTOMATIC, FRAMES, PAINTED, UPLOADED, Wish
+from runners.simple_runner import CONFIG
 from utils.errors import UserError
 from utils.images import resize
 
@@ -95,6 +97,44 @@ def test_settings_make_the_picture_again(studio: Studio, photo: Path, photo_path
     )
     assert done.returncode == 0, done.stderr
     assert np.abs(pixels(tmp_path / result.after.name) - pixels(result.after)).max() <= 1
+
+
+def test_the_page_shows_what_can_be_edited() -> None:
+    """Families, directions and ranges of the published domain; text edits are greyed while their files are missing."""
+    from runners.app.layout import Layout
+
+    studio = Studio(CONFIG, "cpu", ROOT)
+    page, available = Layout(studio), studio.runner.available_editings()
+    assert [family for family, _ in page.family.choices] == list(available)
+    for family, directions in available.items():
+        for name, (low, high) in directions.items():
+            slider = page.slider(family, name)
+            assert (slider["minimum"], slider["maximum"]) == (low, high) and slider["value"] == 0
+            assert 20 <= (high - low) / slider["step"] <= 200
+    files = studio.text_families["styleclip_global"].files()
+    assert {path.name for path in files} == {"ViT-B-32.pt", "templates.txt", "delta_i_c.npy", "S_mean_std"}
+    missing, problem = [path for path in files if not path.exists()], page.problem_of("styleclip_global")
+    assert all(path.name in problem for path in missing) and bool(missing) == bool(problem)
+    assert page.slider("styleclip_global", "")["interactive"] == (not problem) and not page.problem_of("interfacegan")
+
+
+def test_without_its_packages_the_page_says_what_to_install() -> None:
+    program = "import sys; sys.modules['gradio'] = None; import runners.app.page"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert "UserError: gradio is not installed; the page wants: pip install -e '.[app]'" in done.stderr
+
+
+def test_the_default_config_is_that_of_weights_that_are_there(
+    monkeypatch: pytest.MonkeyPatch, small: SmallDomain, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(studio_module, "CONFIG", small.config)
+    assert studio_module.default_config() == small.config
+    config = tmp_path / "gone.yaml"
+    config.write_text(small.config.read_text().replace(str(small.editor), "/no/where.pt"))
+    monkeypatch.setattr(studio_module, "CONFIG", config)
+    with caplog.at_level(logging.INFO):
+        assert studio_module.default_config() == studio_module.AVATARS_CONFIG
+    assert "/no/where.pt does not exist, so the page edits avatars" in caplog.text
 
 
 def test_masks_say_what_stays(studio: Studio, photo: Path) -> None:
