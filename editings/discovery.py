@@ -45,6 +45,15 @@ def conditioned(normals: Tensor, w: Tensor) -> Tensor:
     return torch.linalg.solve(normals @ moves, moves, left=False).T
 
 
+def effects(latents: Tensor, traits: Tensor) -> Tensor:
+    """What each trait adds to the latents while the others stay, by least squares: T×D.
+
+    latents: B×D; traits: B×T, 1 where a picture has it, 0 where not, NaN where it is not known.
+    """
+    centred = (traits - traits.nanmean(dim=0)).nan_to_num()
+    return torch.linalg.lstsq(centred, latents - latents.mean(dim=0)).solution
+
+
 def strength(margins: Callable[[float], Tensor], share: float, powers: Sequence[float]) -> float | None:
     """The smallest of rising powers after which so large a share of pictures has the trait; None if none is enough.
 

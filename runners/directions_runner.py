@@ -1,20 +1,25 @@
 """Editing directions of a domain from its generator and its attribute predictor."""
 
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 import yaml
 from torch import Tensor
 from tqdm import tqdm
 
 from arguments.domain import load_domain
 from configs.paths import weight_file
-from editings.discovery import boundary, channel_effects, components, conditioned, purity, strength
+from datasets.images import ImageFolder
+from datasets.labels import Labels
+from editings.discovery import boundary, channel_effects, components, conditioned, effects, purity, strength
 from editings.edit import conv_layers
-from models.checkpoints import load_generator, load_predictor, save
+from models.checkpoints import load_e4e, load_generator, load_predictor, save
 from models.stylegan2.generator import Styles
 from utils.errors import UserError
 from utils.files import atomic_path
@@ -22,7 +27,8 @@ from utils.files import atomic_path
 logger = logging.getLogger(__name__)
 
 BATCH = 32
-SHARE, POWER = 0.9, 5.0  # a boundary's power 5 gives the trait to nine of ten pictures without it
+SHARE, POWER = 0.9, 5.0  # a boundary's power 5 gives the trait to nine of ten pictures without it, if any power can
+LEAST = 0.5  # a boundary that gives it to fewer is left out
 RARE = 0.01  # of the samples on the smaller side of a boundary, at least
 COUNT = 20  # principal components, at most
 SHIFT = 2.0  # standard deviations by which components and channels are moved to see what they do
@@ -52,7 +58,7 @@ class DirectionsRunner:
         self._margins: Tensor | None = None
 
     def boundaries(self) -> dict[str, Any]:
-        """InterfaceGAN: `{trait}.pt`."""
+        """InterfaceGAN: directions in W from generated pictures, as the predictor sees them; `{trait}_w.pt`."""
         yes = self.margins() > 0
         kept = [i for i, share in enumerate(yes.float().mean(dim=0).tolist()) if RARE <= share <= 1 - RARE]
         for i in set(range(len(self.traits))) - set(kept):
@@ -62,22 +68,37 @@ class DirectionsRunner:
         normals = torch.stack([boundary(self.w, yes[:, i]) for i in kept])
         directions = {}
         for i, normal, move in zip(kept, normals, conditioned(normals, self.w), strict=True):
-            name, without = self.traits[i], self.w[~yes[:, i]][:256]
-            largest = (normal @ self.w.T).std() * 6  # far beyond what is usual
-            powers = [float(largest) * step / 24 for step in range(1, 25)]
-
-            def moved(power: float, move: Tensor = move, w: Tensor = without, i: int = i) -> Tensor:
-                return self._measure(self._styles(w + power * move))[:, i]
-
-            enough = strength(moved, SHARE, powers)
-            if enough is None:
-                logger.warning("%s: no power gives it to %.0f %% of pictures; left out", name, 100 * SHARE)
-                continue
-            save_tensor(2 * enough / POWER * move[None], self.folder / f"{name}.pt")  # the family halves powers
-            directions[name] = {"file": f"{name}.pt", "range": [-2 * POWER, 2 * POWER]}
-            others = self._measure(self._styles(without + enough * move)) - self._measure(self._styles(without))
-            logger.info("%s: power %g; log odds move by %s", name, POWER, self._readable(others.mean(dim=0)))
+            name = f"{self.traits[i]}_w"
+            without = self.w[~yes[:, i]][:256, None].expand(-1, self.domain.generator.n_styles, -1)
+            largest = float((normal @ self.w.T).std()) * 6  # far beyond what is usual
+            enough = self._enough(i, without, move, [largest * step / 32 for step in range(1, 33)])
+            if enough is not None:
+                save_tensor(2 * enough / POWER * move[None], self.folder / f"{name}.pt")  # the family halves powers
+                directions[name] = {"file": f"{name}.pt", "range": [-2 * POWER, 2 * POWER]}
         return self._write("interfacegan", {"directions": directions})
+
+    def labelled_boundaries(self, pictures: Path) -> dict[str, Any]:
+        """FS boundaries: directions in W+ from pictures with labels, seen through the encoder; `{trait}.npy`."""
+        names, traits = self._known_traits(pictures)
+        encoder = load_e4e(weight_file(self.domain.weights["e4e"]), self.domain)
+        folder, size = ImageFolder(pictures, self.domain.generator.size), self.domain.encoder_size
+        places = {name: i for i, name in enumerate(folder.names)}
+        latents = []
+        with torch.inference_mode():
+            for rows in tqdm(list(_batches(len(names))), "encoder", unit="batch", disable=None):
+                x = torch.stack([folder[places[name]] for name in names[rows]])
+                small = F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
+                latents.append(encoder(small) + self.generator.latent_avg)
+        w = torch.cat(latents).clone()  # B×n_styles×D
+        moves = effects(w.flatten(1), traits).unflatten(1, w.shape[1:])
+        directions = {}
+        for i, (name, move) in enumerate(zip(self.traits, moves, strict=True)):
+            without = w[traits[:, i] == 0][:256]
+            enough = self._enough(i, without, move, [step / 8 for step in range(1, 33)])
+            if enough is not None:
+                save_array(enough / POWER * move.reshape(1, -1), self.folder / f"{name}.npy")
+                directions[name] = {"file": f"{name}.npy", "range": [-2 * POWER, 2 * POWER]}
+        return self._write("fs_boundaries", {"directions": directions})
 
     def components(self) -> dict[str, Any]:
         """GANSpace: `pca.pt`, and for each trait the component and the styles that change it most purely."""
@@ -126,6 +147,37 @@ class DirectionsRunner:
             self._margins = self._measure(self._styles(self.w), "samples")
         return self._margins
 
+    def _known_traits(self, pictures: Path) -> tuple[list[str], Tensor]:
+        """Pictures with labels, as many as there are samples, and their traits: 1, 0, or NaN where one is hidden."""
+        rows = Labels(pictures).rows
+        names = list(rows)[: len(self.w)]
+        known = [[rows[name].get(trait.attribute) for trait in self.domain.traits.values()] for name in names]
+        wanted = [trait.values for trait in self.domain.traits.values()]
+        numbers = [
+            [math.nan if value is None else float(value in yes) for value, yes in zip(row, wanted, strict=True)]
+            for row in known
+        ]
+        return names, torch.tensor(numbers)
+
+    def _enough(self, trait: int, without: Tensor, move: Tensor, powers: list[float]) -> float | None:
+        """The power that gives the trait to SHARE of pictures without it, or the one that gives it to most of them.
+
+        without: latents B×n_styles×D; move: D or n_styles×D.
+        """
+
+        def measured(power: float) -> Tensor:
+            return self._measure(self.generator.affine(without + power * move))
+
+        name, found = self.traits[trait], strength(lambda power: measured(power)[:, trait], SHARE, powers)
+        power = powers[-1] if found is None else found
+        after, before = measured(power), measured(0)
+        share, moved = float((after[:, trait] > 0).float().mean()), (after - before).mean(dim=0)
+        logger.info("%s: %.0f %% get it; log odds move by %s", name, 100 * share, self._readable(moved))
+        if share < LEAST:
+            logger.warning("%s: no power gives it to %.0f %% of pictures; left out", name, 100 * LEAST)
+            return None
+        return power
+
     def _shifted(self, styles: Styles, layer: int, channel: int) -> Tensor:
         """What a shift of one channel does to the traits, 1×T."""
         some = [style[:64].clone() for style in styles]
@@ -168,6 +220,12 @@ def save_tensor(tensor: Tensor, path: Path) -> None:
     """One tensor, as direction files are."""
     with atomic_path(path) as temporary:
         torch.save(tensor.contiguous(), temporary)
+
+
+def save_array(tensor: Tensor, path: Path) -> None:
+    """One array of float32, as FS boundaries are."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, tensor.numpy())
 
 
 def _batches(count: int) -> Iterator[slice]:

@@ -2,7 +2,7 @@
 
 import torch
 
-from editings.discovery import boundary, channel_effects, components, conditioned, purity, strength
+from editings.discovery import boundary, channel_effects, components, conditioned, effects, purity, strength
 
 
 def source(seed: int) -> torch.Generator:
@@ -33,6 +33,17 @@ def test_conditioned_moves_cross_one_boundary_each_and_are_the_least_unusual() -
         for other in (*null, *-null):  # none that does the same is shorter
             longer = move + 0.1 * other
             assert longer @ inverse @ longer >= move @ inverse @ move - 1e-5
+
+
+def test_effects_are_what_each_trait_adds_also_where_traits_go_together() -> None:
+    planted = torch.randn(3, 10, generator=source(5))
+    traits = (torch.rand(4000, 3, generator=source(6)) < 0.4).float()
+    traits[:, 1] = torch.where(torch.rand(4000, generator=source(7)) < 0.8, traits[:, 0], traits[:, 1])  # correlated
+    latents = 2 + traits @ planted + 0.1 * torch.randn(4000, 10, generator=source(8))
+    assert torch.allclose(effects(latents, traits), planted, atol=0.03)
+    traits[:500, 2] = torch.nan  # not known of some
+    latents[:500] -= planted[2] * 0.4
+    assert torch.allclose(effects(latents, traits), planted, atol=0.15)
 
 
 def test_strength_is_the_first_power_that_is_enough() -> None:

