@@ -30,9 +30,9 @@ def missing() -> str:
 
 
 class Browser:
-    """A window with the page; downloads go to `folder`."""
+    """A window; downloads go to `folder`."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         from selenium import webdriver
         from selenium.webdriver.chrome.service import Service
 
@@ -44,6 +44,9 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
         self.folder = folder
         self.driver = webdriver.Chrome(options=options, service=Service(BINARIES[1]))  # no look-up on the internet
+
+    def open(self, url: str) -> None:
+        """The page, as for a new visitor."""
         self.driver.get(url)
         self.wait(lambda: self.find("#upload input[type=file]"), "the page")
 
@@ -57,7 +60,7 @@ class Browser:
         """The first match, or None."""
         return next(iter(self.all(selector)), None)
 
-    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
         """What the condition gives once it is true."""
         end = time.monotonic() + seconds
         while not (found := condition()):
@@ -153,15 +156,16 @@ class Browser:
 def main(target: Path, config: Path, direction: str, part: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = AppServer(config, Path(folder) / "log")
-        browser = Browser(server.url, Path(folder))
+        browser = Browser(Path(folder))
         try:
+            browser.open(server.url)
             browser.find("#samples .thumbnail-item, #samples button.thumbnail-lg").click()
-            browser.wait(lambda: len(browser.pictures()) == 2, "the sample", 300)
+            browser.wait(lambda: len(browser.pictures()) == 2, "the sample")
             if direction:
                 browser.choose("direction", direction)
                 browser.wait(lambda: direction in browser.find("#power").text, "the direction")
             browser.slide(part)
-            browser.wait(lambda: " s" in browser.status() and "·" in browser.status(), "the edit", 300)
+            browser.wait(lambda: " s" in browser.status() and "·" in browser.status(), "the edit")
             time.sleep(1)
             browser.driver.save_screenshot(str(target))
         finally:

@@ -30,7 +30,7 @@ class AppServer:
             [*command, "--device", "cpu"], stdout=log.open("w"), stderr=subprocess.STDOUT,
             env={**os.environ, "TMPDIR": str(self.temporary), "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-        end = time.monotonic() + 180
+        end = time.monotonic() + 400
         while not self._answers():
             assert self.process.poll() is None and time.monotonic() < end, log.read_text()
             time.sleep(0.2)

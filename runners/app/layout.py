@@ -30,7 +30,7 @@ class Layout:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
         title = f"StyleFeatureEditor · {studio.domain.name}"
-        with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600)) as self.blocks:
+        with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 6 * 3600)) as self.blocks:
             method = f"{studio.domain.name}, {studio.domain.generator.size} px, on {studio.runner.method.device}"
             gr.HTML(f"<h1>StyleFeatureEditor</h1><p>{html.escape(method)}</p>", elem_id="head")
             with gr.Row():
@@ -66,9 +66,7 @@ class Layout:
         with gr.Accordion("Edit", elem_classes="section"):
             self.family = gr.Radio(families, value=families[0], label="Family", elem_id="family")
             names = [direction.name for direction in self.studio.families[families[0]]]
-            self.direction = gr.Radio(
-                names, value=names[0], label="Direction", visible=not words, elem_id="direction"
-            )
+            self.direction = gr.Radio(names, value=names[0], label="Direction", visible=not words, elem_id="direction")
             with gr.Column(visible=words) as self.words:
                 self.problem = gr.Markdown()
                 with gr.Row():
@@ -108,9 +106,7 @@ class Layout:
         )  # fmt: skip
         self.status = gr.Markdown("Choose a picture to begin.", elem_id="status")
         with gr.Row():
-            self.whole = gr.Checkbox(
-                label="Show the whole photograph", visible=self.studio.domain.alignment is not None, elem_id="whole"
-            )
+            self.whole = gr.Checkbox(label="Show the whole photograph", visible=False, elem_id="whole")
             self.picture = gr.DownloadButton("Download picture", size="sm", interactive=False, elem_id="picture")
             self.settings = gr.DownloadButton("Download settings", size="sm", interactive=False, elem_id="settings")
             self.mask_file = gr.DownloadButton("Download mask", size="sm", visible=False, elem_id="mask_file")

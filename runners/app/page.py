@@ -41,7 +41,7 @@ def _told(action: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return action(*args)
         except UserError as error:
-            raise gr.Error(html.escape(str(error)), print_exception=False) from None
+            raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from None
         except Exception:
             logger.exception("%s failed", action.__name__)
             raise gr.Error("Something failed here; the server's log says what.", print_exception=False) from None
@@ -59,33 +59,31 @@ class Page(Layout):
 
     def _connect(self) -> None:
         opened = [*self.results, self.power, self.labels, self.stack, self.canvas, self.mask, self.threshold]
-        opened += [self.painting, self.own_mask, self.strip, self.gif]
-        self.upload.upload(_told(self._open), {self.upload, self.align}, opened, preprocess=False, **_OPENING)
-        self.samples.select(_told(self._choose), {self.align}, opened, **_OPENING)
-        self.align.input(_told(self._realign), {self.align}, opened, **_OPENING)
+        opened += [self.painting, self.own_mask, self.strip, self.gif, self.whole]
+        opening = {**_OPENING, "show_progress_on": self.compare}
+        self.upload.upload(_told(self._open), {self.upload, self.align}, opened, preprocess=False, **opening)
+        self.samples.select(_told(self._choose), {self.align}, opened, **opening)
+        self.align.input(_told(self._realign), {self.align}, opened, **opening)
 
+        computing = {**_COMPUTING, "show_progress": "minimal", "show_progress_on": self.status}
         texts = [self.direction, self.words, self.problem, self.neutral, self.target, self.number]
-        self.family.input(_told(self._change_family), self.wishes, [*texts, self.power, *self.results], **_COMPUTING)
-        self.direction.input(_told(self._change_direction), self.wishes, [self.power, *self.results], **_COMPUTING)
+        self.family.input(_told(self._change_family), self.wishes, [*texts, self.power, *self.results], **computing)
+        self.direction.input(_told(self._change_direction), self.wishes, [self.power, *self.results], **computing)
         live = [self.power.input, self.stack.input, self.threshold.release, self.whole.input]
         live += [self.neutral.submit, self.target.submit, self.number.submit]
-        gr.on(
-            live, _told(self._edit), self.wishes, self.results, trigger_mode="always_last", show_progress="minimal",
-            show_progress_on=self.status, **_COMPUTING,
-        )  # fmt: skip
+        gr.on(live, _told(self._edit), self.wishes, self.results, trigger_mode="always_last", **computing)
         stacked = [self.labels, self.stack, self.power, *self.results]
         for button, action in ((self.add, self._add), (self.remove, self._remove), (self.clear, self._clear)):
-            button.click(_told(action), {*self.wishes, self.labels}, stacked, **_COMPUTING)
+            button.click(_told(action), {*self.wishes, self.labels}, stacked, **computing)
 
         kinds = [self.threshold, self.painting, self.own_mask, *self.results]
-        self.mask.input(_told(self._change_mask), self.wishes, kinds, **_COMPUTING)
-        self.paint.click(_told(self._paint), {*self.wishes, self.canvas}, self.results, **_COMPUTING)
-        self.own_mask.upload(_told(self._upload_mask), {self.own_mask}, [], preprocess=False, **_COMPUTING).success(
-            _told(self._edit), self.wishes, self.results, **_COMPUTING
+        self.mask.input(_told(self._change_mask), self.wishes, kinds, **computing)
+        self.paint.click(_told(self._paint), {*self.wishes, self.canvas}, self.results, **computing)
+        self.own_mask.upload(_told(self._upload_mask), {self.own_mask}, [], preprocess=False, **computing).success(
+            _told(self._edit), self.wishes, self.results, **computing
         )
-        self.sweep.click(
-            _told(self._sweep), self.wishes, [self.strip, self.gif], show_progress_on=self.sweep, **_COMPUTING
-        )
+        computing["show_progress_on"], computing["show_progress"] = self.sweep, "full"
+        self.sweep.click(_told(self._sweep), self.wishes, [self.strip, self.gif], **computing)
         self.blocks.unload(self._leave)
 
     def _open(self, values: Values, request: gr.Request, progress: gr.Progress = _PROGRESS) -> Updates:
@@ -109,14 +107,14 @@ class Page(Layout):
     def _opened(self, request: gr.Request) -> Updates:
         """The page of a picture that has just been opened: no edits, no mask."""
         with self.studio.using(_visitor(request)) as visit:
-            canvas = str(visit.canvas())
+            canvas, cut_out = str(visit.canvas()), visit.photo.original is not None
         return {
             **self._results(request, Wish({})), self.power: 0, self.labels: [], self.mask: NO_MASK,
             self.stack: gr.CheckboxGroup(choices=[], value=[], visible=False),
             self.canvas: {"background": canvas, "layers": [], "composite": canvas},
             self.threshold: gr.Slider(visible=False), self.painting: gr.Column(visible=False),
             self.own_mask: gr.File(value=None, visible=False), self.strip: gr.Image(value=None, visible=False),
-            self.gif: gr.Image(value=None, visible=False),
+            self.gif: gr.Image(value=None, visible=False), self.whole: gr.Checkbox(value=False, visible=cut_out),
         }  # fmt: skip
 
     def _edit(self, values: Values, request: gr.Request) -> Updates:

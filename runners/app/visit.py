@@ -79,7 +79,7 @@ class Visit:
         self.before_whole = self.before
         if self.photo.original is not None:
             self.before_whole = self._write("photograph.jpg", self.photo.original)
-        self._made = 0  # results
+        self._made = 0  # folders of results
         self._last: tuple[Wish, Result] | None = None
 
     def close(self) -> None:
@@ -109,16 +109,18 @@ class Visit:
             return self._last[1]
         edits, mask = _effective(wish.edits), self._mask(wish)
         edited = self._edited(edits, wish, mask)
-        self._made += 1
-        name = f"{self._made:06}/{self.stem}_edited"
+        folder = self._new_folder("edit", _KEPT)
+        name = f"{folder.name}/{self.stem}_edited"
         if wish.whole and self.photo.original is not None and self.photo.quad is not None:
             after = self._write(f"{name}.jpg", paste_back(self.photo.original, edited, self.photo.quad))
         else:
             after = self._write(f"{name}.png", edited)
-        settings = self.folder / f"{self._made:06}" / f"{self.stem}_settings.json"
+        if mask is not None:
+            content, mask = mask.read_bytes(), folder / f"{self.stem}_mask.png"
+            mask.write_bytes(content)
+        settings = folder / f"{self.stem}_settings.json"
         with atomic_path(settings) as temporary:
             temporary.write_text(json.dumps(self._settings(edits, wish, mask), indent=1, ensure_ascii=False) + "\n")
-        rmtree(self.folder / f"{self._made - _KEPT:06}", ignore_errors=True)
         result = Result(self.before_whole if after.suffix == ".jpg" else self.before, after, settings, mask)
         self._last = wish, result
         return result
@@ -132,16 +134,25 @@ class Visit:
             power = low + (high - low) * i / (FRAMES - 1)
             image = self._edited(_effective({**wish.edits, direction: power}), wish, mask)
             frames.append((f"{direction} {power:.3g}", image))
-        strip = self._write(f"{self.stem}_strip.jpg", picture_strip(frames[::_STRIP_STEP]))
+        folder = self._new_folder("sweep", 1)
+        strip = self._write(f"{folder.name}/{self.stem}_strip.jpg", picture_strip(frames[::_STRIP_STEP]))
         side = min(max(self.photo.crop.width, _GIF_SIDES[0]), _GIF_SIDES[1])
         small = [resize(image, side) for _, image in frames]
         there_and_back = small + small[-2:0:-1]
-        gif = self.folder / f"{self.stem}_sweep.gif"
+        gif = folder / f"{self.stem}_sweep.gif"
         with atomic_path(gif) as temporary:
             there_and_back[0].save(
                 temporary, save_all=True, append_images=there_and_back[1:], duration=_GIF_TIME, loop=0
             )
         return strip, gif
+
+    def _new_folder(self, kind: str, kept: int) -> Path:
+        """For one result's files, at an address that no browser has in its cache; old folders but `kept` − 1 go."""
+        old = sorted(self.folder.glob(f"{kind}_*"))
+        for folder in old[: max(0, len(old) - kept + 1)]:
+            rmtree(folder, ignore_errors=True)
+        self._made += 1
+        return self.folder / f"{kind}_{self._made:06}"
 
     def _edited(self, edits: dict[str, float], wish: Wish, mask: Path | None) -> Image.Image:
         if not edits:

@@ -85,7 +85,7 @@ def test_settings_make_the_picture_again(studio: Studio, photo: Path, photo_path
     studio.upload_mask("ann", studio.folder / "uploads" / "mask.png", "mask.png")
     result = studio.edit("ann", Wish({"age": 5, "glasses": -2.5}, UPLOADED))
     settings = json.loads(result.settings.read_text())
-    assert settings["picture"] == "my photo.png" and settings["align"] and settings["mask_file"] == "uploaded_mask.png"
+    assert settings["picture"] == "my photo.png" and settings["align"] and settings["mask_file"] == "my_photo_mask.png"
     assert settings["edits"] == {"age": 5, "glasses": -2.5} and settings["domain"] == "small"
 
     (tmp_path / "my photo.png").write_bytes(photo_path.read_bytes())
@@ -101,10 +101,10 @@ def test_settings_make_the_picture_again(studio: Studio, photo: Path, photo_path
 
 def test_the_page_shows_what_can_be_edited() -> None:
     """Families, directions and ranges of the published domain; text edits are greyed while their files are missing."""
-    from runners.app.layout import Layout
+    from runners.app.page import Page
 
     studio = Studio(CONFIG, "cpu", ROOT)
-    page, available = Layout(studio), studio.runner.available_editings()
+    page, available = Page(studio), studio.runner.available_editings()
     assert [family for family, _ in page.family.choices] == list(available)
     for family, directions in available.items():
         for name, (low, high) in directions.items():
@@ -116,6 +116,10 @@ def test_the_page_shows_what_can_be_edited() -> None:
     missing, problem = [path for path in files if not path.exists()], page.problem_of("styleclip_global")
     assert all(path.name in problem for path in missing) and bool(missing) == bool(problem)
     assert page.slider("styleclip_global", "")["interactive"] == (not problem) and not page.problem_of("interfacegan")
+    for family in studio.text_families:
+        words = {page.family: family, page.neutral: "a_face ", page.target: "smiling face", page.number: 0.05}
+        assert page._name(words) == f"{family}_a face_smiling face_0.05"
+        studio.runner.method.latent_editor.check(page._name(words), [3])
 
 
 def test_without_its_packages_the_page_says_what_to_install() -> None:

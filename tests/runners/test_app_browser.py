@@ -30,11 +30,17 @@ def server(small: SmallDomain, tmp_path_factory: pytest.TempPathFactory) -> Iter
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    window = Browser(tmp_path_factory.mktemp("window"))
+    yield window
+    window.close()
+
+
 @pytest.fixture
-def browser(server: AppServer, tmp_path: Path) -> Iterator[Browser]:
-    browser = Browser(server.url, tmp_path)
-    yield browser
-    browser.close()
+def browser(server: AppServer, window: Browser) -> Browser:
+    window.open(server.url)
+    return window
 
 
 def shown(browser: Browser) -> list[np.ndarray]:
@@ -55,9 +61,7 @@ def open_photo(browser: Browser, photo: Path) -> np.ndarray:
     return edited(browser, "The inversion")
 
 
-def test_upload_choose_move_compare_download(
-    browser: Browser, small: SmallDomain, photo_path: Path, tmp_path: Path
-) -> None:
+def test_upload_choose_move_compare_download(browser: Browser, small: SmallDomain, photo_path: Path) -> None:
     inversion = open_photo(browser, photo_path)
     assert (shown(browser)[0] == np.asarray(resize(Image.open(photo_path).convert("RGB"), 64))).all()
     browser.choose("family", "stylespace")
@@ -162,7 +166,7 @@ def test_what_is_refused(browser: Browser, photo_path: Path, tmp_path: Path) -> 
     browser.upload(tmp_path / "heavy.png")
     assert "maximum" in browser.wait(browser.message, "a message").lower()
 
-    resize(Image.open(photo_path), 6000).save(tmp_path / "large.jpg")
+    resize(Image.open(photo_path), 9000).save(tmp_path / "large.jpg")  # takes a while to read and to find the face in
     browser.upload(tmp_path / "large.jpg")
     browser.wait(lambda: "large" in browser.find("#upload").text, "the upload")
     browser.upload(photo_path)
