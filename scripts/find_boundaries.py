@@ -5,8 +5,8 @@
 
 Traits stand in the domain's YAML. Without --input_dir its attribute predictor tells what the generator's pictures show
 (InterfaceGAN); with it the labels do, and the domain's encoder gives the latents (FS boundaries). Power 5 gives the
-trait to nine of ten pictures that lack it. Files, and a YAML of the entries for `editings`, go to the domain's folder of
-direction files.
+trait to nine of ten pictures that lack it. Files, and a YAML of the entries for `editings`, go to the domain's folder
+of direction files.
 """
 
 import argparse
