@@ -2,7 +2,6 @@
 
 import io
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,10 +120,17 @@ def test_a_mask_is_painted(browser: Browser, photo_path: Path) -> None:
     browser.choose("mask", "painted")
     canvas = browser.wait(lambda: browser.find("#canvas canvas"), "the canvas")
     browser.wait(lambda: canvas.is_displayed() and canvas.size["width"] > 200, "the canvas to be drawn")
-    time.sleep(1)
-    browser.drag(canvas, [0.2, 0.4, 0.6, 0.8])
-    browser.click("paint")
-    browser.wait(lambda: browser.find("#mask_file"), "the mask's download")
+
+    def painted() -> bool:
+        """Whether a stroke has reached the server; the canvas does not tell when it is ready for one."""
+        browser.scroll_to(canvas)
+        browser.drag(canvas, [0.2, 0.4, 0.6, 0.8])
+        browser.click("paint")
+        answer = browser.wait(lambda: browser.find("#mask_file") or browser.message(), "the mask or a message")
+        assert not isinstance(answer, str) or "nothing is painted yet" in answer
+        return not isinstance(answer, str)
+
+    browser.wait(painted, "a stroke")
     mask = np.asarray(Image.open(browser.downloaded("mask_file", ".png")))
     assert mask.shape == (64, 64) and (mask[32, 20:44] > 200).all() and mask[:10].max() == 0
     browser.wait(lambda: (shown(browser)[1] != unmasked).any(), "the masked picture")
