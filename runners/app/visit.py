@@ -17,11 +17,12 @@ from utils.drawing import picture_strip
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.images import resize, save_image
+from utils.video import save_gif
 
 NO_MASK, AUTOMATIC, PAINTED, UPLOADED = "none", "automatic", "painted", "uploaded"
 FRAMES = 13  # of a strength sweep
 _STRIP_STEP = 3  # every so many-th frame stands in the strip
-_GIF_SIDES, _GIF_TIME = (256, 384), 90  # least and most px, ms
+_GIF_SIDES, _GIF_FPS = (256, 384), 11  # least and most px
 _KEPT = 3  # results whose files stay, as the page may still be loading them
 
 Progress = Callable[[float, str], None]  # done part from 0 to 1, and what is being done
@@ -138,12 +139,8 @@ class Visit:
         strip = self._write(f"{folder.name}/{self.stem}_strip.jpg", picture_strip(frames[::_STRIP_STEP]))
         side = min(max(self.photo.crop.width, _GIF_SIDES[0]), _GIF_SIDES[1])
         small = [resize(image, side) for _, image in frames]
-        there_and_back = small + small[-2:0:-1]
         gif = folder / f"{self.stem}_sweep.gif"
-        with atomic_path(gif) as temporary:
-            there_and_back[0].save(
-                temporary, save_all=True, append_images=there_and_back[1:], duration=_GIF_TIME, loop=0
-            )
+        save_gif(small + small[-2:0:-1], gif, _GIF_FPS)  # there and back
         return strip, gif
 
     def _new_folder(self, kind: str, kept: int) -> Path:
