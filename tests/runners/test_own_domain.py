@@ -18,7 +18,7 @@ from arguments.loader import load_options
 from arguments.loop_options import EncoderTrainConfig, PredictorTrainConfig
 from datasets.labels import write_labels
 from editings.latent_editor import LatentEditor
-from models.checkpoints import load_e4e, load_predictor, read, save, save_predictor
+from models.checkpoints import load_e4e, load_generator, load_predictor, read, save, save_predictor
 from models.predictor import Predictor
 from models.stylegan2.generator import Generator
 from runners.directions_runner import LEAST, DirectionsRunner
@@ -62,13 +62,18 @@ class TinyDomain:
         """A generator whose w vary, and a predictor that says yes of half of its pictures."""
         torch.manual_seed(0)
         generator, predictor = Generator(self.files.load().generator), Predictor(ATTRIBUTES).eval()
-        with torch.no_grad():
-            w = generator.mapping(torch.randn(200, 16))
-            logits = predictor(generator(generator.affine(w[:, None].expand(-1, 8, -1))).clamp(-1, 1))
-            excess = [(found[:, 1] - found[:, 0]).median() for found in logits.values()]
-            predictor.head.bias -= torch.stack([torch.zeros(2), torch.stack(excess)], dim=1).flatten()
-        save({"g_ema": generator.state_dict(), "latent_avg": w.mean(dim=0)}, self.files.generator)
-        save_predictor(predictor, self.folder / "predictor.pt")
+        save({"g_ema": generator.state_dict(), "latent_avg": torch.zeros(16)}, self.files.generator)
+        self.write_predictor(predictor, self.folder / "predictor.pt")
+
+    @torch.no_grad()
+    def write_predictor(self, predictor: Predictor, path: Path) -> None:
+        """With biases such that it says yes of half of the generator's pictures."""
+        generator = load_generator(self.files.generator, self.files.load().generator)
+        w = generator.mapping(torch.randn(200, 16, generator=torch.Generator().manual_seed(0)))
+        logits = predictor(generator(generator.affine(w[:, None].expand(-1, 8, -1))).clamp(-1, 1))
+        excess = [(found[:, 1] - found[:, 0]).median() for found in logits.values()]
+        predictor.head.bias -= torch.stack([torch.zeros(2), torch.stack(excess)], dim=1).flatten()
+        save_predictor(predictor, path)
 
     def options(self, name: str, *more: str) -> list[str]:
         return [
@@ -150,7 +155,8 @@ def test_encoder_learns_to_invert_and_survives_a_kill(tiny: TinyDomain) -> None:
 def test_directions_are_found_and_can_be_used(tiny: TinyDomain, predictor_folder: Path) -> None:
     """Of a trained predictor's `light`, which is how bright a random generator's pictures are."""
     domain = yaml.safe_load(tiny.path.read_text())
-    domain["weights"]["predictor"] = str(predictor_folder / "predictor.pt")
+    tiny.write_predictor(load_predictor(predictor_folder / "predictor.pt"), tiny.folder / "trained.pt")
+    domain["weights"]["predictor"] = str(tiny.folder / "trained.pt")
     path = tiny.folder / "found.yaml"
     path.write_text(yaml.safe_dump(domain))
     runner = DirectionsRunner(str(path), 200, tiny.folder / "found")

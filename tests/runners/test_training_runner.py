@@ -184,7 +184,7 @@ def test_a_run_leaves_everything_that_it_promises(toy: TrainingToy, python: Warm
         assert curves.format == "PNG" and min(curves.size) > 300
     for step in (3, 6):
         with Image.open(folder / f"special/step_{step:07d}.png") as grid:
-            assert grid.size == (2 * 256, 8 * 274)
+            assert grid.size == (2 * 256, 8 * 280)
 
     saved = load_train_config([f"exp.config_dir={folder}", "exp.config=config.yaml"])
     given = load_train_config(arguments)
