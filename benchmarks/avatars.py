@@ -23,6 +23,7 @@ from runners.evaluation_runner import EvaluationRunner
 from utils.cli import run
 from utils.images import save_image
 
+SIZE = load_domain("avatars").generator.size
 WEIGHTS = ROOT / "pretrained_models" / "avatars"
 TESTED, UNSEEN, TRUE = 1000, 100, 300  # avatars; of the last so many the true edits are drawn
 POWER = 5.0
@@ -56,7 +57,7 @@ def jobs(folder: Path) -> Iterator[tuple[Path, str, int, dict[str, str]]]:
 def make(job: tuple[Path, str, int, dict[str, str]]) -> None:
     path, split, index, changes = job
     if not path.exists():
-        save_image(render(replace(draw(split, index), **changes), load_domain("avatars").generator.size), path)
+        save_image(render(replace(draw(split, index), **changes), SIZE), path)
 
 
 def main() -> None:

@@ -60,6 +60,11 @@ class Browser:
         """The first match, or None."""
         return next(iter(self.all(selector)), None)
 
+    def visible(self, selector: str) -> bool:
+        """Whether the first match is there and shown."""
+        found = self.find(selector)
+        return found is not None and found.is_displayed()
+
     def wait(self, condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
         """What the condition gives once it is true."""
         end = time.monotonic() + seconds
