@@ -120,7 +120,7 @@ def test_killed_at_any_moment_it_always_goes_on(toy: TrainingToy, python: WarmPy
             while not list(folder.glob(".*.pt")) and time.monotonic() < until:
                 pass
         else:
-            time.sleep(moments.uniform(0.0, 1.2))
+            time.sleep(moments.uniform(0.0, 2.5))  # a slow machine writes the first checkpoint after 1.2 s
         os.kill(pid, signal.SIGKILL)
         assert python.wait(pid) == -9, log.read_text()
         half_written += len(list(folder.glob(".*.pt"))) > 0
