@@ -1,5 +1,6 @@
 """A domain: the generator's geometry, the encoders' sizes, the weight files and the editing directions, as data."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class InverterConfig:
 
     widths: list[int] = field(default_factory=lambda: [64, 64, 128, 256, 512])  # stem, then the four stages
     blocks: list[int] = field(default_factory=lambda: [3, 4, 14, 3])  # residual blocks of each stage
+    strides: list[int] = field(default_factory=lambda: [2, 2, 1, 2])  # of each stage; F is what the third one leaves
     fusion_blocks: int = 5  # residual blocks of Fuser and Feature Editor
 
 
@@ -75,8 +77,8 @@ class DomainConfig:
 
     @property
     def feature_size(self) -> int:
-        """Pixels of F: the encoder's content map is a quarter of its input."""
-        return self.encoder_size // 4
+        """Pixels of F, those of the Inverter's content map: its third stage makes it."""
+        return self.encoder_size // math.prod(self.inverter.strides[:3])
 
     @property
     def feature_layer(self) -> int:
@@ -111,12 +113,17 @@ def _check(domain: DomainConfig, path: Path) -> None:
         raise UserError(f"{path}: generator.channels has resolutions {generator.resolutions}; wanted {wanted}")
     if min(generator.channels.values()) < 1:
         raise UserError(f"{path}: generator.channels has {min(generator.channels.values())}; wanted 1 or more")
-    if domain.feature_size not in wanted or domain.encoder_size % 4:
-        raise UserError(
-            f"{path}: encoder_size is {domain.encoder_size}; wanted four times one of the resolutions {wanted}"
-        )
     for name, encoder in (("inverter", domain.inverter), ("e4e", domain.e4e)):
         if (len(encoder.widths), len(encoder.blocks)) != (5, 4):
             raise UserError(f"{path}: {name} wants 5 widths (stem, then four stages) and 4 blocks (one number a stage)")
+    strides = domain.inverter.strides
+    if len(strides) != 4 or min(strides) < 1:
+        raise UserError(f"{path}: inverter.strides is {strides}; wanted 4 numbers (one a stage), 1 or more")
+    factor = math.prod(strides[:3])
+    if domain.feature_size not in wanted or domain.encoder_size % factor:
+        raise UserError(
+            f"{path}: encoder_size is {domain.encoder_size}; wanted {factor} times (inverter.strides of the first "
+            f"three stages) one of the resolutions {wanted}"
+        )
     if domain.alignment not in (None, "ffhq"):
         raise UserError(f"{path}: alignment is '{domain.alignment}'; wanted ffhq or nothing")

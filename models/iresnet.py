@@ -50,14 +50,13 @@ class IResNetBlock(nn.Module):
 class Backbone(nn.Module):
     """Feature-Style-like backbone (arXiv 2202.02183): one picture to W+ offsets and predicted features."""
 
-    STRIDES = (2, 2, 1, 2)  # the third stage keeps the resolution, which makes the content map a quarter of the input
     POOL = 3  # each stage is pooled to 3×3 for the style heads
 
     def __init__(self, domain: DomainConfig) -> None:
         super().__init__()
         stem, *widths = domain.inverter.widths
         self.conv = nn.Sequential(conv3(3, stem), nn.BatchNorm2d(stem), nn.PReLU(stem))
-        plan = zip([stem, *widths], widths, domain.inverter.blocks, self.STRIDES, strict=False)
+        plan = zip([stem, *widths], widths, domain.inverter.blocks, domain.inverter.strides, strict=False)
         self.block_1, self.block_2, self.block_3, self.block_4 = (self._stage(*stage) for stage in plan)
         content, feature = widths[2], domain.feature_channels
         self.content_layer = nn.Sequential(
@@ -74,7 +73,7 @@ class Backbone(nn.Module):
         return nn.Sequential(IResNetBlock(in_channels, channels, stride, project=True), *rest)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x B×3×S×S in [-1, 1] → offsets B×n_styles×D (latent_avg not added), content B×C×S/4×S/4."""
+        """x B×3×S×S in [-1, 1] → offsets B×n_styles×D (latent_avg not added), content B×C×h×w (published: S/4)."""
         x1 = self.block_1(self.conv(x))
         x2 = self.block_2(x1)
         x3 = self.block_3(x2)

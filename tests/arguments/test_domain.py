@@ -27,6 +27,9 @@ def test_a_domain_of_ones_own(tmp_path):
     domain = load_domain(str(tmp_path / "own.yaml"))
     assert (domain.generator.n_styles, domain.feature_size, domain.feature_layer) == (10, 16, 5)
     assert load_domain("own", tmp_path) == domain
+    (tmp_path / "finer.yaml").write_text(SMALL + "inverter: {strides: [2, 1, 1, 2]}\n")
+    finer = load_domain("finer", tmp_path)
+    assert (finer.feature_size, finer.feature_layer) == (32, 7)
 
 
 def refused(path: Path | str) -> str:
@@ -57,6 +60,9 @@ def test_unknown_names():
         ("encoder_size: 64", "encoder_size: 66", "encoder_size is 66"),
         ("encoder_size: 64", "alignment: dlib\nencoder_size: 64", "alignment is 'dlib'"),
         ("encoder_size: 64", "inverter: {widths: [8, 8]}\nencoder_size: 64", "inverter wants 5 widths"),
+        ("encoder_size: 64", "inverter: {strides: [2, 2]}\nencoder_size: 64", "inverter.strides is [2, 2]"),
+        ("encoder_size: 64", "inverter: {strides: [2, 0, 1, 2]}\nencoder_size: 64", "inverter.strides is [2, 0, 1, 2]"),
+        ("encoder_size: 64", "inverter: {strides: [8, 8, 8, 1]}\nencoder_size: 64", "wanted 512 times"),
         ("encoder_size: 64", "e4e: {blocks: [1]}\nencoder_size: 64", "e4e wants 5 widths"),
         ("encoder_size: 64", "encoder_size: big", "encoder_size: Value 'big'"),
         ("size: 64,", "sise: 64,", "generator.sise: Key 'sise' not in 'GeneratorConfig'. Did you mean: 'size'?"),
