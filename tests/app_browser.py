@@ -48,7 +48,7 @@ class Browser:
     def open(self, url: str) -> None:
         """The page, as for a new visitor."""
         self.driver.get(url)
-        self.wait(lambda: self.find("#upload input[type=file]"), "the page")
+        self.present("#upload input[type=file]")
 
     def close(self) -> None:
         self.driver.quit()
@@ -59,6 +59,10 @@ class Browser:
     def find(self, selector: str) -> Any:
         """The first match, or None."""
         return next(iter(self.all(selector)), None)
+
+    def present(self, selector: str) -> Any:
+        """The first match, once there is one: parts of the page come one after another."""
+        return self.wait(lambda: self.find(selector), selector)
 
     def visible(self, selector: str) -> bool:
         """Whether the first match is there and shown."""
@@ -93,7 +97,7 @@ class Browser:
         self.press(self.wait(labels, f"{text} of {group}")[0])
 
     def click(self, name: str) -> None:
-        self.press(self.find(f"#{name} > button, button#{name}"))
+        self.press(self.present(f"#{name} > button, button#{name}"))
 
     def press(self, element: Any) -> None:
         """Scroll there and click."""
@@ -114,7 +118,7 @@ class Browser:
 
     def slide(self, part: float, name: str = "power") -> None:
         """Click on a slider at a part of its length."""
-        bar = self.find(f"#{name} input[type=range]")
+        bar = self.present(f"#{name} input[type=range]")
         self.scroll_to(bar)
         self.drag(bar, [part])
 
@@ -134,7 +138,7 @@ class Browser:
         return [image.get_attribute("src") for image in self.all("#compare img")]
 
     def status(self) -> str:
-        return self.find("#status").text
+        return self.present("#status").text
 
     def message(self) -> str:
         """The error that is shown; it is closed. "" if there is none."""
@@ -147,7 +151,7 @@ class Browser:
     def downloaded(self, name: str, suffix: str) -> Path:
         """Click a download button; the file."""
         before = set(self.folder.glob(f"*{suffix}"))
-        self.press(self.find(f"#{name}"))
+        self.press(self.present(f"#{name}"))
         new = self.wait(lambda: set(self.folder.glob(f"*{suffix}")) - before, f"a download of {suffix}")
         return new.pop()
 
@@ -164,11 +168,11 @@ def main(target: Path, config: Path, direction: str, part: float) -> None:
         browser = Browser(Path(folder))
         try:
             browser.open(server.url)
-            browser.find("#samples .thumbnail-item, #samples button.thumbnail-lg").click()
+            browser.press(browser.present("#samples .thumbnail-item, #samples button.thumbnail-lg"))
             browser.wait(lambda: len(browser.pictures()) == 2, "the sample")
             if direction:
                 browser.choose("direction", direction)
-                browser.wait(lambda: direction in browser.find("#power").text, "the direction")
+                browser.wait(lambda: direction in browser.present("#power").text, "the direction")
             browser.slide(part)
             browser.wait(lambda: " s" in browser.status() and "·" in browser.status(), "the edit")
             time.sleep(1)

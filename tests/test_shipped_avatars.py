@@ -47,36 +47,31 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
     return 10 * np.log10(255**2 / error)
 
 
-def test_the_predictor_sees_glasses_that_were_put_on(runner: SimpleRunner, photos: dict[int, InvertedPhoto]) -> None:
+def test_glasses_make_the_predictor_see_glasses(runner: SimpleRunner, photos: dict[int, InvertedPhoto]) -> None:
     before = {i: odds(photos[i].crop, "glasses") for i in PLAIN}
-    after = {i: odds(runner.edit(photos[i], "glasses", 9), "glasses") for i in PLAIN}
+    after = {i: odds(runner.edit(photos[i], "glasses", 5), "glasses") for i in PLAIN}
     assert max(before.values()) < 0 < min(after.values()), (before, after)
 
 
-def test_glasses_come_off_again(runner: SimpleRunner, photos: dict[int, InvertedPhoto]) -> None:
-    assert odds(photos[4].crop, "glasses") > 0
-    assert odds(runner.edit(photos[4], "glasses", -7), "glasses") < 0
-
-
-def test_smiles_grow_with_the_power(runner: SimpleRunner, photos: dict[int, InvertedPhoto]) -> None:
-    """Mouths are some eight pixels wide, and SFE moves them less than it should: two become smiles, a grimace stays."""
-    moved = [1, 2, 3, 6]
-    less, more = ({i: odds(runner.edit(photos[i], "smile", power), "smile") for i in moved} for power in (-9, 9))
-    assert all(less[i] < more[i] for i in moved), (less, more)
-    assert more[2] > 0 and more[6] > 0
+def test_a_smile_makes_the_predictor_see_a_smile(runner: SimpleRunner, photos: dict[int, InvertedPhoto]) -> None:
+    """Mouths are some eight pixels wide, so power 5 does not do for all; 5, which shows its teeth, is left out."""
+    closed = [i for i in PLAIN if i != 5]
+    before = {i: odds(photos[i].crop, "smile") for i in closed}
+    after = {i: odds(runner.edit(photos[i], "smile", 9), "smile") for i in closed}
+    assert max(before.values()) < 0 < min(after.values()), (before, after)
 
 
 def test_power_0_leaves_the_picture(runner: SimpleRunner, photos: dict[int, InvertedPhoto]) -> None:
-    """Also where training had no such picture: the deer on shirt 6 is held out. 30 dB for all of them is the aim."""
+    """Also where training had no such picture: the deer on shirt 6 is held out."""
     found = {i: psnr(runner.edit(photo, "glasses", 0), photo.crop) for i, photo in photos.items()}
-    assert min(found.values()) >= 26.5 and max(found.values()) >= 30, found
+    assert min(found.values()) >= 30, found
 
 
 def test_first_command_of_the_readme(tmp_path: Path) -> None:
     start = time.monotonic()
     command = [
         sys.executable, "scripts/simple_inference.py", "--simple_config_pth", str(CONFIG), "--orig_img_pth",
-        "assets/avatars/6.png", "--edits", "glasses=7", "--save_pth", str(tmp_path / "glasses.png"), "--strip",
+        "assets/avatars/2.png", "--edits", "glasses=6", "--save_pth", str(tmp_path / "glasses.png"), "--strip",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
