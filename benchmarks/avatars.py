@@ -1,5 +1,7 @@
 """The tables and pictures of the domain `avatars` in the README: 1,000 test avatars, and 100 with what training lacked.
 
+The last table is of edits of the W+ encoder's own pictures, on which stage 2 learns to edit.
+
     python benchmarks/avatars.py --output_dir results_dir/avatars
 
 Draws the avatars, with the true picture of every edit in several variants; needs: pip install -e '.[avatars]'.
@@ -18,10 +20,11 @@ from tqdm import tqdm
 from arguments.domain import load_domain
 from configs.paths import ROOT
 from datasets.avatars import draw, render
+from datasets.images import ImageFolder
 from datasets.labels import write_labels
-from runners.evaluation_runner import EvaluationRunner
+from runners.evaluation_runner import EDIT_COLUMNS, EvaluationRunner, table
 from utils.cli import run
-from utils.images import save_image
+from utils.images import save_image, to_image
 
 SIZE = load_domain("avatars").generator.size
 WEIGHTS = ROOT / "pretrained_models" / "avatars"
@@ -60,6 +63,14 @@ def make(job: tuple[Path, str, int, dict[str, str]]) -> None:
         save_image(render(replace(draw(split, index), **changes), SIZE), path)
 
 
+@torch.inference_mode()
+def own_pictures(runner: EvaluationRunner, source: Path, target: Path) -> None:
+    """Write what the W+ encoder makes of the first avatars."""
+    avatars = ImageFolder(source, SIZE)
+    for i, name in enumerate(avatars.names[:TRUE]):
+        save_image(to_image(runner.ways["W+ encoder"].reconstruct(avatars[i][None])[0]), target / name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, required=True)
@@ -75,8 +86,13 @@ def main() -> None:
         "avatars", str(args.weights / "sfe_inverter.pt"), str(args.weights / "sfe_editor.pt"), torch.device("cpu")
     )
     folders = {"1,000 test avatars": folder / "test", "100 avatars with an unseen graphic or hat": folder / "unseen"}
-    report = runner.report(folders, dict.fromkeys(VARIANTS, POWER), folder / "true", args.output_dir)
-    print(machine(), report, sep="\n\n")
+    edits = dict.fromkeys(VARIANTS, POWER)
+    report = runner.report(folders, edits, folder / "true", args.output_dir)
+    own_pictures(runner, folder / "test", folder / "own")
+    found = runner.edits(folder / "own", edits, None)
+    rows = {f"{name} {POWER:+g}": by_way["SFE (stage 2)"] for name, by_way in found.items()}
+    own = table(rows, {"done": EDIT_COLUMNS["done"]}, "edit by SFE")
+    print(machine(), report, "Edits of the W+ encoder's own pictures that lack the trait:", own, sep="\n\n")
 
 
 if __name__ == "__main__":
