@@ -61,6 +61,10 @@ def test_a_smile_makes_the_predictor_see_a_smile(runner: SimpleRunner, photos: d
     assert max(before.values()) < 0 < min(after.values()), (before, after)
 
 
+def test_a_smile_goes_away_again(runner: SimpleRunner, photos: dict[int, InvertedPhoto]) -> None:
+    assert odds(runner.edit(photos[4], "smile", -9), "smile") < 0 < odds(photos[4].crop, "smile")
+
+
 def test_power_0_leaves_the_picture(runner: SimpleRunner, photos: dict[int, InvertedPhoto]) -> None:
     """Also where training had no such picture: the deer on shirt 6 is held out."""
     found = {i: psnr(runner.edit(photo, "glasses", 0), photo.crop) for i, photo in photos.items()}

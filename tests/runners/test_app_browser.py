@@ -11,7 +11,7 @@ import pytest
 import requests
 from app_browser import Browser
 from app_server import AppServer
-from PIL import Image
+from PIL import Image, ImageSequence
 from small_domain import SmallDomain
 
 from runners.simple_runner import SimpleRunner
@@ -157,8 +157,9 @@ def test_a_sweep(browser: Browser, photo_path: Path) -> None:
     strip = browser.wait(lambda: browser.find("#strip img"), "the strip").get_attribute("src")
     gif = browser.wait(lambda: browser.find("#gif img"), "the GIF").get_attribute("src")
     assert Image.open(requests.get(strip, stream=True, timeout=60).raw).width == 5 * 256
-    frames = Image.open(io.BytesIO(requests.get(gif, timeout=60).content)).n_frames
-    assert 2 <= frames <= 24  # Pillow joins frames that are equal in the GIF's colours
+    moving = Image.open(io.BytesIO(requests.get(gif, timeout=60).content))
+    # Pillow joins frames that are equal in the GIF's colours, and adds up their times.
+    assert sum(frame.info["duration"] for frame in ImageSequence.Iterator(moving)) == 24 * 90 and moving.n_frames > 2
 
 
 def test_what_is_refused(browser: Browser, photo_path: Path, tmp_path: Path) -> None:

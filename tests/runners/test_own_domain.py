@@ -149,7 +149,7 @@ def test_encoder_learns_to_invert_and_survives_a_kill(tiny: TinyDomain) -> None:
     rows = read_stats(folder / "stats.jsonl")
     assert [row["step"] for row in rows] == list(range(1, reached + 201))
     first, last = (np.mean([row["l2"] + row["w"] for row in part]) for part in (rows[:5], rows[-5:]))
-    assert last < first
+    assert last < 0.85 * first
 
 
 def test_directions_are_found_and_can_be_used(tiny: TinyDomain, predictor_folder: Path) -> None:
