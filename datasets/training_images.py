@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datasets.images import relative_names
 from utils.errors import UserError
-from utils.images import load_image, resize, to_tensor
+from utils.images import load_square, to_tensor
 from utils.parallel import ahead
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class TrainingImages:
         for offset in range(len(self.names)):
             name = self.names[(index + offset) % len(self.names)]
             try:
-                image = to_tensor(resize(load_image(self.folder / name), self.size))
+                image = to_tensor(load_square(self.folder / name, self.size))
             except UserError as error:
                 damaged[name] = str(error)
                 continue
