@@ -203,7 +203,7 @@ class DirectionsRunner:
     def _measure_once(self, styles: Styles) -> Tensor:
         logits = self.predictor(self.generator(styles).clamp(-1, 1))
         traits = self.domain.traits.values()
-        return torch.stack([self.predictor.odds(logits, trait.attribute, trait.values) for trait in traits], dim=1)
+        return torch.stack([self.predictor.log_odds(logits, trait.attribute, trait.values) for trait in traits], dim=1)
 
     def _readable(self, effects: Tensor) -> str:
         return ", ".join(f"{name} {value:+.1f}" for name, value in zip(self.traits, effects.tolist(), strict=True))

@@ -189,7 +189,8 @@ def test_evaluation_measures_what_it_says(tiny: TinyDomain, tmp_path: Path) -> N
     path.write_text(yaml.safe_dump(domain))
     runner = EvaluationRunner(str(path), str(tiny.files.inverter), str(tiny.files.editor), CPU)
     names, x = runner._read(tiny.pictures)
-    lacking = [name for name, odds in zip(names, runner._odds(x, "light").tolist(), strict=True) if odds < 0][:6]
+    log_odds = runner.metrics.log_odds(x, "light").tolist()
+    lacking = [name for name, value in zip(names, log_odds, strict=True) if value < 0][:6]
     for variant in "ab":  # the pictures themselves are the nearest of two "true" ones
         for name in lacking:
             row = x[names.index(name)]
