@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from models.stylegan2.ops import backend, build, cuda, driver
+from models.stylegan2.ops import backend, cuda, driver, library
 
 HERE = Path(__file__).parent
 COMPILER = os.environ.get("CXX") or shutil.which("g++") or ""
@@ -28,7 +28,7 @@ def compile_driver(folder: Path, flags: list[str]) -> Path:
     return _compile(HERE / "driver.cpp", folder / "libcuda.so", [*headers, *flags])
 
 
-def compile_kernels(folder: Path, dtype: torch.dtype, flags: list[str], sources: Path = build.FOLDER) -> Path:
+def compile_kernels(folder: Path, dtype: torch.dtype, flags: list[str], sources: Path = library.FOLDER) -> Path:
     """The kernels of `sources` for a dtype, as a library in `folder`."""
     macros = [f"-D{name}={value}" for name, value in cuda.definitions(dtype).items()]
     target = folder / kernels_name(dtype)
@@ -40,26 +40,26 @@ def kernels_name(dtype: torch.dtype) -> str:
     return f"kernels_{cuda.TYPES[dtype]}.so"
 
 
-def emulated_ops(library: Path, kernels: Path, dtype: torch.dtype) -> cuda.Ops:
+def emulated_ops(libcuda: Path, kernels: Path, dtype: torch.dtype) -> cuda.Ops:
     """The GPU's ops for tensors on the CPU."""
-    loaded = driver.Kernels(driver.Driver(str(library)), 0, bytes(kernels), stream=lambda: 0)
+    loaded = driver.Kernels(driver.Driver(str(libcuda)), 0, bytes(kernels), stream=lambda: 0)
     return cuda.Ops(loaded.launch, dtype)
 
 
 def pytest_configure() -> None:
     """Has the emulated GPU compute torch.ops.sfe for the CPU, from before anything loads the CPU's own kernels."""
     folder, flags = Path(os.environ["SFE_EMULATED"]), shlex.split(os.environ.get("SFE_EMULATED_FLAGS", ""))
-    library = compile_driver(folder, flags)
-    ops = {dtype: emulated_ops(library, compile_kernels(folder, dtype, flags), dtype) for dtype in cuda.TYPES}
+    libcuda = compile_driver(folder, flags)
+    ops = {dtype: emulated_ops(libcuda, compile_kernels(folder, dtype, flags), dtype) for dtype in cuda.TYPES}
     for name in OPS:
         _registered.impl(name, lambda x, *rest, name=name: getattr(ops[x.dtype], name)(x, *rest), "CPU")
     backend.ops_for = lambda x: ops[x.dtype]
-    atexit.register(lambda: (folder / "launches").write_text(str(launches(library))))
+    atexit.register(lambda: (folder / "launches").write_text(str(launches(libcuda))))
 
 
-def launches(library: Path) -> int:
+def launches(libcuda: Path) -> int:
     """How many kernels have been started."""
-    return ctypes.c_long.in_dll(ctypes.CDLL(str(library)), "launches").value
+    return ctypes.c_long.in_dll(ctypes.CDLL(str(libcuda)), "launches").value
 
 
 def _compile(source: Path, target: Path, flags: list[str]) -> Path:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.stylegan2.ops import build, cuda, driver, native, nvrtc, self_test
+from models.stylegan2.ops import cuda, driver, library, native, nvrtc, self_test
 
 ROOT = Path(__file__).resolve().parents[2]
 SANITIZERS = "-fsanitize=address,alignment,signed-integer-overflow,bounds,shift,integer-divide-by-zero"
@@ -71,11 +71,11 @@ CHECK_EACH = """
 import os, sys, torch, emulated_gpu
 from pathlib import Path
 from models.stylegan2.ops import self_test
-library, *folders = map(Path, sys.argv[1:])
+libcuda, *folders = map(Path, sys.argv[1:])
 for folder in folders:
     child = os.fork()  # a fault may end the process
     if child == 0:
-        ops = emulated_gpu.emulated_ops(library, folder / emulated_gpu.kernels_name(torch.float32), torch.float32)
+        ops = emulated_gpu.emulated_ops(libcuda, folder / emulated_gpu.kernels_name(torch.float32), torch.float32)
         self_test.check(ops, torch.device("cpu"), torch.float32)
         os._exit(0)
     print(folder.name, os.waitpid(child, 0)[1])
@@ -86,13 +86,13 @@ def test_planted_faults_are_caught(tmp_path: Path) -> None:
     """By the self-test of first use, or by a sanitizer."""
     environment = sanitized()
     flags = environment["SFE_EMULATED_FLAGS"].split()
-    library = emulated_gpu.compile_driver(tmp_path, flags)
+    libcuda = emulated_gpu.compile_driver(tmp_path, flags)
 
     def planted(number: int, right: str, wrong: str) -> Path:
         sources, folder = tmp_path / f"sources_{number}", tmp_path / str(number)
         sources.mkdir()
         for name in (nvrtc.SOURCE, *nvrtc.HEADERS):
-            shutil.copy(build.FOLDER / name, sources)
+            shutil.copy(library.FOLDER / name, sources)
         if right:
             (file,) = (path for path in sources.iterdir() if right in path.read_text())
             file.write_text(file.read_text().replace(right, wrong))
@@ -101,14 +101,14 @@ def test_planted_faults_are_caught(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(2) as threads:
         folders = list(threads.map(planted, range(len(FAULTS)), *zip(*FAULTS.values(), strict=True)))
-    done = run("-c", CHECK_EACH, str(library), *map(str, folders), **environment)
+    done = run("-c", CHECK_EACH, str(libcuda), *map(str, folders), **environment)
     status = dict(line.split() for line in done.stdout.splitlines())
     passed = [fault for number, fault in enumerate(FAULTS) if status[str(number)] == "0"]
     assert passed == ["nothing"], done.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def libcuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return emulated_gpu.compile_driver(tmp_path_factory.mktemp("driver"), [])
 
 
@@ -118,8 +118,8 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ops(library: Path, kernels: Path) -> cuda.Ops:
-    return emulated_gpu.emulated_ops(library, kernels, torch.float32)
+def ops(libcuda: Path, kernels: Path) -> cuda.Ops:
+    return emulated_gpu.emulated_ops(libcuda, kernels, torch.float32)
 
 
 def arguments(channels: int, height: int, width: int, batch: int = 1) -> tuple:
@@ -136,16 +136,16 @@ def test_more_rows_than_a_grid_has(ops: cuda.Ops) -> None:
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_tensors_too_large_for_32_bits_are_computed_in_parts(
-    ops: cuda.Ops, library: Path, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+    ops: cuda.Ops, libcuda: Path, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, *rest = arguments(8, 4, 5, batch=5)
     x = x.contiguous(memory_format=layout)
     y = x.roll(1, 3)
     wanted = native.fused_bias_act(x, *rest), native.act_grad(x, y, 0.2, 1.4)
     monkeypatch.setattr(cuda, "LARGEST", 2 * 8 * 4 * 12)  # two pictures and what is around them
-    before = emulated_gpu.launches(library)
+    before = emulated_gpu.launches(libcuda)
     torch.testing.assert_close(ops.fused_bias_act(x, *rest), wanted[0])
-    assert emulated_gpu.launches(library) > before + 1
+    assert emulated_gpu.launches(libcuda) > before + 1
     monkeypatch.setattr(cuda, "LARGEST", 8 * 33)
     torch.testing.assert_close(ops.act_grad(x, y, 0.2, 1.4), wanted[1])
     with pytest.raises(ValueError, match=r"a picture has too many numbers .* SFE_OPS=native"):
@@ -164,22 +164,22 @@ class Recorded(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_an_op_is_one_kernel(ops: cuda.Ops, library: Path) -> None:
+def test_an_op_is_one_kernel(ops: cuda.Ops, libcuda: Path) -> None:
     """No filter is flipped, no bias converted: the result's memory is all that PyTorch is asked for."""
     x, *rest = arguments(8, 4, 5)
     kernel = torch.rand(4, 4)
-    before = emulated_gpu.launches(library)
+    before = emulated_gpu.launches(libcuda)
     with Recorded() as recorded:
         ops.upfirdn2d(x, kernel, (2, 2), (1, 1), (2, 1, 2, 1), 4.0)
         ops.blur_bias_act(x, kernel, (2, 1, 2, 1), *rest[:4], 4.0, *rest[4:])
         ops.fused_bias_act(x, *rest)
         ops.act_grad(x, x, 0.2, 1.4)
-    assert emulated_gpu.launches(library) == before + 4
+    assert emulated_gpu.launches(libcuda) == before + 4
     assert all(name.startswith("aten.empty") for name in recorded.names) and len(recorded.names) == 4
 
 
-def test_what_the_driver_refuses_is_an_error(library: Path, kernels: Path, tmp_path: Path) -> None:
-    cuda_driver = driver.Driver(str(library))
+def test_what_the_driver_refuses_is_an_error(libcuda: Path, kernels: Path, tmp_path: Path) -> None:
+    cuda_driver = driver.Driver(str(libcuda))
     with pytest.raises(RuntimeError, match=r"cuDeviceGet: invalid device ordinal \(101\)"):
         driver.Kernels(cuda_driver, 1, bytes(kernels), lambda: 0)
     with pytest.raises(RuntimeError, match="cuModuleLoadData: device kernel image is invalid"):

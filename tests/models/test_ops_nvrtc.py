@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.stylegan2.ops import build, nvrtc
+from models.stylegan2.ops import library, nvrtc
 
 try:
     nvrtc.version()
@@ -16,7 +16,7 @@ except OSError as error:
     pytest.skip(f"no NVRTC here: {error}", allow_module_level=True)
 
 GENERATIONS = ("sm_75", "sm_80", "sm_90", "sm_120")  # Turing, Ampere, Hopper, Blackwell
-KERNELS = re.findall(r"^(?:LAYOUT|EACH)\((\w+)", (build.FOLDER / nvrtc.SOURCE).read_text(), re.MULTILINE)
+KERNELS = re.findall(r"^(?:LAYOUT|EACH)\((\w+)", (library.FOLDER / nvrtc.SOURCE).read_text(), re.MULTILINE)
 FILTERS = ("pointwise", "blur", "up", "down", "any")
 NAMES = {name for kernel in KERNELS for name in ([kernel] if "grad" in kernel else [f"{kernel}_{f}" for f in FILTERS])}
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.stylegan2.ops import build, cuda, native, self_test
+from models.stylegan2.ops import cuda, library, native, self_test
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def _on_cpu() -> Any:
     if _wanted() == "native":
         return native
     try:
-        build.load_library()
+        library.load()
     except Exception as error:  # a compiler fails in many ways, and none of them should stop an edit
         logger.warning("custom ops: plain PyTorch for the CPU (slower), they could not be built: %s", _line(error))
         return native

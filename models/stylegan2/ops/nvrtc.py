@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from models.stylegan2.ops import build, cuda
+from models.stylegan2.ops import cuda, library
 from utils.files import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -40,9 +40,9 @@ def cubin(architecture: str, dtype: torch.dtype) -> bytes:
     options = _options(architecture, dtype)
     digest = hashlib.sha256("\n".join([version(), *options]).encode())
     for name in (SOURCE, *HEADERS):
-        digest.update((build.FOLDER / name).read_bytes())
+        digest.update((library.FOLDER / name).read_bytes())
     name = f"sfe_ops_{architecture}_{cuda.TYPES[dtype]}_{digest.hexdigest()[:16]}"
-    file = build.cache_folder() / f"{name}.cubin"
+    file = library.cache_folder() / f"{name}.cubin"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_suffix(".lock")):
@@ -72,13 +72,13 @@ def compile_kernels(architecture: str, dtype: torch.dtype) -> tuple[bytes, str]:
     nvrtc = _library()
     logger.info("compiling the custom ops for %s, %s, once", architecture, dtype)
     start = time.perf_counter()
-    sources = [(build.FOLDER / name).read_bytes() for name in HEADERS]
+    sources = [(library.FOLDER / name).read_bytes() for name in HEADERS]
     names = [name.encode() for name in HEADERS]
     options = [option.encode() for option in _options(architecture, dtype)]
     program = ctypes.c_void_p()
     _check(
         nvrtc.nvrtcCreateProgram(
-            ctypes.byref(program), (build.FOLDER / SOURCE).read_bytes(), SOURCE.encode(), len(names),
+            ctypes.byref(program), (library.FOLDER / SOURCE).read_bytes(), SOURCE.encode(), len(names),
             (ctypes.c_char_p * len(names))(*sources), (ctypes.c_char_p * len(names))(*names),
         )
     )  # fmt: skip
@@ -115,11 +115,11 @@ def _library() -> ctypes.CDLL:
     major = torch.version.cuda.split(".")[0]
     suffix = "11.2" if major == "11" else major  # CUDA 11 kept the name of its first stable interface
     for folder in sorted(Path(torch.__file__).parents[1].glob("nvidia/*/lib")):
-        library = folder / f"libnvrtc.so.{suffix}"
-        if library.exists():
+        file = folder / f"libnvrtc.so.{suffix}"
+        if file.exists():
             for builtins in folder.glob(f"libnvrtc-builtins.so.{major}*"):  # which NVRTC does not find on its own
                 ctypes.CDLL(str(builtins))
-            return ctypes.CDLL(str(library))
+            return ctypes.CDLL(str(file))
     return ctypes.CDLL(f"libnvrtc.so.{suffix}")
 
 
