@@ -26,13 +26,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from arguments.domain import DomainConfig, load_domain
 from arguments.options import Config, ExpArgs, ModelArgs
 from configs.paths import ROOT
-from models.checkpoints import freeze
+from models.backbone import Backbone
 from models.e4e import E4E
 from models.inverter import FeatureFusion
-from models.iresnet import Backbone
 from models.methods import Method
 from models.stylegan2.generator import Generator
-from runners.build import build_method
+from models.weights import freeze
+from runners.build_method import build_method
 from utils.images import load_image, resize, to_tensor
 
 DIRECTION = "glasses"  # in StyleSpace: needs no direction file

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from measure import matmul_gflops, seconds
 from torch import Tensor
 
-from models.stylegan2.ops import blur_bias_act, build, fused_bias_act, upfirdn2d, winograd_conv, winograd_weight
+from models.stylegan2.ops import blur_bias_act, fused_bias_act, library, upfirdn2d, winograd_conv, winograd_weight
 
 SIZES = [(1024, 32), (512, 64), (256, 128), (128, 256), (64, 512)]  # px, channels
 
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    compiled = build.load(device.type)
+    compiled = library.load(device.type)
     with torch.inference_mode():
         gflops = matmul_gflops(device)
         memory: Rows = {}

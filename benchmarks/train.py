@@ -25,9 +25,9 @@ from measure import faces, machine, matmul_gflops
 from arguments.domain import load_domain
 from arguments.train_options import EncoderLossesArgs, TrainArgs, TrainConfig
 from configs.paths import ROOT
-from datasets.training import Batch
-from training.build import build_optimizer, build_stage
+from datasets.training_images import Batch
 from training.losses import LossBuilder
+from training.parts import build_optimizer, build_stage
 from training.trainer import Trainer
 from utils.devices import resolve_device
 from utils.images import load_image, resize, to_tensor

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from arguments.domain import DomainConfig
 from models.e4e import E4E
-from models.iresnet import Backbone, conv3
+from models.backbone import Backbone, conv3
 from models.stylegan2.generator import Generator, Styles
 
 Edits = Sequence[tuple[str, Sequence[float]]]  # direction names, each with its powers

@@ -19,8 +19,8 @@ from datasets.images import ImageFolder
 from datasets.labels import Labels
 from editings.discovery import boundary, channel_effects, components, conditioned, effects, purity, strength
 from editings.edit import conv_layers
-from models.checkpoints import load_e4e, load_generator, load_predictor, save
 from models.stylegan2.generator import Styles
+from models.weights import load_e4e, load_generator, load_predictor, save
 from utils.errors import UserError
 from utils.files import atomic_path
 

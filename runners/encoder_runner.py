@@ -5,11 +5,11 @@ from PIL import Image
 from torchvision.utils import make_grid
 
 from arguments.loop_options import EncoderTrainConfig
-from datasets.training import Batch
-from models.checkpoints import save
+from datasets.training_images import Batch
+from models.weights import save
 from runners.loop_runner import LoopRunner
-from training.checkpoints import TrainState
 from training.encoder import EncoderTrainer
+from training.state import TrainState
 from utils.images import to_image
 
 SAMPLES = 16  # pictures that are shown beside their inversions at every checkpoint

@@ -8,11 +8,11 @@ from torchvision.utils import make_grid
 
 from arguments.loop_options import GeneratorTrainConfig
 from configs.paths import weight_file
-from datasets.training import Batch
-from models.checkpoints import save
+from datasets.training_images import Batch
+from models.weights import save
 from runners.loop_runner import LoopRunner
-from training.checkpoints import TrainState, adopt
 from training.generator import GeneratorTrainer
+from training.state import TrainState, adopt
 from utils.images import to_image
 
 logger = logging.getLogger(__name__)

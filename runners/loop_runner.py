@@ -18,9 +18,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from arguments.domain import load_domain
 from arguments.loop_options import LoopConfig
-from datasets.training import Batch, TrainingPictures
-from training.checkpoints import CheckpointFolder, TrainState, load_newest
+from datasets.training_images import Batch, TrainingImages
 from training.loggers import Console, JsonLines, PictureFiles, Sink
+from training.state import CheckpointFolder, TrainState, load_newest
 from utils.devices import resolve_device
 from utils.errors import UserError
 from utils.stopping import sigterm_asks
@@ -50,7 +50,7 @@ class LoopRunner(ABC):
         np.random.seed(seed)
         torch.manual_seed(seed)
         size, mirror = self.domain.generator.size, self.domain.mirror
-        self.pictures = TrainingPictures(data.train_dir, size, seed, data.workers, mirror=mirror)
+        self.pictures = TrainingImages(data.train_dir, size, seed, data.workers, mirror=mirror)
         self.folder = Path(config.exp.exp_dir) / config.exp.name
         self.checkpoints = CheckpointFolder(self.folder, self.train.keep_checkpoints)
         self.state = self.build()

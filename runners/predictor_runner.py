@@ -2,11 +2,11 @@
 
 from arguments.loop_options import PredictorTrainConfig
 from datasets.labels import Labels
-from datasets.training import Batch
-from models.checkpoints import save_predictor
+from datasets.training_images import Batch
+from models.weights import save_predictor
 from runners.loop_runner import LoopRunner
-from training.checkpoints import TrainState
 from training.predictor import PredictorTrainer
+from training.state import TrainState
 
 
 class PredictorRunner(LoopRunner):

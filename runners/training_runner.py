@@ -21,15 +21,15 @@ from arguments.domain import DomainConfig
 from arguments.train_options import TrainConfig
 from configs.paths import weight_file
 from datasets.images import ImageFolder, transform_size
-from datasets.training import TrainingPictures
-from metrics.metrics import MetricSet
-from models.checkpoints import export_light
+from datasets.training_images import TrainingImages
+from metrics.metric_set import MetricSet
+from models.weights import export_light
 from training import distributed, experiment
-from training.build import LIGHT_NAMES, build_discriminator, build_optimizer, build_stage
-from training.checkpoints import CheckpointFolder, Stateful, TrainState, load_newest
 from training.loggers import Console, JsonLines, PictureFiles, Shot, Sink, WeightsAndBiases
 from training.losses import LossBuilder
 from training.optimizers import set_cosine_lr
+from training.parts import LIGHT_NAMES, build_discriminator, build_optimizer, build_stage
+from training.state import CheckpointFolder, Stateful, TrainState, load_newest
 from training.trainer import DivergedError, Trainer
 from utils.devices import resolve_device
 from utils.drawing import picture_grid
@@ -102,7 +102,7 @@ class TrainingRunner:
         seed = self.config.exp.seed
         if transform_size(data.transform, size) != size:
             raise UserError(f"data.transform is {data.transform}; training wants the generator's size, {size} px")
-        self.pictures = TrainingPictures(
+        self.pictures = TrainingImages(
             data.input_train_dir, size, seed, workers, self.rank, self.ranks, self.domain.mirror
         )
         self.validation = ImageFolder(data.input_val_dir, size) if data.input_val_dir else None

@@ -12,7 +12,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="iteration_{step}.pt of an experiment")
     parser.add_argument("light", type=Path, help="file to write, such as pretrained_models/sfe_editor_light.pt")
     options = parser.parse_args()
-    from models.checkpoints import export_light
+    from models.weights import export_light
 
     found = export_light(options.checkpoint, options.light)
     logging.getLogger(__name__).info("%s holds %s", options.light, found)

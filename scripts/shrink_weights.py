@@ -17,9 +17,9 @@ def main() -> None:
     parser.add_argument("target", type=Path, help="file to write")
     parser.add_argument("--prefix", default="", help="keep only the tensors of state_dict whose names begin so")
     args = parser.parse_args()
-    from models.checkpoints import shrink  # torch is imported only once the options are right
+    from models.weights import save_as_float16  # torch is imported only once the options are right
 
-    shrink(args.source, args.target, args.prefix)
+    save_as_float16(args.source, args.target, args.prefix)
 
 
 if __name__ == "__main__":

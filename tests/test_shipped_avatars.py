@@ -14,7 +14,7 @@ from arguments.domain import load_domain
 from arguments.loader import load_options
 from arguments.loop_options import EncoderTrainConfig, GeneratorTrainConfig, PredictorTrainConfig
 from configs.paths import weight_file
-from models.checkpoints import load_discriminator, load_predictor
+from models.weights import load_discriminator, load_predictor
 from runners.simple_runner import InvertedPhoto, SimpleRunner
 from utils.images import load_image, to_tensor
 

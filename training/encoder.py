@@ -13,8 +13,8 @@ from arguments.domain import DomainConfig
 from arguments.loop_options import EncoderTrainArgs
 from configs.paths import weight_file
 from criteria.predictor_loss import PredictorLoss
-from models.checkpoints import load_generator
 from models.e4e import E4E
+from models.weights import load_generator
 from training.generator import channels_last, mixed_w
 from training.optimizers import set_cosine_lr
 

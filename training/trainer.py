@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from datasets.training import Batch
+from datasets.training_images import Batch
 from training.distributed import parallel
 from training.losses import LossBuilder, Losses
 from training.stages import Stage

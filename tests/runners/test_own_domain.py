@@ -18,9 +18,9 @@ from arguments.loader import load_options
 from arguments.loop_options import EncoderTrainConfig, PredictorTrainConfig
 from datasets.labels import write_labels
 from editings.latent_editor import LatentEditor
-from models.checkpoints import load_e4e, load_generator, load_predictor, read, save, save_predictor
 from models.predictor import Predictor
 from models.stylegan2.generator import Generator
+from models.weights import load_e4e, load_generator, load_predictor, read, save, save_predictor
 from runners.directions_runner import LEAST, DirectionsRunner
 from runners.encoder_runner import EncoderRunner
 from runners.evaluation_runner import NOTHING, EvaluationRunner

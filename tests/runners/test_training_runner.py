@@ -17,7 +17,7 @@ from training_toy import TrainingToy, shared_toy
 from warm_python import WarmPython
 
 from arguments.loader import load_train_config
-from models.checkpoints import load_feature_editor, load_inverter
+from models.weights import load_feature_editor, load_inverter
 
 KILLS = 30
 DISCRIMINATOR = ("train.train_dis=True", "train.bs_used_before_adv_loss=2")

@@ -17,8 +17,8 @@ from PIL import Image
 from arguments.domain import GeneratorConfig, load_domain
 from arguments.loader import load_options
 from arguments.loop_options import GeneratorTrainArgs, GeneratorTrainConfig
-from models.checkpoints import load_discriminator, load_generator, read
 from models.stylegan2.generator import Generator
+from models.weights import load_discriminator, load_generator, read
 from runners.generator_runner import GeneratorRunner
 from training.generator import GeneratorTrainer, PathLength, mixed_w
 from training.loggers import read_stats

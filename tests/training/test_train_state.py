@@ -13,9 +13,9 @@ from torch import nn
 from torch.optim import Adam
 
 from arguments.domain import load_domain
-from models.checkpoints import export_light
 from models.inverter import FeatureFusion, Inverter
-from training.checkpoints import CheckpointFolder, TrainState, load_newest, random_state, set_random_state
+from models.weights import export_light
+from training.state import CheckpointFolder, TrainState, load_newest, random_state, set_random_state
 from utils.errors import UserError
 
 

@@ -11,10 +11,10 @@ from torch import nn
 from training_toy import EDITS, TrainingToy, shared_toy
 
 from arguments.train_options import TrainArgs
-from datasets.training import Batch, TrainingPictures
-from models.checkpoints import save
-from training.build import build_discriminator, build_optimizer, build_stage
+from datasets.training_images import Batch, TrainingImages
+from models.weights import save
 from training.losses import LossBuilder
+from training.parts import build_discriminator, build_optimizer, build_stage
 from training.stages import EditorStage
 from training.trainer import DivergedError, Trainer
 
@@ -44,7 +44,7 @@ def make(toy: TrainingToy, stage: int, *more: str, precision: str = "fp32", froz
 
 
 def taken(toy: TrainingToy, count: int, size: int) -> list[Batch]:
-    pictures = TrainingPictures(toy.pictures, toy.domain.generator.size, seed=1, workers=0)
+    pictures = TrainingImages(toy.pictures, toy.domain.generator.size, seed=1, workers=0)
     return [pictures.next_batch(size) for _ in range(count)]
 
 

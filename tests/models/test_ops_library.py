@@ -16,12 +16,12 @@ COMPILER = os.environ.get("CXX") or shutil.which("g++") or ""
 USE = """
 import logging, torch
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-from models.stylegan2.ops import build, fused_bias_act, upfirdn2d
+from models.stylegan2.ops import fused_bias_act, library, upfirdn2d
 x = torch.arange(-8.0, 8).reshape(1, 1, 4, 4)
 for _ in range(2):
     assert fused_bias_act(x, slope=0.5, gain=2.0).flatten()[::5].tolist() == [-8.0, -3.0, 4.0, 14.0]
     assert upfirdn2d(x, torch.ones(2, 2)).shape == (1, 1, 3, 3)
-print(build.load("cpu"))
+print(library.load("cpu"))
 """
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from models.checkpoints import read, read_tensors, save
+from models.weights import read, read_tensors, save
 from utils.errors import UserError
 from utils.files import atomic_path
 

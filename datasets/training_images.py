@@ -35,7 +35,7 @@ class _Sample:
     damaged: dict[str, str]  # file -> what is wrong with it, of those that this sample stands in for
 
 
-class TrainingPictures:
+class TrainingImages:
     """Every sample is a function of (seed, position), so neither threads nor restarts change what is seen.
 
     Each epoch shuffles the pictures anew and, with `mirror`, flips half of them. Of `ranks` processes, number `rank`

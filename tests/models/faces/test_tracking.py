@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from utils.tracking import GAP, smooth
+from models.faces.tracking import GAP, smooth
 
 FACE = np.random.default_rng(1).uniform(0, 100, (68, 2))  # 100 px wide
 RATE = 25.0

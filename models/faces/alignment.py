@@ -5,28 +5,20 @@ The rule is that of the FFHQ data set (https://github.com/NVlabs/ffhq-dataset), 
 the networks were trained on.
 """
 
-import importlib.util
 import math
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from models.faces.landmarks import find_landmarks
 from utils.errors import UserError
 
-MAX_DETECTION_PIXELS = 4_000_000  # dlib takes 0.3 µs a pixel on one core
 FEATHER = 0.08  # width of the seam, as a part of the crop's side
 
 _PASTE_ROWS = 256  # rows pasted at a time: bounds the memory that a large photograph takes
-_PACKAGED_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
-
-
-class NoFaceError(UserError):
-    """The picture shows no face that can be found."""
 
 
 @dataclass(frozen=True)
@@ -101,46 +93,6 @@ def align(
     return Crop(crop, (work + 0.5) * scale - 0.5, landmarks)
 
 
-def find_landmarks(
-    image: Image.Image, predictor: str | Path | None = None, near: np.ndarray | None = None
-) -> np.ndarray:
-    """dlib's 68 landmarks of the picture's main face: 68×2 float64.
-
-    Of the faces found, those that score at least half of the best are taken for real, and the largest of them is the
-    main one. A picture of more than MAX_DETECTION_PIXELS is searched on a copy reduced to that, and the landmarks are
-    scaled back: faces of 40 px or more *on the copy* are found.
-
-    Args:
-        predictor: dlib's file of the 68-point predictor; None, or a file that does not exist: the one packaged in
-            face_recognition_models.
-        near: landmarks of a face in a picture just before, K×2: a face found in its place is the main one.
-
-    Raises:
-        NoFaceError: no face was found.
-        UserError: the predictor is missing or damaged.
-    """
-    copy = image.convert("RGB")
-    reduction = math.sqrt(MAX_DETECTION_PIXELS / (image.width * image.height))
-    if reduction < 1:
-        reduced = (max(round(image.width * reduction), 1), max(round(image.height * reduction), 1))
-        copy = copy.resize(reduced, Image.Resampling.BILINEAR)
-    pixels = np.array(copy)
-    boxes, scores, _ = _detector().run(pixels, 1, 0.0)
-    if not boxes:
-        raise NoFaceError(
-            "no face was found in the picture; give one that shows a face from the front and at least 80 px wide, or an"
-            " aligned crop without align"
-        )
-    real = [box for box, score in zip(boxes, scores, strict=True) if score >= 0.5 * max(scores)]
-    main = max(real, key=lambda box: box.area())
-    if near is not None:
-        place = (near.mean(axis=0) + 0.5) * np.divide(copy.size, image.size) - 0.5
-        main = next((box for box in real if box.contains(*(round(value) for value in place))), main)
-    shape = _predictor(_predictor_file(predictor))(pixels, main)
-    points = np.array([(point.x, point.y) for point in shape.parts()], dtype=np.float64)
-    return (points + 0.5) * np.divide(image.size, copy.size) - 0.5
-
-
 def paste_back(original: Image.Image, edited: Image.Image, crop_quad: np.ndarray) -> Image.Image:
     """Put an edited crop back where it was cut out.
 
@@ -165,25 +117,6 @@ def paste_back(original: Image.Image, edited: Image.Image, crop_quad: np.ndarray
             blended = region + (_warp(crop, quad - (left, row), region.shape[:2]) - region) * weight
             region[:] = np.rint(np.clip(blended, 0, 255)).astype(np.uint8)
     return Image.fromarray(pixels)
-
-
-def landmark_mask(landmarks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Where the background is, guessed from the landmarks: H×W float32 in [0, 1], 0 in the face and 1 outside it.
-
-    The landmarks end at the brows. The forehead is added by the rule of thirds, by which it is as high as the way from
-    the brows to the nose's base. The edge is feathered. Hair counts as background, as nothing tells where it is.
-
-    Args:
-        landmarks: 68×2 in pixels of the picture.
-        size: width and height of the picture.
-    """
-    jaw, brows, nose_base = landmarks[:17], landmarks[17:27], landmarks[33]
-    up = brows.mean(axis=0) - nose_base
-    arch = 0.7 + 0.3 * np.sin(np.linspace(0, np.pi, len(brows)))[:, None]
-    outline = cv2.convexHull(np.concatenate([jaw, brows + arch * up]).astype(np.float32))
-    face = np.zeros((size[1], size[0]), np.float32)
-    cv2.fillConvexPoly(face, np.rint(outline).astype(np.int32), 1.0)
-    return 1 - cv2.GaussianBlur(face, (0, 0), max(0.04 * float(np.hypot(*(jaw[16] - jaw[0]))), 0.5))
 
 
 def _face_quad(landmarks: np.ndarray) -> np.ndarray:
@@ -254,33 +187,3 @@ def _warp(crop: np.ndarray, quad: np.ndarray, shape: tuple[int, ...]) -> np.ndar
     grid = (shape[1] * finer, shape[0] * finer)
     laid = cv2.warpAffine(crop, matrix, grid, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return laid if finer == 1 else cv2.resize(laid, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
-
-
-@cache
-def _detector() -> Any:
-    import dlib  # here, since it takes a second and few commands look for faces
-
-    return dlib.get_frontal_face_detector()
-
-
-@cache
-def _predictor(path: Path) -> Any:
-    import dlib
-
-    try:
-        return dlib.shape_predictor(str(path))
-    except RuntimeError as error:
-        raise UserError(f"{path}: is no 68-landmark predictor of dlib ({error}); get the file anew") from error
-
-
-def _predictor_file(path: str | Path | None) -> Path:
-    if path is not None and Path(path).is_file():
-        return Path(path)
-    # Not imported: its import needs pkg_resources, which new versions of setuptools no longer have.
-    package = importlib.util.find_spec("face_recognition_models")
-    for folder in package.submodule_search_locations or () if package else ():
-        packaged = Path(folder) / "models" / _PACKAGED_PREDICTOR
-        if packaged.is_file():
-            return packaged
-    wanted = path or _PACKAGED_PREDICTOR
-    raise UserError(f"{wanted}: the landmark predictor is missing; put it there or pip install face-recognition-models")

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from models.face_parser import background_probability, read_mask, save_mask_pictures
+from models.faces.masks import background_probability, read_mask, save_mask_pictures
 from utils.errors import UserError
 from utils.images import load_image, to_tensor
 
-ASTRONAUT = Path(__file__).parents[2] / "assets" / "astronaut.png"
+ASTRONAUT = Path(__file__).parents[3] / "assets" / "astronaut.png"
 CPU = torch.device("cpu")
 
 # FaRL's standard place of the five points in a 512 px crop.

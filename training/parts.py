@@ -11,7 +11,9 @@ from arguments.domain import DomainConfig
 from arguments.train_options import OptimizersArgs, TrainConfig
 from configs.paths import weight_file
 from editings.latent_editor import LatentEditor
-from models.checkpoints import (
+from models.inverter import FeatureFusion
+from models.stylegan2.discriminator import Discriminator
+from models.weights import (
     load_discriminator,
     load_e4e,
     load_feature_editor,
@@ -21,8 +23,6 @@ from models.checkpoints import (
     read_tensors,
     trainable,
 )
-from models.inverter import FeatureFusion
-from models.stylegan2.discriminator import Discriminator
 from training.optimizers import Ranger
 from training.preflight import INVERTER_OPTION
 from training.stages import EditorStage, InverterStage, Stage
