@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from arguments.domain import DomainConfig
-from models.e4e import E4E
 from models.backbone import Backbone, conv3
+from models.e4e import E4E
 from models.stylegan2.generator import Generator, Styles
 
 Edits = Sequence[tuple[str, Sequence[float]]]  # direction names, each with its powers

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from arguments.domain import DomainConfig, GeneratorConfig
 from configs.paths import weight_file
 from models.e4e import E4E
-from models.inverter import FeatureFusion, Inverter
 from models.predictor import Predictor
+from models.sfe import FeatureEditor, Inverter
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import Generator
 from utils import safe_pickle
@@ -172,11 +172,11 @@ def load_inverter(path: Path, domain: DomainConfig, option: str = "model.checkpo
 
 def load_feature_editor(
     path: Path, domain: DomainConfig, option: str = "model.checkpoint_path of fse_full"
-) -> tuple[Inverter, FeatureFusion]:
+) -> tuple[Inverter, FeatureEditor]:
     """The Inverter and the Feature Editor of a stage-2 checkpoint, light or full."""
     tensors = _expect(path, "a Feature Editor", option)
     inverter = load_frozen(lambda: Inverter(domain), _under(tensors, "inverter."), str(path))
-    return inverter, load_frozen(lambda: FeatureFusion(domain), _under(tensors, "encoder."), str(path))
+    return inverter, load_frozen(lambda: FeatureEditor(domain), _under(tensors, "encoder."), str(path))
 
 
 def new_inverter(domain: DomainConfig) -> Inverter:

@@ -20,7 +20,8 @@ from datasets.labels import FILE as LABELS_FILE
 from datasets.labels import HIDDEN, Labels
 from editings.latent_editor import LatentEditor
 from metrics.fid import Gaussian, frechet_distance
-from models.methods import FSEFull, FSEInverter, Inversion
+from models.inference import FSEFull, FSEInverter
+from models.sfe import Inversion
 from utils.drawing import picture_column, picture_strip
 from utils.errors import UserError
 from utils.files import atomic_path
@@ -66,7 +67,7 @@ class EvaluationRunner:
         self.predictor = self.distance.predictor
         self.ways = {
             "W+ encoder": Way(
-                lambda x: sfe.decoder(sfe.decoder.affine(sfe.e4e(sfe.shrink(x.to(device))) + sfe.decoder.latent_avg)),
+                lambda x: sfe.e4e_pictures(sfe.invert(x)),
                 lambda inversion, name, power: sfe.e4e_pictures(inversion, [(name, [power])]),
             ),
             "Inverter (stage 1)": Way(

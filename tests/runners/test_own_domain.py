@@ -175,13 +175,13 @@ def test_directions_are_found_and_can_be_used(tiny: TinyDomain, predictor_folder
     for directions in editor.available().values():
         for name, (low, high) in directions.items():
             with torch.inference_mode():
-                ends = [editor.edit_many(w, [(name, power)], runner.generator.affine) for power in (low, high)]
+                ends = [editor.apply(w, [(name, power)], runner.generator.affine) for power in (low, high)]
                 less, more = (runner._measure(styles)[:, 0].mean() for styles in ends)
             changes[name] = float(more - less)
     assert changes["light_w"] > 0.5
     assert abs(changes["light_pc"]) > 0.1 and abs(changes["light_ss"]) > 0.1
     with torch.inference_mode():
-        five = runner._measure(editor.edit_many(w, [("light_w", 5)], runner.generator.affine))[:, 0]
+        five = runner._measure(editor.apply(w, [("light_w", 5)], runner.generator.affine))[:, 0]
     assert (five[runner.margins()[:40, 0] < 0] > 0).float().mean() >= LEAST
 
 
