@@ -43,12 +43,15 @@ class TrainArgs:
     lr_decay: str = option("", "cosine: learning rates fall to 0 at the last step; empty: they stay")
     precision: str = option("fp32", "fp32, or autocast to bf16 (any device) or fp16 (GPU, with a gradient scaler)")
     grad_accumulation: int = option(1, "batches of model.batch_size whose gradients make one step")
+    clip_grad_norm: float = option(0.0, "scale a network's gradient down to this norm; 0: leave it")
 
     def __post_init__(self) -> None:
         positive = (
             "log_step", "checkpoint_step", "val_step", "keep_checkpoints", "grad_accumulation", "feature_ramp",
         )  # fmt: skip
-        least = {**dict.fromkeys(positive, 1), "start_step": 0, "bs_used_before_adv_loss": 0}
+        least = {
+            **dict.fromkeys(positive, 1), "start_step": 0, "bs_used_before_adv_loss": 0, "clip_grad_norm": 0,
+        }  # fmt: skip
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise UserError(f"train.{name} is {getattr(self, name)}; wanted {low} or more")

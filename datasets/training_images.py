@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datasets.images import relative_names
 from utils.errors import UserError
-from utils.images import load_image, resize, to_tensor
+from utils.images import load_image, normalize, resize, to_pixels
 from utils.parallel import ahead
 
 logger = logging.getLogger(__name__)
@@ -24,13 +24,18 @@ FLIP_PROBABILITY = 0.5
 class Batch:
     """Training pictures and their files."""
 
-    images: Tensor  # B×3×size×size in [-1, 1]
+    pixels: Tensor  # B×3×size×size, uint8
     names: list[str]
+
+    def images(self, device: torch.device) -> Tensor:
+        """B×3×size×size float32 in [-1, 1] on the device: one copy of bytes, which a GPU does not wait for."""
+        pixels = self.pixels.pin_memory() if device.type == "cuda" else self.pixels
+        return normalize(pixels.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
 class _Sample:
-    image: Tensor
+    pixels: Tensor  # 3×size×size, uint8
     name: str
     damaged: dict[str, str]  # file -> what is wrong with it, of those that this sample stands in for
 
@@ -67,7 +72,7 @@ class TrainingImages:
             if name not in self.damaged:
                 self.damaged[name] = reason
                 logger.warning("skipped training picture %d of %d: %s", len(self.damaged), len(self.names), reason)
-        return Batch(torch.stack([sample.image for sample in samples]), [sample.name for sample in samples])
+        return Batch(torch.stack([sample.pixels for sample in samples]), [sample.name for sample in samples])
 
     def state_dict(self) -> dict[str, int]:
         return {"position": self.position, "pictures": len(self.names)}
@@ -99,10 +104,10 @@ class TrainingImages:
         for offset in range(len(self.names)):
             name = self.names[(index + offset) % len(self.names)]
             try:
-                image = to_tensor(resize(load_image(self.folder / name), self.size))
+                pixels = to_pixels(resize(load_image(self.folder / name), self.size)).contiguous()
             except UserError as error:
                 damaged[name] = str(error)
                 continue
-            return _Sample(image.flip(-1) if flip else image, name, damaged)
+            return _Sample(pixels.flip(-1) if flip else pixels, name, damaged)
         first = next(iter(damaged.values()))
         raise UserError(f"{self.folder}: none of its {len(self.names)} pictures can be read; the first: {first}")

@@ -2,15 +2,15 @@
 
 import argparse
 import logging
-from pathlib import Path
 
+from arguments.flags import path
 from utils.cli import run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="iteration_{step}.pt of an experiment")
-    parser.add_argument("light", type=Path, help="file to write, such as pretrained_models/sfe_editor_light.pt")
+    parser.add_argument("checkpoint", type=path, help="iteration_{step}.pt of an experiment")
+    parser.add_argument("light", type=path, help="file to write, such as pretrained_models/sfe_editor_light.pt")
     options = parser.parse_args()
     from models.weights import export_light
 

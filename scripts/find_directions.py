@@ -14,9 +14,8 @@ Files, and a YAML of the entries for `editings`, are written to the domain's fol
 """
 
 import argparse
-from pathlib import Path
 
-from arguments.flags import at_least
+from arguments.flags import at_least, path
 from utils.cli import run
 
 
@@ -24,9 +23,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=["boundaries", "components", "channels"], help="which kind of direction")
     parser.add_argument("--domain", required=True, help="a file of configs/domains without .yaml, or the path of one")
-    parser.add_argument("--input_dir", type=Path, help="boundaries from these images, which have a labels.jsonl")
+    parser.add_argument("--input_dir", type=path, help="boundaries from these images, which have a labels.jsonl")
     parser.add_argument("--samples", type=at_least(100), default=8000, help="images, at most (default: 8000)")
-    parser.add_argument("--output_dir", type=Path, help="default: the domain's editings_dir")
+    parser.add_argument("--output_dir", type=path, help="default: the domain's editings_dir")
     args = parser.parse_args()
     if args.input_dir and args.kind != "boundaries":
         parser.error(f"--input_dir is for boundaries; {args.kind} are found in generated images")

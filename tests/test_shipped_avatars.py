@@ -39,7 +39,7 @@ def odds(image: Image.Image, trait: str) -> float:
     predictor = load_predictor(weight_file(DOMAIN.weights["predictor"]))
     spec = DOMAIN.traits[trait]
     with torch.inference_mode():
-        return float(predictor.odds(predictor(to_tensor(image)[None]), spec.attribute, spec.values)[0])
+        return float(predictor.log_odds(predictor(to_tensor(image)[None]), spec.attribute, spec.values)[0])
 
 
 def psnr(a: Image.Image, b: Image.Image) -> float:

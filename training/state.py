@@ -2,14 +2,12 @@
 
 import json
 import logging
-import random
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -32,17 +30,19 @@ class Stateful(Protocol):
 
 @dataclass
 class TrainState:
-    """Every object that changes during training.
+    """Every object that changes during training, by name. It knows no names itself.
 
-    Its file has the published full layout: `state_dict` with a prefix per network, `encoder_opt`, `disc_opt` and
-    `latent_avg` beside it. What that layout lacks stands under `training`. The frozen decoder and e4e are not in it:
-    they would add 1.2 GB to each file, and are never changed.
+    Its file has the published full layout: `state_dict` with a prefix per network, the optimizers by their names
+    (`encoder_opt`, `disc_opt`) and `latent_avg` beside it. What that layout lacks is under `training`. The frozen
+    decoder and e4e are not in it: they would add 1.2 GB to each file, and are never changed. Random generators have no
+    state: every step seeds them.
     """
 
     networks: Mapping[str, nn.Module]  # prefix -> network
-    optimizers: Mapping[str, Optimizer]  # encoder_opt, disc_opt
+    optimizers: Mapping[str, Optimizer]
     others: Mapping[str, Stateful]
     latent_avg: Tensor | None = None
+    optional: Collection[str] = ()  # networks that a run may begin with later: a checkpoint may lack them
     step: int = 0  # the last step that was made
     best: dict[str, float] = field(default_factory=dict)  # step and value of the best validation
     wandb_id: str = ""
@@ -58,35 +58,41 @@ class TrainState:
                 "step": self.step,
                 "best": self.best,
                 "wandb_id": self.wandb_id,
-                "random": random_state(),
-                **{name: thing.state_dict() for name, thing in self.others.items()},
+                **{name: other.state_dict() for name, other in self.others.items()},
             },
         }
 
     def load_state_dict(self, content: Mapping[str, Any], source: Path) -> None:
-        """Raises UserError if the file is not one of this stage and domain."""
+        """Raises UserError if the file is not one of this kind of training and domain."""
         tensors = content.get("state_dict") or {}
         try:
             for prefix, network in self.networks.items():
-                own = {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
-                if own or prefix != "discriminator":  # a run may begin to train a discriminator later
-                    network.load_state_dict(own)
+                part = {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
+                if part or prefix not in self.optional:
+                    network.load_state_dict(part)
             for name, optimizer in self.optimizers.items():
                 if name in content:  # the options are the configuration's, which may have changed
                     groups = optimizer.state_dict()["param_groups"]
                     optimizer.load_state_dict({"state": content[name]["state"], "param_groups": groups})
         except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise UserError(f"{source} is no checkpoint of this stage and domain: {reason}") from None
+            raise UserError(f"{source} is not a checkpoint of this stage and domain: {reason}") from None
         progress = content.get("training")
         if progress is None:
-            logger.warning("%s has no step, random state and data position: they start from the configuration", source)
+            logger.warning("%s has no step and data position: they start from the configuration", source)
             return
         self.step, self.best, self.wandb_id = progress["step"], progress["best"], progress["wandb_id"]
-        set_random_state(progress["random"])
-        for name, thing in self.others.items():
+        for name, other in self.others.items():
             if name in progress:
-                thing.load_state_dict(progress[name])
+                other.load_state_dict(progress[name])
+
+    def improves(self, value: float, higher_is_better: bool) -> bool:
+        """Whether the current step's validation is the best so far, which is noted. NaN never is."""
+        sign = 1 if higher_is_better else -1
+        if math.isnan(value) or (self.best and sign * value <= sign * self.best["value"]):
+            return False
+        self.best = {"step": self.step, "value": value}
+        return True
 
 
 def adopt(networks: Mapping[str, nn.Module], checkpoints: Sequence[Path]) -> int:
@@ -141,7 +147,7 @@ class CheckpointFolder:
             path.unlink()
 
 
-def load_newest(state: TrainState, files: list[Path]) -> Path | None:
+def load_newest(state: TrainState, files: Sequence[Path]) -> Path | None:
     """Load the last of `files` that can be read, and say which."""
     for path in reversed(files):
         try:
@@ -152,26 +158,3 @@ def load_newest(state: TrainState, files: list[Path]) -> Path | None:
         state.load_state_dict(content, path)
         return path
     return None
-
-
-def random_state() -> dict[str, Any]:
-    """The global generators of Python, NumPy and torch (and of the GPU in use), as plain numbers and tensors."""
-    version, numbers, gauss = random.getstate()
-    numpy_state: Any = np.random.get_state(legacy=False)
-    inner = {"key": numpy_state["state"]["key"].tolist(), "pos": int(numpy_state["state"]["pos"])}
-    state: dict[str, Any] = {
-        "python": [version, list(numbers), gauss],
-        "numpy": {**numpy_state, "state": inner, "gauss": float(numpy_state["gauss"])},
-        "torch": torch.get_rng_state(),
-    }
-    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    inner = state["numpy"]["state"]
-    np.random.set_state({**state["numpy"], "state": {**inner, "key": np.array(inner["key"], dtype=np.uint32)}})
-    torch.set_rng_state(state["torch"].clone())
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"].clone())

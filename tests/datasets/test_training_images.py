@@ -13,6 +13,7 @@ from utils.images import load_image, to_tensor
 
 COUNT = 7
 SIZE = 16
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -31,8 +32,8 @@ def take(pictures: TrainingImages, count: int, batch: int = 1) -> list[tuple[str
     found = []
     for _ in range(count // batch):
         taken = pictures.next_batch(batch)
-        assert taken.images.shape == (batch, 3, SIZE, SIZE)
-        found += [(name, bool(x[0, 0, 0] < 0.99)) for name, x in zip(taken.names, taken.images, strict=True)]
+        assert taken.pixels.shape == (batch, 3, SIZE, SIZE) and taken.pixels.dtype == torch.uint8
+        found += [(name, bool(x[0, 0, 0] < 0.99)) for name, x in zip(taken.names, taken.images(CPU), strict=True)]
     return found
 
 
@@ -49,8 +50,9 @@ def test_half_of_the_pictures_are_flipped_and_nothing_else_changes(folder: Path)
     for _ in range(400):
         batch = pictures.next_batch(1)
         original = to_tensor(load_image(folder / batch.names[0]))
-        flipped = not torch.equal(batch.images[0], original)
-        assert not flipped or torch.equal(batch.images[0], original.flip(-1))
+        (image,) = batch.images(CPU)
+        flipped = not torch.equal(image, original)
+        assert not flipped or torch.equal(image, original.flip(-1))
         flips += flipped
     assert 150 < flips < 250
     unmirrored = take(TrainingImages(folder, SIZE, seed=3, workers=0, mirror=False), 200)

@@ -35,7 +35,7 @@ def test_it_gives_logits_for_every_value_at_any_size(predictor: Predictor) -> No
 def test_odds_are_those_of_the_probabilities(predictor: Predictor) -> None:
     logits = {"hair": torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.0, 3.0]])}
     share = logits["hair"].softmax(dim=1)[:, [1, 2]].sum(dim=1)
-    assert torch.allclose(predictor.odds(logits, "hair", ["blond", "red"]), torch.logit(share), atol=1e-5)
+    assert torch.allclose(predictor.log_odds(logits, "hair", ["blond", "red"]), torch.logit(share), atol=1e-5)
 
 
 def test_distance_is_that_of_unit_feature_vectors(predictor: Predictor, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> TrainingToy:
 
 @pytest.fixture(scope="module")
 def x(toy: TrainingToy) -> torch.Tensor:
-    return TrainingImages(toy.pictures, toy.domain.generator.size, seed=1, workers=0).next_batch(3).images
+    return TrainingImages(toy.pictures, toy.domain.generator.size, seed=1, workers=0).next_batch(3).images(CPU)
 
 
 def build(toy: TrainingToy, stage: int, *more: str) -> Stage:

@@ -2,7 +2,15 @@
 
 import torch
 
-from editings.discovery import boundary, channel_effects, components, conditioned, effects, purity, strength
+from editings.search import (
+    boundary,
+    channel_effects,
+    conditioned,
+    effects,
+    principal_components,
+    purity,
+    smallest_power,
+)
 
 
 def source(seed: int) -> torch.Generator:
@@ -46,17 +54,17 @@ def test_effects_are_what_each_trait_adds_also_where_traits_go_together() -> Non
     assert torch.allclose(effects(latents, traits), planted, atol=0.15)
 
 
-def test_strength_is_the_first_power_that_is_enough() -> None:
+def test_smallest_power_is_the_first_power_that_is_enough() -> None:
     start = torch.linspace(-1, 0, 11)
-    assert strength(lambda power: start + power, 0.9, [0.5, 0.95, 2.0]) == 0.95
-    assert strength(lambda power: start + power, 0.9, [0.1, 0.5]) is None
+    assert smallest_power(lambda power: start + power, 0.9, [0.5, 0.95, 2.0]) == 0.95
+    assert smallest_power(lambda power: start + power, 0.9, [0.1, 0.5]) is None
 
 
 def test_components_are_the_axes_of_most_variance() -> None:
     axes = torch.linalg.qr(torch.randn(5, 5, generator=source(3)))[0]
     std = torch.tensor([3.0, 2.0, 1.0, 0.5, 0.1])
     w = 1 + torch.randn(20000, 5, generator=source(4)) * std @ axes.T
-    found = components(w, 3)
+    found = principal_components(w, 3)
     assert found["mean"].shape == (1, 5) and found["comp"].shape == (3, 1, 5)
     assert torch.allclose(found["std"], std[:3], rtol=0.03)
     assert all(abs(cosine(found["comp"][i, 0], axes[:, i])) > 0.99 for i in range(3))

@@ -16,16 +16,18 @@ from PIL import Image
 
 from arguments.domain import GeneratorConfig, load_domain
 from arguments.loader import load_options
-from arguments.loop_options import GeneratorTrainArgs, GeneratorTrainConfig
+from arguments.loop_options import GeneratorTrainConfig
 from models.stylegan2.generator import Generator
 from models.weights import load_discriminator, load_generator, read
-from runners.generator_runner import GeneratorRunner
-from training.generator import GeneratorTrainer, PathLength, mixed_w
+from runners.training_runner import train_network
+from training.distributed import Process
 from training.loggers import read_stats
+from training.loop import Plan, TrainingLoop
+from training.tasks.generator import GeneratorTask, PathLength, mixed_w
 from utils.errors import UserError
-from utils.images import save_image
+from utils.images import save_image, to_image
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TINY = GeneratorConfig(16, 8, 2, {4: 8, 8: 8, 16: 8})
 CPU = torch.device("cpu")
 
@@ -54,7 +56,17 @@ def options(tmp_path: Path) -> list[str]:
 
 
 def train(options: list[str], *more: str) -> Path:
-    return GeneratorRunner(load_options(GeneratorTrainConfig, [*options, *more])).run()
+    return train_network(load_options(GeneratorTrainConfig, [*options, *more]), GeneratorTask)
+
+
+def task_of(options: list[str], *more: str) -> GeneratorTask:
+    config = load_options(GeneratorTrainConfig, [*options, *more])
+    torch.manual_seed(0)
+    return GeneratorTask(config, load_domain(config.exp.domain), Process(CPU))
+
+
+def loop_of(task: GeneratorTask, folder: Path) -> TrainingLoop:
+    return TrainingLoop(task, Plan(1000, 1, 1, 1), Process(CPU), folder)
 
 
 def test_noise_is_drawn_for_every_picture_in_train_mode_only():
@@ -87,55 +99,61 @@ def test_path_length_is_that_of_a_linear_map():
     a = torch.randn(5, 3 * 4 * 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
     w = torch.randn(6, 2, 5, requires_grad=True)  # two styles; the picture reads their sum
     images = (w.sum(dim=1) @ a).reshape(6, 3, 4, 4)
-    penalty = PathLength()
+    penalty = PathLength(CPU)
     torch.manual_seed(3)
     value = penalty(images, w)
     torch.manual_seed(3)
     lengths = (torch.randn(6, 48) / 4 @ a.T).norm(dim=1)
-    assert math.isclose(penalty.mean, 0.01 * lengths.mean().item(), rel_tol=1e-5)
+    assert math.isclose(float(penalty.mean), 0.01 * lengths.mean().item(), rel_tol=1e-5)
     assert torch.allclose(value, (lengths - penalty.mean).square().mean(), rtol=1e-5)
     value.backward()  # it can be learned from
     assert a.grad is not None and a.grad.abs().max() > 0
 
 
-def test_one_step_moves_both_networks_and_the_average():
-    torch.manual_seed(0)
-    trainer = GeneratorTrainer(TINY, GeneratorTrainArgs(ema=0.9, r1_every=1, path_length_every=1), CPU)
-    before = copy.deepcopy((trainer.generator, trainer.discriminator, trainer.average))
-    found = trainer.step(1, torch.rand(4, 3, 16, 16) * 2 - 1)
-    assert set(found) == {"generator", "path_length", "discriminator", "real_logit", "fake_logit", "r1"}
-    for network, old in zip((trainer.generator, trainer.discriminator), before, strict=False):
+def test_one_step_moves_both_networks_and_the_average(options: list[str], tmp_path: Path):
+    task = task_of(options, "train.ema=0.9", "train.r1_every=1", "train.path_length_every=1")
+    loop, average = loop_of(task, tmp_path), task.ema.network
+    before = copy.deepcopy((task.generator, task.discriminator, average))
+    values = loop.update(1, task.gradients(1))
+    assert set(values) == {
+        "generator", "path_length", "discriminator", "real_logit", "fake_logit", "r1", "generator_grad_norm",
+        "disc_grad_norm",
+    }  # fmt: skip
+    for network, old in zip((task.generator, task.discriminator), before, strict=False):
         still = [k for (k, p), q in zip(network.named_parameters(), old.parameters(), strict=True) if torch.equal(p, q)]
         assert not still
-    for mean, old, new in zip(
-        trainer.average.parameters(), before[2].parameters(), trainer.generator.parameters(), strict=True
-    ):
+    for mean, old, new in zip(average.parameters(), before[2].parameters(), task.generator.parameters(), strict=True):
         assert torch.allclose(mean, 0.9 * old + 0.1 * new, atol=1e-6)
-    assert all(p.grad is None for network in (trainer.generator, trainer.discriminator) for p in network.parameters())
+    assert all(p.grad is None for network in (task.generator, task.discriminator) for p in network.parameters())
 
 
-def test_noise_can_be_left_out():
-    torch.manual_seed(0)
-    trainer = GeneratorTrainer(TINY, GeneratorTrainArgs(noise=False, ema=0), CPU)
-    trainer.step(1, torch.rand(4, 3, 16, 16) * 2 - 1)
-    strengths = [conv.noise.weight for conv in (trainer.average.conv1, *trainer.average.convs)]
-    assert all(float(strength) == 0 for strength in strengths)
+def test_noise_can_be_left_out(options: list[str], tmp_path: Path):
+    task = task_of(options, "train.noise=False", "train.ema=0")
+    loop_of(task, tmp_path).step(1)
+    average = task.ema.network
+    assert all(float(conv.noise.weight) == 0 for conv in (average.conv1, *average.convs))
 
 
-def test_it_learns_what_pictures_look_like():
+def test_it_learns_what_pictures_look_like(options: list[str], tmp_path: Path):
     """All real pictures are of one colour; after some steps the generator's are near it."""
     torch.manual_seed(0)
     colour = torch.tensor([0.6, -0.4, 0.1])[:, None, None]
-    trainer = GeneratorTrainer(TINY, GeneratorTrainArgs(ema=0.9, r1_every=4, path_length=0, batch_size=8), CPU)
+    for i in range(32):
+        save_image(to_image(colour + 0.02 * torch.randn(3, 16, 16)), tmp_path / "colour" / f"{i}.png")
+    task = task_of(
+        options, "train.ema=0.9", "train.r1_every=4", "train.path_length=0", "train.batch_size=8",
+        f"data.train_dir={tmp_path / 'colour'}",
+    )  # fmt: skip
+    loop = loop_of(task, tmp_path)
 
     def error() -> float:
         with torch.no_grad():
-            w = mixed_w(trainer.average, 16, 0, CPU)
-            return float((trainer.average(trainer.average.affine(w)) - colour).square().mean())
+            w = mixed_w(task.ema.network, 16, 0, CPU)
+            return float((task.ema.network(task.ema.network.affine(w)) - colour).square().mean())
 
     before = error()
     for step in range(1, 121):
-        trainer.step(step, colour + 0.02 * torch.randn(8, 3, 16, 16))
+        loop.step(step)
     assert error() < 0.05 < before
 
 
@@ -175,7 +193,8 @@ def test_training_goes_on_at_twice_the_resolution(options: list[str], tmp_path: 
     large = train(options, "train.steps=1", "exp.name=large", twice)
     starts = [str(small / "iteration_2.pt"), str(large / "iteration_1.pt")]
     config = load_options(GeneratorTrainConfig, [*options, twice, "exp.name=both", f"train.start_from={starts}"])
-    found = GeneratorRunner(config).state.state_dict()["state_dict"]
+    state = GeneratorTask(config, load_domain(config.exp.domain), Process(CPU)).state
+    found = state.state_dict()["state_dict"]
     first, second = (read(Path(start))["state_dict"] for start in starts)
     assert found.keys() == second.keys() and "discriminator.b32.fromrgb.weight" in found
     for key, value in found.items():
