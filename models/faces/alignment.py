@@ -27,14 +27,12 @@ class Crop:
 
     image: the crop, size×size.
     quad: 4×2 float64, where the crop's corners TL, BL, BR, TR lie in the photograph; they may lie outside of it.
-    landmarks: 68×2 float64, in the photograph.
     turned: by how many degrees clockwise the photograph was turned to find the face: 0, 90, 180 or 270. The crop is
         upright in any case.
     """
 
     image: Image.Image
     quad: np.ndarray
-    landmarks: np.ndarray
     turned: int = 0
 
 
@@ -95,7 +93,7 @@ def align(
     corners = work - frame.box[:2] + frame.padding[:2] + 0.5  # PIL counts from the first pixel's corner
     crop = source.transform((size, size), Image.Transform.QUAD, corners.ravel().tolist(), Image.Resampling.BILINEAR)
     # Where the corners really lie: shrinking by whole pixels moved them a little.
-    return Crop(crop, (work + 0.5) * scale - 0.5, landmarks, turned)
+    return Crop(crop, (work + 0.5) * scale - 0.5, turned)
 
 
 def turned_note(path: str | Path, crop: Crop) -> str:

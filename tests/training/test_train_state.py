@@ -127,6 +127,18 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "save_options.json").read_text() == '{"start_step": 101, "wandb_id": ""}'
 
 
+def test_files_beside_the_checkpoints_are_left_alone(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, keep=1)
+    odd = ["iteration_2_backup.pt", "iteration_best.pt", "iteration_3.pt.old"]
+    for name in odd:
+        (tmp_path / name).write_bytes(b"mine")
+    state = make(1)
+    for state.step in (9, 10):
+        folder.save(state)
+    assert folder.files() == [tmp_path / "iteration_10.pt"]
+    assert all((tmp_path / name).read_bytes() == b"mine" for name in odd)
+
+
 def test_an_unreadable_checkpoint_gives_way_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = CheckpointFolder(tmp_path, keep=3)
     state = make(1)
@@ -135,14 +147,6 @@ def test_an_unreadable_checkpoint_gives_way_to_the_one_before(tmp_path: Path, ca
     folder.path(2).write_bytes(folder.path(2).read_bytes()[:500])
     assert load_newest(make(2), folder.files()) == folder.path(1)
     assert "iteration_2.pt" in caplog.text
-
-
-def test_leftovers_of_a_killed_writer_go(tmp_path: Path) -> None:
-    folder = CheckpointFolder(tmp_path, keep=3)
-    folder.save(make(1))
-    (tmp_path / ".0123456789abcdef.pt").write_text("half")
-    folder.remove_leftovers()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["iteration_0.pt", "save_options.json"]
 
 
 def test_only_training_checkpoints_have_a_light_form(tmp_path: Path) -> None:
