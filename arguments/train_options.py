@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 
-from arguments.options import DataArgs, ExpArgs, MethodsArgs, ModelArgs, option
+from arguments.options import DataArgs, ExpArgs, MethodsArgs, ModelArgs, check_betas, option
 from utils.errors import UserError
 
 STAGES = {"fse_inverter": "fse_inverter", "fse_editor": "fse_full"}  # train.train_runner -> model.method
@@ -123,6 +123,9 @@ class RangerArgs:
     use_gc: bool = option(True, "centralise gradients")
     gc_conv_only: bool = option(False, "those of convolutions only")
 
+    def __post_init__(self) -> None:
+        check_betas("optimizers.ranger.betas", self.betas)
+
 
 @dataclass
 class AdamArgs:
@@ -130,6 +133,9 @@ class AdamArgs:
     betas: list[float] = option([0.9, 0.999], "decay of both moments")
     eps: float = option(1e-8, "added to the denominator")
     weight_decay: float = option(0.0, "L2 penalty, added to the gradient")
+
+    def __post_init__(self) -> None:
+        check_betas("optimizers.adam.betas", self.betas)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from editings.latent_editor import LatentEditor
 from models.methods import METHODS, Method
 from utils.devices import resolve_device
 from utils.errors import UserError
+from utils.malloc import tune_malloc
 
 
 def build_method(config: Config) -> Method:
@@ -15,6 +16,7 @@ def build_method(config: Config) -> Method:
 
     Raises UserError for an unknown method or domain, or where no checkpoint is named.
     """
+    tune_malloc()
     name = config.model.method
     if name not in METHODS:
         raise UserError(f"model.method is '{name}'; there are: {', '.join(METHODS)}")

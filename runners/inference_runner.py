@@ -20,7 +20,7 @@ from runners.build_method import build_method
 from runners.manifest import Manifest
 from runners.metrics_runner import measure
 from utils.errors import UserError
-from utils.files import IMAGE_SUFFIXES, check_writable, remove_temporaries
+from utils.files import SAVED_SUFFIXES, check_writable, remove_temporaries
 from utils.images import check_save_path, load_image, resize, save_image, to_image, to_tensor
 from utils.parallel import BoundedPool, ahead, batches
 from utils.processes import gather, own_device, rank_and_size
@@ -236,6 +236,6 @@ def _power_folder(power: float) -> str:
 def _suffix(image_format: str) -> str:
     """ ".png" of inference.format=png."""
     suffix = f".{image_format.lower().removeprefix('.')}" if image_format else ""
-    if suffix and suffix not in IMAGE_SUFFIXES:
-        raise UserError(f"inference.format is '{image_format}'; there are: {', '.join(sorted(IMAGE_SUFFIXES))}")
+    if suffix and suffix not in SAVED_SUFFIXES:
+        raise UserError(f"inference.format is '{image_format}'; there are: {', '.join(sorted(SAVED_SUFFIXES))}")
     return suffix

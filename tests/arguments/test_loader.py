@@ -170,9 +170,9 @@ def test_home(tmp_path, monkeypatch):
 
 
 def test_a_list_may_be_given_by_its_only_element(tmp_path):
-    train = load_train_config(["train.val_metrics=l2", "train.disc_edits=[a, b c]", "optimizers.adam.betas=0.5"])
+    train = load_train_config(["train.val_metrics=l2", "train.disc_edits=[a, b c]", "train.editings_data={hat: 2}"])
     assert (train.train.val_metrics, train.train.disc_edits) == (["l2"], ["a", "b c"])
-    assert train.optimizers.adam.betas == [0.5]
+    assert train.train.editings_data == {"hat": [2.0]}
     file = with_yaml(tmp_path, "train: {val_metrics: l2, editings_data: {age: 5}}\n")
     assert load_train_config(file).train.val_metrics == ["l2"]
     assert load_train_config(file).train.editings_data == {"age": [5.0]}

@@ -12,6 +12,7 @@ from torch.optim import Adam
 
 from arguments.domain import load_domain
 from models.inverter import FeatureFusion, Inverter
+from models.weight_kinds import WeightKind
 from models.weights import export_light
 from training.state import CheckpointFolder, TrainState, load_newest
 from utils.errors import UserError
@@ -150,6 +151,6 @@ def test_only_training_checkpoints_have_a_light_form(tmp_path: Path) -> None:
         export_light(tmp_path / "decoder.pt", tmp_path / "light.pt")
     tensors = {"encoder.fs_backbone.x": 1.0, "encoder.fuser.y": 2.0, "discriminator.z": 3.0, "decoder.z": 4.0}
     torch.save({"state_dict": {k: torch.tensor(v) for k, v in tensors.items()}, "disc_opt": {}}, tmp_path / "full.pt")
-    assert export_light(tmp_path / "full.pt", tmp_path / "light.pt") == "an Inverter"
+    assert export_light(tmp_path / "full.pt", tmp_path / "light.pt") == WeightKind.INVERTER
     light = torch.load(tmp_path / "light.pt", weights_only=True)
     assert set(light) == {"state_dict"} and set(light["state_dict"]) == {"encoder.fs_backbone.x", "encoder.fuser.y"}
