@@ -95,11 +95,9 @@ def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
 class CPUSyncBatchNorm(nn.BatchNorm2d):
     """nn.SyncBatchNorm, which torch has for GPUs only."""
 
-    MOMENTUM = 0.1  # torch's default, which all our networks have
-
     def __init__(self, of: nn.BatchNorm2d) -> None:
         """Shares the numbers of `of`."""
-        super().__init__(of.num_features, of.eps)
+        super().__init__(of.num_features, of.eps, of.momentum)
         self.weight, self.bias = of.weight, of.bias
         self.running_mean, self.running_var = of.running_mean, of.running_var
         self.num_batches_tracked = of.num_batches_tracked
@@ -112,9 +110,10 @@ class CPUSyncBatchNorm(nn.BatchNorm2d):
         mean = all_reduce(x.sum(dim=(0, 2, 3))) / count
         var = all_reduce((x - mean[:, None, None]).square().sum(dim=(0, 2, 3))) / count
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.momentum is not None
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean, self.MOMENTUM)
-            self.running_var.lerp_(var * count / (count - 1), self.MOMENTUM)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * count / (count - 1), self.momentum)
         scale = self.weight * torch.rsqrt(var + self.eps)
         return torch.addcmul(self.bias[:, None, None], x - mean[:, None, None], scale[:, None, None]).to(dtype)
