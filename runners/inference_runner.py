@@ -27,8 +27,6 @@ from utils.processes import gather, own_device, rank_and_size
 
 logger = logging.getLogger(__name__)
 
-# Published runner name -> the method it stands for.
-RUNNERS = {"fse_inference_runner": "fse_full", "fse_inverter_inference_runner": "fse_inverter"}
 _UNFINISHED = 8  # pictures that wait for their last results to be written
 
 
@@ -45,13 +43,6 @@ class InferenceRunner:
 
     def __init__(self, config: Config) -> None:
         self.config, options = config, config.inference
-        wanted = RUNNERS.get(options.inference_runner)
-        if wanted is None:
-            raise UserError(
-                f"inference.inference_runner is '{options.inference_runner}'; there are: {', '.join(RUNNERS)}"
-            )
-        if config.model.method != wanted:
-            raise UserError(f"{options.inference_runner} wants model.method={wanted}; it is '{config.model.method}'")
         if not config.data.inference_dir:
             raise UserError("data.inference_dir is empty; wanted: the folder of the pictures")
         self.rank, self.processes = rank_and_size()
