@@ -39,7 +39,7 @@ def make(seed: int, discriminator: bool = True, lr: float = 0.1) -> TrainState:
         networks["discriminator"] = nn.Linear(3, 1)
         optimizers["disc_opt"] = Adam(networks["discriminator"].parameters(), lr)
     latent_avg = torch.full((4,), float(seed))
-    state = TrainState(networks, optimizers, {"pictures": Counter(seed)}, latent_avg, {"discriminator"})
+    state = TrainState(networks, optimizers, {"pictures": Counter(seed)}, latent_avg, {"discriminator": ""})
     for network, optimizer in zip(networks.values(), optimizers.values(), strict=True):
         for _ in range(2):
             optimizer.zero_grad()
