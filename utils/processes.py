@@ -57,5 +57,14 @@ def _group() -> Any:
     if dist.is_initialized():
         return dist.new_group(backend="gloo", timeout=_PATIENCE)
     dist.init_process_group("gloo", timeout=_PATIENCE)
-    atexit.register(dist.destroy_process_group)
+    atexit.register(leave)
     return dist.group.WORLD
+
+
+def leave() -> None:
+    """Leave the other processes. A group that outlived this would abort the process when Python ends."""
+    import torch.distributed as dist
+
+    _group.cache_clear()
+    if dist.is_initialized():
+        dist.destroy_process_group()
