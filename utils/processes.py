@@ -54,10 +54,10 @@ def _group() -> Any:
     """All processes, on the CPU and with all patience, whatever the group is that exchanges gradients."""
     import torch.distributed as dist
 
+    atexit.register(leave)
     if dist.is_initialized():
         return dist.new_group(backend="gloo", timeout=_PATIENCE)
     dist.init_process_group("gloo", timeout=_PATIENCE)
-    atexit.register(leave)
     return dist.group.WORLD
 
 
