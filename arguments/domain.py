@@ -95,11 +95,11 @@ def load_domain(name: str, domains_dir: Path = DOMAINS_DIR) -> DomainConfig:
 
     Raises UserError for an unknown name, an unknown key or a wrong type.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else domains_dir / f"{name}.yaml"
+    path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else domains_dir / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in domains_dir.glob("*.yaml")))
         raise UserError(f"exp.domain is '{name}', but {path} does not exist; there are: {known}")
-    domain = merge(DomainConfig, [(str(path), read_yaml(path))])
+    domain = merge(DomainConfig, [(str(path), read_yaml(path, DomainConfig))])
     _check(domain, path)
     return domain
 

@@ -1,7 +1,74 @@
 """Types of command-line flags."""
 
 import argparse
+import contextlib
+import sys
 from collections.abc import Callable
+from pathlib import Path
+
+_MASK_TRASHOLD = 0.095
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that also takes numbers such as -1e-1 and -inf, which argparse holds for flags."""
+
+    def __init__(self, about: str | None, examples: str = "") -> None:
+        super().__init__(description=about, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """As argparse's."""
+        joined: list[str] = []
+        for argument in sys.argv[1:] if args is None else args:
+            if joined and joined[-1].startswith("--") and "=" not in joined[-1] and _is_negative(argument):
+                joined[-1] += f"={argument}"
+            else:
+                joined.append(argument)
+        return super().parse_known_args(joined, namespace)
+
+
+def _is_negative(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        float(text)
+        return text.startswith("-")
+    return False
+
+
+def path(text: str) -> Path:
+    """For `add_argument(type=…)`: a file or folder; ~ at the beginning is the home folder."""
+    return Path(text).expanduser()
+
+
+def fraction(text: str) -> float:
+    """For `add_argument(type=…)`: a number from 0 to 1."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"it is '{text}'; wanted a number from 0 to 1")
+
+
+def port(text: str) -> int:
+    """For `add_argument(type=…)`: the number of a TCP port."""
+    number = at_least(1)(text)
+    if number > 65535:
+        raise argparse.ArgumentTypeError(f"it is {number}; wanted a number from 1 to 65535")
+    return number
+
+
+def add_mask_flags(parser: argparse.ArgumentParser) -> None:
+    """The three that SimpleRunner and AnimationRunner share; `check_mask_flags` belongs to them."""
+    add = parser.add_argument
+    add("--use_mask", action="store_true", help="leave the background as it is")
+    add("--mask_trashold", type=fraction, help=f"probability that makes a pixel background ({_MASK_TRASHOLD})")
+    add("--mask_path", type=path, help="an own mask: white, or 1 of 0 and 1, is left unedited")
+
+
+def check_mask_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse what has no effect without --use_mask, and fill in the default."""
+    for name in ("mask_trashold", "mask_path"):
+        if getattr(args, name) is not None and not args.use_mask:
+            parser.error(f"--{name} has an effect only with --use_mask; add that flag or leave --{name} out")
+    if args.mask_trashold is None:
+        args.mask_trashold = _MASK_TRASHOLD
 
 
 def at_least(minimum: int) -> Callable[[str], int]:

@@ -2,9 +2,10 @@
 
 import inspect
 import sys
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,13 +13,22 @@ from yaml import YAMLError
 
 from arguments.options import Config, ExpArgs
 from arguments.train_options import TrainConfig
+from arguments.values import is_mapping, option, parse, put, typed
 from utils.errors import UserError
 
 T = TypeVar("T")
 
+ROOT = Path(__file__).resolve().parent.parent
+VALUES = """
+Text is taken as it stands, ~ at its beginning is the home folder, and a list may be given by its only element.
+A mapping given here replaces that of the YAML file; group.name.key=value adds to it or changes one entry.
+"""
+
 
 def merge(schema: type[T], layers: list[tuple[str, Any]]) -> T:
     """Lay `layers` (source name, values) over the defaults of `schema`, later ones winning.
+
+    A mapping of free names replaces that of an earlier layer; those of the schema's own names are merged.
 
     Raises UserError naming source and key for an unknown key or a value of the wrong type.
     """
@@ -29,6 +39,8 @@ def merge(schema: type[T], layers: list[tuple[str, Any]]) -> T:
         if odd:
             raise UserError(f"{source}: {odd}: wanted a mapping, as in {{name: value}}")
         try:
+            for key in _mappings(schema, plain[1]):  # type: ignore[arg-type]
+                OmegaConf.update(config, key, {}, merge=False)
             config = OmegaConf.merge(config, values)
         except OmegaConfBaseException as error:
             key = error.full_key or ""
@@ -52,18 +64,38 @@ def _misplaced(config: dict, values: dict) -> str:
     return ""
 
 
+def _mappings(schema: Any, values: dict, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of the mappings of free names in `values`."""
+    for name, kind in get_type_hints(schema).items():
+        if isinstance(values.get(name), dict):
+            if is_mapping(kind):
+                yield prefix + name
+            elif is_dataclass(kind):
+                yield from _mappings(kind, values[name], f"{prefix}{name}.")
+
+
 def _yaml_problem(error: Exception) -> str:
     """The place and what is wrong there, where PyYAML knows them."""
     mark = getattr(error, "problem_mark", None)
     return f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
 
 
-def read_yaml(path: Path) -> DictConfig:
-    """A YAML mapping. Raises UserError for a missing file, or one that is no YAML mapping."""
+def read_yaml(path: Path, schema: type | None = None) -> DictConfig:
+    """A YAML mapping; with `schema`, what its options want as text is the text of the file.
+
+    A relative path starts at the working directory or, where nothing is there, at the project's folder. Raises
+    UserError for a missing file, or one that is no YAML mapping.
+    """
+    if not path.exists() and (ROOT / path).exists():
+        path = ROOT / path
     try:
+        source = path.read_text(encoding="utf-8")
         values = OmegaConf.load(path)
+        if isinstance(values, DictConfig) and schema is not None:
+            values = OmegaConf.create(typed(schema, OmegaConf.to_container(values), source))
     except FileNotFoundError:
-        raise UserError(f"config file {path} does not exist") from None
+        elsewhere = "" if path.is_absolute() else f" in {Path.cwd()}, nor in {ROOT}"
+        raise UserError(f"config file {path} does not exist{elsewhere}") from None
     except (OSError, YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as YAML: {_yaml_problem(error)}") from None
     if not isinstance(values, DictConfig):
@@ -86,19 +118,49 @@ def load_options(schema: type[T], arguments: list[str]) -> T:
 
     Raises UserError that names the key for an unknown key, a wrong type or a malformed argument.
     """
+    layers: list[tuple[str, Any]] = []
+    exp = OmegaConf.create(_values(schema, arguments, {}).get("exp"))
+    if isinstance(exp, DictConfig) and exp.get("config"):
+        path = Path(exp.get("config_dir") or ExpArgs().config_dir) / str(exp.config)
+        layers.append((str(path), read_yaml(path, schema)))
+    file = OmegaConf.to_container(layers[0][1]) if layers else {}
+    return merge(schema, [*layers, ("command line", _values(schema, arguments, file))])
+
+
+def _values(schema: type, arguments: list[str], file: Any) -> dict[str, Any]:
+    """The values of the arguments as nested mappings.
+
+    An entry of a mapping of free names is added to what earlier arguments or, without them, the `file` has there.
+    """
+    values: dict[str, Any] = {}
     for argument in arguments:
-        if "=" not in argument:
+        key, equals, text = argument.partition("=")
+        if not key or not equals:
             raise UserError(f"'{argument}' is no option; options read group.name=value, as in model.device=cpu")
-    try:
-        overrides = OmegaConf.from_dotlist(arguments)
-    except YAMLError as error:
-        raise UserError(f"command line: a value is no YAML: {_yaml_problem(error)}") from None
-    layers: list[tuple[str, Any]] = [("command line", overrides)]
-    name = OmegaConf.select(overrides, "exp.config")
-    if name:
-        path = Path(OmegaConf.select(overrides, "exp.config_dir") or ExpArgs().config_dir) / str(name)
-        layers.insert(0, (str(path), read_yaml(path)))
-    return merge(schema, layers)
+        names, kind, rest = option(schema, key)
+        try:
+            if rest and is_mapping(kind):
+                here = next((found for tree in (values, file) if isinstance(found := _at(tree, names), dict)), {})
+                value: Any = put(here, kind, rest, text)
+            else:
+                names += rest.split(".") if rest else []
+                value = parse(None if rest else kind, text)
+        except YAMLError as error:
+            raise UserError(f"command line: {key}: the value is no YAML: {_yaml_problem(error)}") from None
+        group = values
+        for name in names[:-1]:
+            if not isinstance(group.get(name), dict):
+                group[name] = {}
+            group = group[name]
+        group[names[-1]] = value
+    return values
+
+
+def _at(values: Any, names: list[str]) -> Any:
+    """What a nested mapping has at the end of `names`; None where it ends before."""
+    for name in names:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
 
 
 def command_line_options(schema: type[T], about: str) -> T:
@@ -112,7 +174,7 @@ def command_line_options(schema: type[T], about: str) -> T:
 
 def options_help(schema: type = Config) -> str:
     """Every option with its default and meaning, one a line."""
-    lines, config = [], schema()
+    lines, config = [VALUES.rstrip()], schema()
     for group in fields(config):
         options = getattr(config, group.name)
         lines += ["", f"{group.name}: {inspect.getdoc(options)}", *_describe(group.name, options)]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from arguments.options import option
+from arguments.options import check_betas, option
 from utils.errors import UserError
 
 PRECISIONS = ("fp32", "bf16")
@@ -38,6 +38,7 @@ class LoopArgs:
     steps: int = option(10000, "last step")
     batch_size: int = option(16, "pictures at once")
     lr: float = option(1e-3, "learning rate of Adam")
+    clip_grad_norm: float = option(0.0, "scale a network's gradient down to this norm; 0: leave it")
     log_step: int = option(100, "log losses every so many steps")
     checkpoint_minutes: float = option(10.0, "write checkpoint, samples and curves every so many minutes")
     keep_checkpoints: int = option(2, "keep so many of the newest checkpoints")
@@ -45,6 +46,8 @@ class LoopArgs:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UserError(f"train.precision is '{self.precision}'; wanted one of {', '.join(PRECISIONS)}")
+        if not self.clip_grad_norm >= 0:
+            raise UserError(f"train.clip_grad_norm is {self.clip_grad_norm}; wanted 0 or more")
         _at_least_one(self, "steps", "batch_size", "log_step", "keep_checkpoints")
 
 
@@ -68,6 +71,7 @@ class GeneratorTrainArgs(LoopArgs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_betas("train.betas", self.betas)
         _at_least_one(self, "r1_every", "path_length_every")
         for name in ("ema", "mixing"):
             if not 0 <= getattr(self, name) <= 1:

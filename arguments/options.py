@@ -13,6 +13,12 @@ def option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+def check_betas(option: str, betas: list[float]) -> None:
+    """Raise UserError unless these are the decays of two moments."""
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise UserError(f"{option} is {betas}; wanted two numbers from 0 to 1, without 1")
+
+
 @dataclass
 class ExpArgs:
     """The experiment: where its configuration comes from and where its results go."""

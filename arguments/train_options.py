@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 
-from arguments.options import DataArgs, ExpArgs, MethodsArgs, ModelArgs, option
+from arguments.options import DataArgs, ExpArgs, MethodsArgs, ModelArgs, check_betas, option
 from utils.errors import UserError
 
 STAGES = {"fse_inverter": "fse_inverter", "fse_editor": "fse_full"}  # train.train_runner -> model.method
@@ -43,12 +43,15 @@ class TrainArgs:
     lr_decay: str = option("", "cosine: learning rates fall to 0 at the last step; empty: they stay")
     precision: str = option("fp32", "fp32, or autocast to bf16 (any device) or fp16 (GPU, with a gradient scaler)")
     grad_accumulation: int = option(1, "batches of model.batch_size whose gradients make one step")
+    clip_grad_norm: float = option(0.0, "scale a network's gradient down to this norm; 0: leave it")
 
     def __post_init__(self) -> None:
         positive = (
             "log_step", "checkpoint_step", "val_step", "keep_checkpoints", "grad_accumulation", "feature_ramp",
         )  # fmt: skip
-        least = {**dict.fromkeys(positive, 1), "start_step": 0, "bs_used_before_adv_loss": 0}
+        least = {
+            **dict.fromkeys(positive, 1), "start_step": 0, "bs_used_before_adv_loss": 0, "clip_grad_norm": 0,
+        }  # fmt: skip
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise UserError(f"train.{name} is {getattr(self, name)}; wanted {low} or more")
@@ -120,6 +123,9 @@ class RangerArgs:
     use_gc: bool = option(True, "centralise gradients")
     gc_conv_only: bool = option(False, "those of convolutions only")
 
+    def __post_init__(self) -> None:
+        check_betas("optimizers.ranger.betas", self.betas)
+
 
 @dataclass
 class AdamArgs:
@@ -127,6 +133,9 @@ class AdamArgs:
     betas: list[float] = option([0.9, 0.999], "decay of both moments")
     eps: float = option(1e-8, "added to the denominator")
     weight_decay: float = option(0.0, "L2 penalty, added to the gradient")
+
+    def __post_init__(self) -> None:
+        check_betas("optimizers.adam.betas", self.betas)
 
 
 @dataclass

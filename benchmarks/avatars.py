@@ -22,7 +22,8 @@ from configs.paths import ROOT
 from datasets.avatars import draw, render
 from datasets.images import ImageFolder
 from datasets.labels import write_labels
-from runners.evaluation_runner import EDIT_COLUMNS, EvaluationRunner, table
+from metrics.tables import markdown_table
+from runners.evaluation_runner import EDIT_COLUMNS, EvaluationRunner
 from utils.cli import run
 from utils.images import save_image, to_image
 
@@ -91,7 +92,7 @@ def main() -> None:
     own_pictures(runner, folder / "test", folder / "own")
     found = runner.edits(folder / "own", edits, None)
     rows = {f"{name} {POWER:+g}": by_way["SFE (stage 2)"] for name, by_way in found.items()}
-    own = table(rows, {"done": EDIT_COLUMNS["done"]}, "edit by SFE")
+    own = markdown_table(rows, {"done": EDIT_COLUMNS["done"]}, "edit by SFE")
     print(machine(), report, "Edits of the W+ encoder's own pictures that lack the trait:", own, sep="\n\n")
 
 

@@ -26,14 +26,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from arguments.domain import DomainConfig, load_domain
 from arguments.options import Config, ExpArgs, ModelArgs
 from configs.paths import ROOT
-from models.checkpoints import freeze
+from models.backbone import Backbone
 from models.e4e import E4E
 from models.inverter import FeatureFusion
-from models.iresnet import Backbone
 from models.methods import Method
 from models.stylegan2.generator import Generator
-from runners.build import build_method
+from models.weights import freeze
+from runners.build_method import build_method
 from utils.images import load_image, resize, to_tensor
+from utils.malloc import tune_malloc
 
 DIRECTION = "glasses"  # in StyleSpace: needs no direction file
 POWERS = [-10.0, -8.0, -6.0, -4.0, 4.0, 6.0, 8.0, 10.0]
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)  # the process that is measured cold
     arguments = parser.parse_args()
+    tune_malloc()
     with tempfile.TemporaryDirectory() as folder:
         domain = faces(arguments.weights.resolve(), Path(folder))
         if arguments.once:

@@ -25,12 +25,15 @@ from measure import faces, machine, matmul_gflops
 from arguments.domain import load_domain
 from arguments.train_options import EncoderLossesArgs, TrainArgs, TrainConfig
 from configs.paths import ROOT
-from datasets.training import Batch
-from training.build import build_optimizer, build_stage
+from datasets.training_images import Batch, TrainingImages
+from training.distributed import Process
+from training.loop import Plan, TrainingLoop
 from training.losses import LossBuilder
-from training.trainer import Trainer
+from training.parts import build_optimizer, build_stage
+from training.tasks.sfe import SFETask
 from utils.devices import resolve_device
-from utils.images import load_image, resize, to_tensor
+from utils.images import load_image, resize, to_pixels
+from utils.malloc import tune_malloc
 
 # GFLOP of one picture (two for a multiplication and addition), as benchmarks/edit.py counts them
 BACKBONE, FUSION, E4E, TRUNK, DECODER = 218.6, 197.6, 145.0, 32.3, 150.8
@@ -53,6 +56,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # the process that is measured
     arguments = parser.parse_args()
+    tune_malloc()
     if arguments.here:
         print(json.dumps(measure(arguments)))
         return
@@ -70,7 +74,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
         domain = load_domain(str(faces(arguments.weights.resolve(), Path(folder))))
     runner = {1: "fse_inverter", 2: "fse_editor"}[arguments.stage]
     config = TrainConfig(
-        train=TrainArgs(train_runner=runner, editings_data={"glasses": [5.0]}),
+        train=TrainArgs(train_runner=runner, precision=arguments.precision, editings_data={"glasses": [5.0]}),
         encoder_losses=EncoderLossesArgs(l2=1.0, feat_rec=0.01 if arguments.stage == 1 else 0.0),
     )
     config.methods_args.fse_full.inverter_pth = str(arguments.weights / "sfe_inverter_light.pt")
@@ -78,27 +82,24 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     stage = build_stage(config, domain, device)
     losses = LossBuilder(config.encoder_losses, config.disc_losses, domain.encoder_size, device)
     optimizer = build_optimizer("ranger", stage.encoder.parameters(), config.optimizers)
-    trainer = Trainer(stage, optimizer, None, None, losses, device, arguments.precision)
-    picture = to_tensor(resize(load_image(ROOT / "assets" / "astronaut.png"), domain.generator.size))
-    batch = Batch(picture.expand(arguments.batch, -1, -1, -1).contiguous(), ["astronaut.png"] * arguments.batch)
+    process = Process(device)
+    pictures = TrainingImages(ROOT / "assets", domain.generator.size, seed=0, workers=0)
+    task = SFETask(config, process, stage, optimizer, None, None, losses, pictures, None, None)
+    loop = TrainingLoop(task, Plan(REPEATS + 1, 1, 1, 0), process, Path())
+    pixels = to_pixels(resize(load_image(ROOT / "assets" / "astronaut.png"), domain.generator.size))
+    batch = Batch(pixels.expand(arguments.batch, -1, -1, -1).contiguous(), ["astronaut.png"] * arguments.batch)
 
-    updates = []
-    update = trainer._update
-
-    def timed_update(optimizer: torch.optim.Optimizer) -> None:
-        wait(device)
-        start = time.perf_counter()
-        update(optimizer)
-        wait(device)
-        updates.append(time.perf_counter() - start)
-
-    trainer._update = timed_update  # type: ignore[method-assign]
-    steps, rates = [], [matmul_gflops(device)]
+    steps, updates, rates = [], [], [matmul_gflops(device)]
     for i in range(REPEATS + 1):
+        number = config.train.feature_ramp + 1 + i
         start = time.perf_counter()
-        trainer.step(config.train.feature_ramp + 1 + i, [batch], adversarial=False)
+        values = task.learn(number, [batch], adversarial=False)
         wait(device)
-        steps.append(time.perf_counter() - start - updates[-1])
+        middle = time.perf_counter()
+        loop.update(number, values)
+        wait(device)
+        steps.append(middle - start)
+        updates.append(time.perf_counter() - middle)
         rates.append(matmul_gflops(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if device.type == "cuda":

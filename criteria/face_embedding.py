@@ -5,8 +5,8 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.checkpoints import build, read_tensors
 from models.irse import IRBody
+from models.weights import load_frozen, read_tensors
 
 _WIDTHS = [64, 64, 128, 256, 512]
 
@@ -29,9 +29,9 @@ class FaceEmbedding(IRBody):
 
 def load_arcface(path: Path) -> FaceEmbedding:
     """IR-SE-50 of `model_ir_se50.pth`, frozen."""
-    return build(lambda: FaceEmbedding([3, 4, 14, 3], True, True), read_tensors(path), str(path))
+    return load_frozen(lambda: FaceEmbedding([3, 4, 14, 3], True, True), read_tensors(path), str(path))
 
 
 def load_curricular_face(path: Path) -> FaceEmbedding:
     """IR-101 of `CurricularFace_Backbone.pth` (arXiv 2004.00288), frozen."""
-    return build(lambda: FaceEmbedding([3, 13, 30, 3], False, False), read_tensors(path), str(path))
+    return load_frozen(lambda: FaceEmbedding([3, 13, 30, 3], False, False), read_tensors(path), str(path))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.paths import weight_file
-from models.checkpoints import build, read_tensors
+from models.weights import load_frozen, read_tensors
 
 _SIZE, _PATCH, _STRIDE, _PAD = 112, 12, 8, 4  # pixels; 14×14 patches
 _WIDTH, _HEADS, _HIDDEN, _DEPTH = 512, 8, 2048, 20
@@ -34,7 +34,7 @@ class IDViTLoss(nn.Module):
         super().__init__()
         path = path or weight_file("vit_path")
         tensors = {_our_name(key): value for key, value in read_tensors(path).items()}
-        self.net = build(ViTFace, tensors, str(path), ignored=("loss.",))
+        self.net = load_frozen(ViTFace, tensors, str(path), ignored=("loss.",))
 
     def embed(self, x: Tensor) -> Tensor:
         """x B×3×H×W → B×512. In [-1, 1] for the loss; the metric's convention is [0, 1]."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.paths import weight_file
-from models.checkpoints import build, read_tensors
+from models.weights import load_frozen, read_tensors
 from utils.errors import UserError
 
 # torchvision's ImageNet weights under their own names
@@ -87,4 +87,4 @@ def load_lpips(net: Literal["vgg", "alex"], path: Path | None = None) -> lpips.L
             tensors[key] = heads[key]
         elif group == "net" and (name := rest.partition(".")[2]) in features:
             tensors[key] = features[name]
-    return build(make, tensors, str(path))
+    return load_frozen(make, tensors, str(path))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 
 from configs.paths import weight_file
-from models.checkpoints import build, read_tensors
+from models.weights import load_frozen, read_tensors
 
 
 class MocoLoss(nn.Module):
@@ -19,7 +19,7 @@ class MocoLoss(nn.Module):
         super().__init__()
         path = path or weight_file("moco")
         tensors = read_tensors(path, "state_dict", "module.encoder_q.")
-        self.net = build(_without_head, tensors, str(path), ignored=("fc.",))
+        self.net = load_frozen(_without_head, tensors, str(path), ignored=("fc.",))
 
     def embed(self, x: Tensor) -> Tensor:
         """x B×3×H×W in [-1, 1] → B×2048 of length 1.

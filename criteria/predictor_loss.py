@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.checkpoints import load_predictor
+from models.weights import load_predictor
 
 
 class PredictorLoss(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from editings.files import read_lines, wrong_content
-from models.checkpoints import freeze, read
+from models.weights import freeze, read
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from editings.edit import Edit, conv_layers
 from editings.files import check_shape, read_array, wrong_content
 from editings.mapping import input_dim, mapping_network
 from editings.text_edit import TextFamily
-from models.checkpoints import read_tensors
 from models.stylegan2.generator import Styles
+from models.weights import read_tensors
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def read_tensor(path: Path) -> Tensor:
-    """A `.pt` file that holds one tensor (for files that hold several, see models.checkpoints)."""
+    """A `.pt` file that holds one tensor (for files that hold several, see models.weights)."""
     found = _read(path, lambda p: torch.load(p, map_location="cpu", weights_only=True))
     if not isinstance(found, Tensor):
         raise wrong_content(path, f"a {type(found).__name__}", "a tensor")

@@ -1,9 +1,13 @@
 """Boundaries of Feature-Style encoder's authors (Yao et al., arXiv 2202.02183): a direction of its own per style."""
 
+from pathlib import Path
+
+import numpy as np
 from torch import Tensor
 
 from editings.edit import Edit, LinearW, WFamily
 from editings.files import check_shape, read_array
+from utils.files import atomic_path
 
 
 class FSBoundaries(WFamily):
@@ -13,3 +17,9 @@ class FSBoundaries(WFamily):
         path = self.resources.folder / self.spec["directions"][name]["file"]
         boundary = check_shape(path, read_array(path), 1, like[0].numel())
         return LinearW(boundary.reshape(like.shape[1:]).to(like))
+
+    @staticmethod
+    def save(move: Tensor, path: Path) -> None:
+        """Write a direction file. move: n_styles×D, added to w by power 1."""
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.save(file, move.reshape(1, -1).numpy())

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from editings.edit import Edit, WFamily
 from editings.files import check_shape, wrong_content
-from models.checkpoints import read_tensors
+from models.weights import read_tensors
 from utils.errors import UserError
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from editings.files import wrong_content
-from models.checkpoints import build
 from models.stylegan2.layers import EqualLinear, PixelNorm
+from models.weights import load_frozen
 
 _LR_MUL = 0.01  # both papers' networks
 
@@ -31,7 +31,7 @@ def mapping_network(tensors: Mapping[str, Tensor], prefix: str, path: Path) -> n
             layers.append(EqualLinear(in_dim, out_dim, lr_mul=_LR_MUL, activation=True))
         return nn.Sequential(*layers)
 
-    return build(make, own, f"{path}: {prefix}")
+    return load_frozen(make, own, f"{path}: {prefix}")
 
 
 def input_dim(network: nn.Sequential) -> int:

@@ -10,7 +10,7 @@ from configs.paths import weight_file
 from editings.edit import Edit, WFamily
 from editings.files import wrong_content
 from editings.mapping import input_dim, mapping_network
-from models.checkpoints import read_tensors
+from models.weights import read_tensors
 
 
 class LevelsMapper(nn.Module):

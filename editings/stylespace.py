@@ -6,12 +6,11 @@ from editings.edit import Edit, LinearS, SFamily
 from models.stylegan2.generator import Styles
 from utils.errors import UserError
 
-# One unit of power moves a channel by 3; the published ranges of powers were found with it.
-_STEP = 3
-
 
 class StyleSpace(SFamily):
-    """s[layer][channel] += 3p. No files: layers (toRGB counted) and channels stand in the domain's YAML."""
+    """s[layer][channel] += STEP · p. No files: layers (toRGB counted) and channels are in the domain's YAML."""
+
+    STEP = 3  # the published ranges of powers assume it
 
     def edit(self, name: str, like: Styles) -> Edit[Styles]:
         direction = [torch.zeros_like(style[0]) for style in like]
@@ -21,5 +20,5 @@ class StyleSpace(SFamily):
                     f"editings.stylespace '{name}': channel {channel} of layer {layer}, but the generator has layers "
                     f"of {[style.shape[1] for style in like]} channels"
                 )
-            direction[layer][channel] += _STEP
+            direction[layer][channel] += self.STEP
         return LinearS(direction)

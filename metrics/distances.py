@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metrics.metric import AT_256, AT_1024, PairMetric, signed, unit
+from metrics.base import AT_256, AT_1024, PairMetric, signed, unit
 
 
 class L2(PairMetric):

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.paths import Paths, weight_file
-from metrics.metric import FULL, Metric, unit
-from models.checkpoints import build, read_tensors
+from metrics.base import FULL, Metric, unit
+from models.weights import load_frozen, read_tensors
 from utils.errors import UserError
 from utils.files import atomic_path
 
@@ -28,7 +28,7 @@ def load_inception(path: Path) -> nn.Module:
             f"{path}, which FID needs, does not exist; fetch it from {_SOURCE}{path.name} or with: "
             f"python scripts/download_weights.py --only {path.name}"
         )
-    return build(inception, read_tensors(path), str(path), ignored=("fc.", "AuxLogits."))
+    return load_frozen(inception, read_tensors(path), str(path), ignored=("fc.", "AuxLogits."))
 
 
 def inception() -> nn.Module:

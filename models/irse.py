@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from models.iresnet import Projection, conv3
+from models.backbone import Projection, conv3
 
 
 class SqueezeExcite(nn.Module):

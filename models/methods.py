@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from arguments.domain import DomainConfig
 from configs.paths import weight_file
-from models.checkpoints import load_e4e, load_feature_editor, load_generator, load_inverter
 from models.e4e import E4E
 from models.frozen import optimize
 from models.inverter import FeatureFusion, Inverter
 from models.stylegan2.generator import Generator, Styles
+from models.weights import load_e4e, load_feature_editor, load_generator, load_inverter
 from utils.errors import UserError
-from utils.memory import mapped_files, release, trim
+from utils.malloc import trim
+from utils.memory import mapped_files, release
 
 M = TypeVar("M", bound=nn.Module)
 P = ParamSpec("P")

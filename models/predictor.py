@@ -61,7 +61,7 @@ class Predictor(nn.Module):
         logits = self.head(self.embedding(x)).split([len(values) for values in self.attributes.values()], dim=1)
         return dict(zip(self.attributes, logits, strict=True))
 
-    def odds(self, logits: Mapping[str, Tensor], attribute: str, values: Sequence[str]) -> Tensor:
+    def log_odds(self, logits: Mapping[str, Tensor], attribute: str, values: Sequence[str]) -> Tensor:
         """Log odds that the attribute has one of the values, B, from what `forward` gave; above 0 means yes."""
         found = logits[attribute].float()
         yes = torch.tensor([value in values for value in self.attributes[attribute]], device=found.device)

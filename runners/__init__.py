@@ -1,1 +1,0 @@
-import utils  # noqa: F401  before torch, which it prepares

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from configs.paths import weight_file
 from datasets.images import output_names, relative_names
-from utils.alignment import align
+from models.faces.alignment import align
 from utils.errors import UserError
 from utils.images import load_image, save_image
 

@@ -11,13 +11,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from configs.paths import weight_file
-from models.face_parser import read_mask
+from models.faces.alignment import align, paste_back
+from models.faces.landmarks import NoFaceError, find_landmarks
+from models.faces.masks import read_mask
+from models.faces.tracking import smooth
 from runners.simple_runner import InvertedPhoto, SimpleRunner
-from utils.alignment import NoFaceError, align, find_landmarks, paste_back
 from utils.errors import UserError
 from utils.images import resize, to_image, to_tensor
 from utils.parallel import batches
-from utils.tracking import smooth
 from utils.video import VideoInfo, check_movie_path, mp4_writer, probe, read_frames, save_gif, save_mp4
 
 BATCH = 4  # powers at once

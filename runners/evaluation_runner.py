@@ -1,9 +1,6 @@
 """How well a domain's methods invert and edit: by its attribute predictor, and against true pictures of edits."""
 
-import json
 import logging
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,23 +10,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from arguments.domain import load_domain
-from configs.paths import weight_file
-from criteria.predictor_loss import PredictorLoss
 from datasets.images import ImageFolder, relative_names
 from datasets.labels import FILE as LABELS_FILE
 from datasets.labels import HIDDEN, Labels
 from editings.latent_editor import LatentEditor
-from metrics.fid import Gaussian, frechet_distance
+from metrics.domain import BATCH, DomainMetrics, milliseconds_per_image, rounded, ssim
+from metrics.fid import frechet_distance
+from metrics.tables import markdown_table, write_report
 from models.methods import FSEFull, FSEInverter, Inversion
 from utils.drawing import picture_column, picture_strip
 from utils.errors import UserError
-from utils.files import atomic_path
 from utils.images import load_image, resize, save_image, to_image, to_tensor
 
 logger = logging.getLogger(__name__)
 
-BATCH = 20
-TIMED = 30  # pictures of which the median time is told
 NOTHING = "no edit"  # the picture as it is, for comparison
 
 INVERSION_COLUMNS = {
@@ -57,13 +51,10 @@ class EvaluationRunner:
     def __init__(self, domain: str, inverter: str, editor: str, device: torch.device) -> None:
         """`inverter`, `editor`: checkpoints of both stages. Raises UserError where something is missing."""
         self.domain, self.device = load_domain(domain), device
-        if "predictor" not in self.domain.weights:
-            raise UserError(f"domain {self.domain.name} has no weights.predictor; it is what measures the edits")
+        self.metrics = DomainMetrics(self.domain, device)
         latent_editor = LatentEditor(self.domain, device=device)
         self.sfe = sfe = FSEFull(self.domain, editor, device, latent_editor)
         stage_1 = FSEInverter(self.domain, inverter, device, latent_editor)
-        self.distance = PredictorLoss(weight_file(self.domain.weights["predictor"])).to(device)
-        self.predictor = self.distance.predictor
         self.ways = {
             "W+ encoder": Way(
                 lambda x: sfe.decoder(sfe.decoder.affine(sfe.e4e(sfe.shrink(x.to(device))) + sfe.decoder.latent_avg)),
@@ -90,12 +81,13 @@ class EvaluationRunner:
         inversions = {title: self.inversions(folder) for title, folder in folders.items()}
         edited = self.edits(first, edits, truth)
         parts = [
-            f"Inversion of {title}:\n\n{table(rows, INVERSION_COLUMNS, 'method')}" for title, rows in inversions.items()
+            f"Inversion of {title}:\n\n{markdown_table(rows, INVERSION_COLUMNS, 'method')}"
+            for title, rows in inversions.items()
         ]
         rows = {
             f"{name} {edits[name]:+g} | {way}": row for name, by_way in edited.items() for way, row in by_way.items()
         }  # fmt: skip
-        parts.append(f"Edits of pictures that lack the trait:\n\n{table(rows, EDIT_COLUMNS, 'edit | method')}")
+        parts.append(f"Edits of pictures that lack the trait:\n\n{markdown_table(rows, EDIT_COLUMNS, 'edit | method')}")
         text = "\n".join(parts)
         write_report(output, {"inversions": inversions, "edits": edited}, text)
         self.pictures(first, edits, relative_names(first)[:shown], output)
@@ -104,21 +96,19 @@ class EvaluationRunner:
     @torch.inference_mode()
     def inversions(self, folder: Path) -> dict[str, dict[str, float]]:
         """Way -> column of INVERSION_COLUMNS -> value, over all pictures of the folder."""
-        from piq import ssim
-
         names, x = self._read(folder)
-        before, shown = self._attributes(x), self._shown(folder, names)
-        real = self._gaussian(x)
+        before, shown = self.metrics.attributes(x), self._shown(folder, names)
+        real = self.metrics.gaussian(x)
         rows = {}
         for way, methods in self.ways.items():
             found = self._map(methods.reconstruct, x, way)
             rows[way] = {
                 "l2": float((found - x).square().mean()),
-                "ssim": float(ssim((found + 1) / 2, (x + 1) / 2, data_range=1.0)),
-                "distance": float(torch.cat([self._distance(*pair) for pair in _pairs(found, x)]).mean()),
-                "kept": _share(self._attributes(found) == before, shown),
-                "frechet": frechet_distance(real, self._gaussian(found)),
-                "ms": self._milliseconds(methods.reconstruct, x),
+                "ssim": ssim(found, x),
+                "distance": float(self.metrics.distances(found, x).mean()),
+                "kept": _share(self.metrics.attributes(found) == before, shown),
+                "frechet": frechet_distance(real, self.metrics.gaussian(found)),
+                "ms": milliseconds_per_image(methods.reconstruct, x),
             }
         return rows
 
@@ -141,22 +131,22 @@ class EvaluationRunner:
             raise UserError(f"'{name}' is no trait of {self.domain.name}; there are: {', '.join(self.domain.traits)}")
         variants = sorted(path for path in (truth / name).iterdir() if path.is_dir()) if truth else []
         known = [all((variant / file).is_file() for variant in variants) for file in names]
-        rows = torch.tensor(known) & (self._odds(x, name) < 0)
+        rows = torch.tensor(known) & (self.metrics.log_odds(x, name) < 0)
         x, shown = x[rows], shown[rows]
         files = [file for file, row in zip(names, rows.tolist(), strict=True) if row]
         true = [torch.stack([self._picture(variant, file) for file in files]) for variant in variants]
-        before = self._attributes(x)
-        others = [attribute != trait.attribute for attribute in self.predictor.attributes]
+        before = self.metrics.attributes(x)
+        others = [attribute != trait.attribute for attribute in self.metrics.predictor.attributes]
         results = {NOTHING: x}
         inverted = [self.sfe.invert(part) for part in x.split(BATCH)]
         for way, methods in self.ways.items():
-            edited = [_rounded(methods.edit(it, name, power)) for it in tqdm(inverted, f"{name}, {way}", leave=False)]
+            edited = [rounded(methods.edit(it, name, power)) for it in tqdm(inverted, f"{name}, {way}", leave=False)]
             results[way] = torch.cat(edited)
         return {
             way: {
                 "pictures": len(found),
-                "done": float((self._odds(found, name) > 0).float().mean()),
-                "kept": _share((self._attributes(found) == before)[:, others], shown[:, others]),
+                "done": float((self.metrics.log_odds(found, name) > 0).float().mean()),
+                "kept": _share((self.metrics.attributes(found) == before)[:, others], shown[:, others]),
                 "truth": float(
                     torch.stack([(found - y).square().mean(dim=(1, 2, 3)) for y in true]).amin(dim=0).mean()
                 ) if true else float("nan"),
@@ -190,76 +180,16 @@ class EvaluationRunner:
         return to_tensor(resize(load_image(folder / name), self.domain.generator.size))
 
     def _map(self, method: Callable[[Tensor], Tensor], x: Tensor, label: str) -> Tensor:
-        return torch.cat([_rounded(method(part)) for part in tqdm(x.split(BATCH), label, leave=False)])
-
-    def _attributes(self, x: Tensor) -> Tensor:
-        """The predictor's choice of a value for every attribute, B×A."""
-        chosen = [
-            torch.stack([logits.argmax(dim=1) for logits in self.predictor(part.to(self.device)).values()], dim=1)
-            for part in x.split(BATCH)
-        ]
-        return torch.cat(chosen).cpu()
+        return torch.cat([rounded(method(part)) for part in tqdm(x.split(BATCH), label, leave=False)])
 
     def _shown(self, folder: Path, names: list[str]) -> Tensor:
         """Which attributes pictures show, as their labels tell, if they have some: B×A, bool."""
-        attributes = self.predictor.attributes
+        attributes = self.metrics.predictor.attributes
         if not (folder / LABELS_FILE).is_file():
             return torch.ones(len(names), len(attributes), dtype=torch.bool)
         labels = Labels(folder).of(names)
         return torch.stack([labels[name] != HIDDEN for name in attributes], dim=1)
 
-    def _odds(self, x: Tensor, name: str) -> Tensor:
-        """The trait's log odds, B."""
-        trait = self.domain.traits[name]
-        parts = (self.predictor(part.to(self.device)) for part in x.split(BATCH))
-        return torch.cat([self.predictor.odds(logits, trait.attribute, trait.values) for logits in parts]).cpu()
-
-    def _distance(self, fake: Tensor, real: Tensor) -> Tensor:
-        return self.distance.distances(fake.to(self.device), real.to(self.device)).cpu()
-
-    def _gaussian(self, x: Tensor) -> Gaussian:
-        return Gaussian.of(torch.cat([self.predictor.embedding(part.to(self.device)) for part in x.split(BATCH)]))
-
-    def _milliseconds(self, method: Callable[[Tensor], Tensor], x: Tensor) -> float:
-        """Median time of one picture."""
-        times = []
-        for picture in x[:TIMED]:
-            start = time.perf_counter()
-            method(picture[None]).cpu()
-            times.append(time.perf_counter() - start)
-        return 1000 * statistics.median(times)
-
-
-def table(rows: Mapping[str, Mapping[str, float]], columns: Mapping[str, str], first: str) -> str:
-    """A Markdown table; shares are told in percent."""
-    lines = [f"| {first} | {' | '.join(columns.values())} |"]
-    lines.append("|---" * lines[0].count(" | ") + "|---|")
-    for name, row in rows.items():
-        lines.append(f"| {name} | {' | '.join(_cell(key, row[key]) for key in columns)} |")
-    return "\n".join(lines) + "\n"
-
-
-def write_report(folder: Path, content: Mapping[str, object], text: str) -> None:
-    """`evaluation.json` and `evaluation.md`."""
-    for name, body in (("evaluation.json", json.dumps(content, indent=1) + "\n"), ("evaluation.md", text)):
-        with atomic_path(folder / name) as temporary:
-            temporary.write_text(body, encoding="utf-8")
-
-
-def _cell(key: str, value: float) -> str:
-    if key in ("kept", "done"):
-        return f"{100 * value:.1f} %"
-    return f"{value:.1f}" if key == "ms" else f"{value:.2f}" if key == "frechet" else f"{value:.4f}"
-
-
-def _rounded(x: Tensor) -> Tensor:
-    """As a file holds it: 8 bits."""
-    return x.clamp(-1, 1).add(1).mul(127.5).round().div(127.5).sub(1).cpu()
-
 
 def _share(right: Tensor, counted: Tensor) -> float:
     return float(right[counted].float().mean())
-
-
-def _pairs(a: Tensor, b: Tensor) -> zip:
-    return zip(a.split(BATCH), b.split(BATCH), strict=True)

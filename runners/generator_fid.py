@@ -12,8 +12,8 @@ from arguments.domain import load_domain
 from configs.paths import weight_file
 from datasets.images import ImageFolder
 from metrics.fid import Gaussian, frechet_distance
-from models.checkpoints import load_generator, load_predictor
 from models.frozen import optimize
+from models.weights import load_generator, load_predictor
 from training.plots import plot_curves
 from utils.errors import UserError
 from utils.files import atomic_path

@@ -13,10 +13,10 @@ from tqdm import tqdm
 from arguments.options import Config
 from configs.paths import weight_file
 from datasets.images import Pair, output_names, relative_names, transform_size
-from metrics.metrics import MetricSet
+from metrics.metric_set import MetricSet
 from metrics.report import Report
 from models.methods import Stack
-from runners.build import build_method
+from runners.build_method import build_method
 from runners.manifest import Manifest
 from runners.metrics_runner import measure
 from utils.errors import UserError

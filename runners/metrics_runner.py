@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from datasets.celeba import CelebaAttributes
 from datasets.images import Pair, PairedFolders, relative_names, transform_size
+from metrics.base import View
 from metrics.fid import FID, Gaussian
-from metrics.metric import View
-from metrics.metrics import MetricSet, Sample
+from metrics.metric_set import MetricSet, Sample
 from metrics.report import Report
 from utils.devices import resolve_device
 from utils.errors import UserError

@@ -12,11 +12,11 @@ from torch import Tensor
 from arguments.loader import merge, read_yaml
 from arguments.options import Config
 from configs.paths import ROOT, weight_file
-from models.face_parser import background_probability, read_mask, save_mask_pictures
+from models.faces.alignment import align as align_face
+from models.faces.alignment import paste_back
+from models.faces.masks import background_probability, read_mask, save_mask_pictures
 from models.methods import Inversion
-from runners.build import build_method
-from utils.alignment import align as align_face
-from utils.alignment import paste_back
+from runners.build_method import build_method
 from utils.drawing import TILE, picture_strip
 from utils.errors import UserError
 from utils.images import check_save_path, load_image, resize, save_image, to_image, to_tensor

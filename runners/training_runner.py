@@ -1,59 +1,40 @@
-"""Training of both stages: init → build → resume → loop."""
+"""Training: builds the parts of a run, and hands them to the loop."""
 
-import json
 import logging
-import math
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from statistics import fmean
 
-import numpy as np
-import torch
-from PIL import Image
+from omegaconf import OmegaConf
 from torch import nn
 from torch.optim import Optimizer
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
-from arguments.domain import DomainConfig
+from arguments.domain import DomainConfig, load_domain
+from arguments.loop_options import LoopConfig
 from arguments.train_options import TrainConfig
 from configs.paths import weight_file
 from datasets.images import ImageFolder, transform_size
-from datasets.training import TrainingPictures
-from metrics.metrics import MetricSet
-from models.checkpoints import export_light
+from datasets.training_images import TrainingImages
+from metrics.metric_set import MetricSet
 from training import distributed, experiment
-from training.build import LIGHT_NAMES, build_discriminator, build_optimizer, build_stage
-from training.checkpoints import CheckpointFolder, Stateful, TrainState, load_newest
-from training.loggers import Console, JsonLines, PictureFiles, Shot, Sink, WeightsAndBiases
+from training.distributed import synchronise_batch_norm
+from training.loggers import Console, JsonLines, PictureFiles, Sink, WeightsAndBiases
+from training.loop import Plan, TrainingLoop
 from training.losses import LossBuilder
-from training.optimizers import set_cosine_lr
-from training.trainer import DivergedError, Trainer
-from utils.devices import resolve_device
-from utils.drawing import picture_grid
+from training.parts import build_discriminator, build_optimizer, build_stage
+from training.tasks.network import NetworkTask
+from training.tasks.sfe import SFETask
 from utils.errors import UserError
-from utils.files import atomic_path
-from utils.images import to_image
-from utils.parallel import ahead, batches
-from utils.processes import own_device, rank_and_size
-from utils.stopping import sigterm_asks
+from utils.processes import gather
+from utils.seeds import seed_everything
 
 logger = logging.getLogger(__name__)
 
 
 class TrainingRunner:
-    """One run of one stage.
-
-    Under torchrun all processes make the same random draws, and only their pictures differ; the first one writes.
-    """
+    """One run of one stage. Under torchrun the first process writes."""
 
     def __init__(self, config: TrainConfig, domain: DomainConfig) -> None:
         """`config` has passed `training.preflight.check`, which gave `domain`."""
         self.config, self.train, self.domain = config, config.train, domain
-        self.sinks: list[Sink] = []
-        self.losses: list[dict[str, float]] = []  # of the steps since the last line in the log
 
     def run(self) -> Path:
         """Train up to the last step, or until SIGTERM asks to stop. Returns the experiment's folder."""
@@ -61,227 +42,109 @@ class TrainingRunner:
         self._setup_datasets()
         self._setup_method()
         self._setup_experiment_dir()
-        self._resume()
-        self._setup_loggers()
-        try:
-            with sigterm_asks() as asked, self._steps() as steps:
-                for step in steps:
-                    self.train_step(step)
-                    self.save_train_logs(step)
-                    best = step % self.train.val_step == 0 and self.validate(step)
-                    stop = distributed.any_process(asked(), self.device)
-                    if best or stop or step % self.train.checkpoint_step == 0 or step == self.train.steps:
-                        self.save_checkpoint()
-                    if stop:
-                        logger.info("stopped by SIGTERM after step %d; train.resume=auto goes on from there", step)
-                        break
-        finally:
-            for sink in self.sinks:
-                sink.close()
-        if self.state.step == self.train.steps and self.first:
-            self._export()
+        self.loop.resume(self.candidates)
+        self.loop.run(self._loggers())
         distributed.leave()
-        return self.folder
-
-    # ---- init and build ----
+        return self.loop.folder
 
     def _setup_device(self) -> None:
-        self.rank, self.ranks = rank_and_size()
-        self.first = self.rank == 0
-        self.device = resolve_device(own_device(self.config.model.device))
-        if self.train.precision == "fp16" and self.device.type == "cpu":
+        self.process = distributed.join(self.config.model.device)
+        if self.train.precision == "fp16" and self.process.device.type == "cpu":
             raise UserError("train.precision=fp16 wants a GPU; on the CPU there are bf16 and fp32")
-        distributed.join(self.device)
-        seed = self.config.exp.seed
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
+        seed_everything(self.config.exp.seed)
 
     def _setup_datasets(self) -> None:
         data, size, workers = self.config.data, self.domain.generator.size, self.config.model.workers
-        seed = self.config.exp.seed
         if transform_size(data.transform, size) != size:
             raise UserError(f"data.transform is {data.transform}; training wants the generator's size, {size} px")
-        self.pictures = TrainingPictures(
-            data.input_train_dir, size, seed, workers, self.rank, self.ranks, self.domain.mirror
-        )
+        self.pictures = TrainingImages(
+            data.input_train_dir, size, self.config.exp.seed, workers, self.process.rank, self.process.ranks,
+            self.domain.mirror,
+        )  # fmt: skip
         self.validation = ImageFolder(data.input_val_dir, size) if data.input_val_dir else None
         self.special = ImageFolder(data.special_dir, size) if data.special_dir else None
         if self.validation is not None:
-            MetricSet(self.train.val_metrics, self.device)  # a missing weight file is told now, not hours later
+            MetricSet(self.train.val_metrics, self.process.device)  # a missing file is an error now, not hours later
 
     def _setup_method(self) -> None:
-        """The stage, its discriminator, what they learn by, and all of that as one state."""
-        options = self.config.optimizers
+        """The stage, its discriminator, and what they learn by."""
+        device, options = self.process.device, self.config.optimizers
         predictor = self.domain.weights.get("predictor")
         losses = LossBuilder(
-            self.config.encoder_losses, self.config.disc_losses, self.domain.encoder_size, self.device,
+            self.config.encoder_losses, self.config.disc_losses, self.domain.encoder_size, device,
             weight_file(predictor) if predictor else None,
         )  # fmt: skip
-        self.stage = build_stage(self.config, self.domain, self.device)
-        self.stage.encoder = distributed.synchronise_batch_norm(self.stage.encoder, self.device)
-        optimizer = build_optimizer(self.train.encoder_optimizer, self.stage.encoder.parameters(), options)
-        networks, optimizers = self.stage.saved(), {"encoder_opt": optimizer}
-        disc: nn.Module | None = None
+        stage = build_stage(self.config, self.domain, device)
+        stage.encoder = synchronise_batch_norm(stage.encoder, device)
+        optimizer = build_optimizer(self.train.encoder_optimizer, stage.encoder.parameters(), options)
+        discriminator: nn.Module | None = None
         disc_optimizer: Optimizer | None = None
         if self.train.train_dis:
-            disc = networks["discriminator"] = build_discriminator(self.config, self.domain, self.device)
-            disc_optimizer = build_optimizer(self.train.disc_optimizer, disc.parameters(), options)
-            optimizers["disc_opt"] = disc_optimizer
+            discriminator = build_discriminator(self.config, self.domain, device)
+            disc_optimizer = build_optimizer(self.train.disc_optimizer, discriminator.parameters(), options)
         elif self.config.encoder_losses.adv:
             logger.info("encoder_losses.adv is left out, as train.train_dis is False")
-        self.trainer = Trainer(
-            self.stage, optimizer, disc, disc_optimizer, losses, self.device, self.train.precision
-        )
-        others: dict[str, Stateful] = {"pictures": self.pictures, "scaler": self.trainer.scaler}
-        self.state = TrainState(networks, optimizers, others, self.stage.decoder.latent_avg, self.train.start_step - 1)
+        self.task = SFETask(
+            self.config, self.process, stage, optimizer, discriminator, disc_optimizer, losses, self.pictures,
+            self.validation, self.special,
+        )  # fmt: skip
 
     def _setup_experiment_dir(self) -> None:
-        chosen = experiment.choose(self.config) if self.first else None
+        chosen = experiment.choose(self.config) if self.process.first else None
         if chosen is not None:
             experiment.prepare(chosen.folder, self.config)
             logger.info("experiment: %s", chosen.folder)
-        chosen = distributed.of_first(chosen)
+        chosen = gather(chosen)[0]
         assert chosen is not None
-        self.folder, self.candidates = chosen.folder, chosen.candidates
-        self.checkpoints = CheckpointFolder(self.folder, self.train.keep_checkpoints)
+        self.candidates = chosen.candidates
+        train = self.train
+        plan = Plan(
+            train.steps, train.log_step, train.keep_checkpoints, self.config.exp.seed, train.checkpoint_step,
+            val_step=train.val_step, clip_grad_norm=train.clip_grad_norm,
+        )  # fmt: skip
+        self.loop = TrainingLoop(self.task, plan, self.process, chosen.folder)
 
-    def _resume(self) -> None:
-        if self.first:
-            self.checkpoints.remove_leftovers()
-        path = load_newest(self.state, self.candidates)
-        if path is not None:
-            logger.info("going on from %s, after step %d", path, self.state.step)
-        elif self.candidates:
-            raise UserError(f"none of the checkpoints in {self.candidates[-1].parent} can be read")
-
-    def _setup_loggers(self) -> None:
-        if not self.first:
-            return
-        self.sinks = [
-            Console(self.state.step + 1, self.train.steps), JsonLines(self.folder, self.state.step),
-            PictureFiles(self.folder),
-        ]  # fmt: skip
+    def _loggers(self) -> list[Sink]:
+        if not self.process.first:
+            return []
+        sinks = file_sinks(self.loop)
         if self.config.exp.wandb:
-            wandb = WeightsAndBiases(self.config, self.folder, self.state.wandb_id)
-            self.state.wandb_id = wandb.run.id
-            self.sinks.append(wandb)
+            wandb = WeightsAndBiases(self.config, self.loop.folder, self.task.state.wandb_id)
+            self.task.state.wandb_id = wandb.run.id
+            sinks.append(wandb)
+        return sinks
 
-    # ---- loop ----
 
-    @contextmanager
-    def _steps(self) -> Iterator[Iterator[int]]:
-        """The steps to make, under a progress bar that is hidden where nobody looks."""
-        steps = range(self.state.step + 1, self.train.steps + 1)
-        with logging_redirect_tqdm(), tqdm(steps, "train", unit="step", disable=None if self.first else True) as bar:
-            yield iter(bar)
+def train_network(config: LoopConfig, make_task: type[NetworkTask]) -> Path:
+    """Train one network of a domain up to train.steps, or until SIGTERM asks to stop. Returns the folder.
 
-    def train_step(self, step: int) -> None:
-        """One step of the trained network and, in its phase, of the discriminator."""
-        adversarial = self.train.train_dis and step >= self.train.dis_train_start_step
-        size = self.config.model.batch_size
-        if self.train.train_dis and not adversarial:
-            size = self.train.bs_used_before_adv_loss or size
-        if self.train.lr_decay == "cosine":
-            self._decay(step)
-        taken = [self.pictures.next_batch(size) for _ in range(self.train.grad_accumulation)]
-        try:
-            self.losses.append(self.trainer.step(step, taken, adversarial))
-        except DivergedError as error:
-            good = self.checkpoints.files()[-1:]
-            wanted = f"the last good checkpoint is {good[0]}" if good else "there is no checkpoint yet"
-            raise UserError(f"{error}; {wanted}") from None
-        self.state.step = step
+    The run goes on from the newest checkpoint in its folder, which gets, at each checkpoint: `iteration_{step}.pt` with
+    every state, the newest few of which are kept; what the task exports; `stats.jsonl` and `curves.png`.
 
-    def _decay(self, step: int) -> None:
-        options, first = self.config.optimizers, self.train.start_step
-        names = {"encoder_opt": self.train.encoder_optimizer, "disc_opt": self.train.disc_optimizer}
-        for key, optimizer in self.state.optimizers.items():
-            lr = getattr(options, names[key]).lr
-            set_cosine_lr(optimizer, lr, step - first, self.train.steps - first + 1)
+    Raises UserError if the domain, the pictures or the folder's checkpoints are not as wanted.
+    """
+    train = config.train
+    if not config.exp.name:
+        raise UserError("exp.name is empty; wanted the name of the folder for checkpoints and samples")
+    domain = load_domain(config.exp.domain)
+    process = distributed.join(train.device)
+    seed_everything(config.exp.seed)
+    plan = Plan(
+        train.steps, train.log_step, train.keep_checkpoints, config.exp.seed,
+        checkpoint_minutes=train.checkpoint_minutes, clip_grad_norm=train.clip_grad_norm,
+    )  # fmt: skip
+    folder = Path(config.exp.exp_dir) / config.exp.name
+    loop = TrainingLoop(make_task(config, domain, process), plan, process, folder)
+    if process.first:
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
+    loop.resume(loop.checkpoints.files())
+    loop.run(file_sinks(loop) if process.first else [])
+    distributed.leave()
+    return folder
 
-    def save_train_logs(self, step: int) -> None:
-        """Means of the losses since the last line, every train.log_step steps."""
-        if step % self.train.log_step:
-            return
-        names = dict.fromkeys(name for losses in self.losses for name in losses)
-        means = {name: fmean(losses[name] for losses in self.losses if name in losses) for name in names}
-        self.losses.clear()
-        self._log(step, {f"train/{k}": v for k, v in distributed.mean_over_processes(means, self.device).items()})
 
-    @torch.inference_mode()
-    def validate(self, step: int) -> bool:
-        """Measure the inversions of the validation pictures as they are made, and show the special ones.
-
-        Returns whether this is the best result so far, by the first of train.val_metrics.
-        """
-        self.stage.eval()
-        best = self._measure(step, self.validation) if self.validation is not None and self.train.val_metrics else False
-        if self.special is not None and self.first:
-            self._show(step, self.special)
-        self.stage.train()
-        return best
-
-    def _measure(self, step: int, folder: ImageFolder) -> bool:
-        metrics = MetricSet(self.train.val_metrics, self.device)
-        for samples in batches(self._readable(folder, self.rank, self.ranks), self.config.metrics.batch_size):
-            names, images = zip(*samples, strict=True)
-            real = torch.stack(images)
-            metrics.update(real, self.stage.reconstruct(real.to(self.device)).float().cpu(), names)
-        metrics.reduce()
-        values = metrics.compute()
-        self._log(step, {f"val/{name}": value for name, value in values.items()})
-        if self.first:
-            with atomic_path(self.folder / "metrics" / f"iteration_{step}.json") as temporary:
-                temporary.write_text(json.dumps(values, indent=1) + "\n")
-        name, value = next(iter(values.items()))
-        sign = 1 if metrics.columns[name] else -1
-        if math.isnan(value) or (self.state.best and sign * value <= sign * self.state.best["value"]):
-            return False
-        self.state.best = {"step": step, "value": value}
-        return True
-
-    def _readable(self, folder: ImageFolder, first: int = 0, stride: int = 1) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every so-many-th picture with its name, read ahead; damaged ones are skipped, and told."""
-
-        def read(index: int) -> tuple[str, torch.Tensor | UserError]:
-            try:
-                return folder.names[index], folder[index]
-            except UserError as error:
-                return folder.names[index], error
-
-        indices = range(first, len(folder), stride)
-        pictures = ahead(read, indices, self.config.model.workers)
-        hidden = None if self.first else True
-        for name, picture in tqdm(pictures, folder.folder.name, len(indices), leave=False, disable=hidden):
-            if isinstance(picture, UserError):
-                logger.warning("skipped picture: %s", picture)
-            else:
-                yield name, picture
-
-    def _show(self, step: int, special: ImageFolder) -> None:
-        rows: list[tuple[str, list[Image.Image]]] = []
-        for name, x in self._readable(special):
-            rows.append((name, [to_image(x), to_image(self.stage.reconstruct(x[None].to(self.device))[0])]))
-        grid = picture_grid(rows)
-        shots = [Shot(f"{name}: picture, inversion", picture_grid([(name, pair)])) for name, pair in rows]
-        for sink in self.sinks:
-            sink.pictures(step, "special", shots, grid)
-
-    def _log(self, step: int, values: dict[str, float]) -> None:
-        for sink in self.sinks:
-            sink.numbers(step, values)
-
-    def save_checkpoint(self) -> None:
-        """The state after the step that was made last."""
-        if self.first:
-            path = self.checkpoints.save(self.state)
-            logger.info("wrote %s", path)
-            for sink in self.sinks:
-                sink.flush()
-
-    def _export(self) -> None:
-        """The trained network in the published light format."""
-        light = self.folder / LIGHT_NAMES[self.train.train_runner]
-        export_light(self.checkpoints.path(self.state.step), light)
-        logger.info("wrote %s", light)
+def file_sinks(loop: TrainingLoop) -> list[Sink]:
+    """Console and files."""
+    step = loop.state.step
+    return [Console(step + 1, loop.plan.steps), JsonLines(loop.folder, step), PictureFiles(loop.folder)]

@@ -2,9 +2,8 @@
 
 import argparse
 import logging
-from pathlib import Path
 
-from arguments.flags import at_least
+from arguments.flags import at_least, path
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -19,7 +18,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--root_path", required=True, type=Path, help="folder of the photographs")
+    parser.add_argument("--root_path", required=True, type=path, help="folder of the photographs")
     parser.add_argument("--num_threads", type=at_least(1), default=4, help="processes at once (%(default)s)")
     return parser.parse_args()
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from arguments.flags import at_least, named_powers
+from arguments.flags import Parser, add_mask_flags, at_least, check_mask_flags, named_powers, path
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -17,25 +17,22 @@ EXAMPLES = """examples:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__, EXAMPLES)
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--orig_img_pth", help="the photograph")
-    source.add_argument("--video", help="the video; in a domain with alignment, its faces are cut out and put back")
+    source.add_argument("--orig_img_pth", type=path, help="the photograph")
+    source.add_argument("--video", type=path, help="a video; with alignment, its faces are cut out and put back")
     add("--edits", required=True, nargs="+", type=named_powers, metavar="NAME=POWER", help="name=from..to, or a chain")
-    add("--save_pth", required=True, help="file of the result: .gif or .mp4, for a video .mp4")
+    add("--save_pth", type=path, required=True, help="file of the result: .gif or .mp4, for a video .mp4")
     add("--frames", type=at_least(2), help="of the photograph's animation (default: 24)")
     add("--fps", type=at_least(1), help="its frames a second (default: 12)")
     add("--align", action="store_true", help="cut the largest face out of the photograph first")
-    add("--use_mask", action="store_true", help="leave the background as it is")
-    add("--mask_trashold", type=float, default=0.095, help="probability that makes a pixel background (%(default)s)")
-    add("--mask_path", help="with --use_mask, an own mask: white is left unedited")
-    add("--editor_ckpt_pth", help="weights of the trained part (default: that of the config)")
-    add("--simple_config_pth", help="YAML with domain and method (default: configs/simple_inference.yaml)")
+    add_mask_flags(parser)
+    add("--editor_ckpt_pth", type=path, help="weights of the trained part (default: that of the config)")
+    add("--simple_config_pth", type=path, help="YAML with domain and method (default: configs/simple_inference.yaml)")
     add("--device", help="cpu, 0, cuda:1 (default: that of the config)")
     args = parser.parse_args()
+    check_mask_flags(parser, args)
     if args.video and (args.frames or args.fps or args.align):
         parser.error("--frames, --fps and --align are for --orig_img_pth; a video keeps its frames and their rate")
     return args

@@ -7,7 +7,7 @@ import signal
 import tempfile
 from pathlib import Path
 
-from arguments.flags import at_least
+from arguments.flags import path, port
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -22,10 +22,10 @@ def parse() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--config", type=Path, help="YAML with domain and method (default: configs/simple_inference.yaml, or where its "
+    add("--config", type=path, help="YAML with domain and method (default: configs/simple_inference.yaml, or where its "
         "weights are missing configs/avatars_simple_inference.yaml)")  # fmt: skip
     add("--device", help="cpu, 0, cuda:1 (default: that of the config)")
-    add("--port", type=at_least(1), default=7860, help="on 127.0.0.1 (default: %(default)s)")
+    add("--port", type=port, default=7860, help="on 127.0.0.1 (default: %(default)s)")
     add("--share", action="store_true", help="make a public address through gradio's servers: anyone can use the page")
     return parser.parse_args()
 

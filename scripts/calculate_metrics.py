@@ -2,9 +2,8 @@
 
 import argparse
 import logging
-from pathlib import Path
 
-from arguments.flags import at_least
+from arguments.flags import at_least, path
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -24,16 +23,16 @@ def parse() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--orig_path", required=True, type=Path, help="folder of the original pictures, aligned")
-    add("--reconstr_path", required=True, type=Path, help="folder of the reconstructed ones")
+    add("--orig_path", required=True, type=path, help="folder of the original pictures, aligned")
+    add("--reconstr_path", required=True, type=path, help="folder of the reconstructed ones")
     add("--metrics", required=True, nargs="+", metavar="NAME", help="one or more of those below")
-    add("--metrics_dir", type=Path, help="folder for {NAME}.json with every picture's number")
+    add("--metrics_dir", type=path, help="folder for {NAME}.json with every picture's number")
     add("--batch_size", type=at_least(1), default=4, help="pictures at once (%(default)s)")
     add("--workers", type=at_least(0), default=4, help="threads that read pictures (%(default)s)")
     add("--device", default="0", help="0 (the first GPU), cuda:1, cpu; a GPU that is missing gives the CPU")
-    add("--fid_stats", type=Path, help=".npz of statistics that stand for the originals in fid")
-    add("--save_fid_stats", type=Path, help=".npz to keep those of the originals in")
-    add("--report", type=Path, help="HTML file with table, histograms, worst and best pairs")
+    add("--fid_stats", type=path, help=".npz of statistics that stand for the originals in fid")
+    add("--save_fid_stats", type=path, help=".npz to keep those of the originals in")
+    add("--report", type=path, help="HTML file with table, histograms, worst and best pairs")
     return parser.parse_args()
 
 

@@ -2,8 +2,8 @@
 
 import argparse
 import logging
-from pathlib import Path
 
+from arguments.flags import path
 from configs.paths import ROOT
 from configs.weights import GROUPS, published_files
 from utils.cli import run
@@ -28,7 +28,7 @@ def main() -> int:
         description=__doc__, epilog=EPILOG.format(groups=groups), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", default=["edit"], help="files or groups (default: edit)")
-    parser.add_argument("--to", type=Path, default=ROOT / "pretrained_models", metavar="DIR", help="where to")
+    parser.add_argument("--to", type=path, default=ROOT / "pretrained_models", metavar="DIR", help="where to")
     parser.add_argument("--list", action="store_true", help="show every file, its groups and what it is for, then stop")
     args = parser.parse_args()
     for name in ("httpx", "httpx2"):  # they tell of every request

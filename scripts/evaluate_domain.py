@@ -8,9 +8,8 @@ A labels.jsonl in the folder says what pictures do not show. Directions are call
 """
 
 import argparse
-from pathlib import Path
 
-from arguments.flags import named_power
+from arguments.flags import named_power, path
 from utils.cli import run
 
 
@@ -18,12 +17,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--domain", required=True, help="a file of configs/domains without .yaml, or the path of one")
-    add("--inverter_pth", required=True, help="checkpoint of stage 1")
-    add("--editor_pth", required=True, help="checkpoint of stage 2")
-    add("--input_dir", type=Path, required=True, help="pictures that were not trained on, aligned")
+    add("--inverter_pth", type=path, required=True, help="checkpoint of stage 1")
+    add("--editor_pth", type=path, required=True, help="checkpoint of stage 2")
+    add("--input_dir", type=path, required=True, help="pictures that were not trained on, aligned")
     add("--edits", nargs="+", type=named_power, required=True, metavar="NAME=POWER", help="directions, powers")
-    add("--truth_dir", type=Path, help="true pictures of edits: DIRECTION/ANY/NAME; see benchmarks/avatars.py")
-    add("--output_dir", type=Path, required=True, help="evaluation.md, evaluation.json, grid.png, sweep.png")
+    add("--truth_dir", type=path, help="true pictures of edits: DIRECTION/ANY/NAME; see benchmarks/avatars.py")
+    add("--output_dir", type=path, required=True, help="evaluation.md, evaluation.json, grid.png, sweep.png")
     add("--device", default="0", help="cpu, 0, cuda:1 (default: 0; a GPU that is missing gives the CPU)")
     args = parser.parse_args()
     from runners.evaluation_runner import EvaluationRunner  # torch is imported only once the options are right

@@ -2,20 +2,20 @@
 
 import argparse
 import logging
-from pathlib import Path
 
+from arguments.flags import path
 from utils.cli import run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="iteration_{step}.pt of an experiment")
-    parser.add_argument("light", type=Path, help="file to write, such as pretrained_models/sfe_editor_light.pt")
+    parser.add_argument("checkpoint", type=path, help="iteration_{step}.pt of an experiment")
+    parser.add_argument("light", type=path, help="file to write, such as pretrained_models/sfe_editor_light.pt")
     options = parser.parse_args()
-    from models.checkpoints import export_light
+    from models.weights import export_light
 
-    found = export_light(options.checkpoint, options.light)
-    logging.getLogger(__name__).info("%s holds %s", options.light, found)
+    kind = export_light(options.checkpoint, options.light)
+    logging.getLogger(__name__).info("%s holds %s", options.light, kind.value)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from arguments.flags import at_least
+from arguments.flags import at_least, path
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -24,18 +24,18 @@ def parse() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--orig_path", type=Path, help="folder of the original pictures; not needed with --fid_stats")
-    add("--synt_path", required=True, type=Path, help="folder of the edited ones, with the originals' names")
+    add("--orig_path", type=path, help="folder of the original pictures; not needed with --fid_stats")
+    add("--synt_path", required=True, type=path, help="folder of the edited ones, with the originals' names")
     add("--attr_name", required=True, help="an attribute of the table, such as Eyeglasses")
     add("--attr_is_reversed", action="store_true", help="the edit removes the attribute")
     table = Path("CelebAMask-HQ-attribute-anno.txt")
-    add("--celeba_attr_table_pth", type=Path, default=table, dest="attr_table", help="attribute table (%(default)s)")
+    add("--celeba_attr_table_pth", type=path, default=table, dest="attr_table", help="attribute table (%(default)s)")
     add("--transforms", default="face_1024", help="face_1024 or face_256: the size they are resized to (%(default)s)")
     add("--batch_size", type=at_least(1), default=4, help="pictures at once (%(default)s)")
     add("--workers", type=at_least(0), default=4, help="threads that read pictures (%(default)s)")
     add("--device", default="0", help="0 (the first GPU), cuda:1, cpu; a GPU that is missing gives the CPU")
-    add("--fid_stats", type=Path, help=".npz of statistics that stand for the originals")
-    add("--save_fid_stats", type=Path, help=".npz to keep those of the originals in")
+    add("--fid_stats", type=path, help=".npz of statistics that stand for the originals")
+    add("--save_fid_stats", type=path, help=".npz to keep those of the originals in")
     return parser.parse_args()
 
 

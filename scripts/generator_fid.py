@@ -8,9 +8,8 @@ compare.
 """
 
 import argparse
-from pathlib import Path
 
-from arguments.flags import at_least
+from arguments.flags import at_least, path
 from utils.cli import run
 
 
@@ -18,9 +17,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--domain", required=True, help="a file of configs/domains without .yaml, or the path of one")
-    add("--generators", type=Path, required=True, help="folder of step_{step}.pt")
-    add("--input_dir", type=Path, required=True, help="pictures of the domain, a thousand or more")
-    add("--output_dir", type=Path, required=True)
+    add("--generators", type=path, required=True, help="folder of step_{step}.pt")
+    add("--input_dir", type=path, required=True, help="pictures of the domain, a thousand or more")
+    add("--output_dir", type=path, required=True)
     add("--samples", type=at_least(2), default=2000, help="generated pictures of each (default: 2000)")
     args = parser.parse_args()
     from runners.generator_fid import measure_generators  # torch is imported only once the options are right

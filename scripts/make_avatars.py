@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from arguments.flags import at_least
+from arguments.flags import at_least, path
 from datasets.avatars import SPLITS, draw, render
 from datasets.labels import write_labels
 from utils.cli import run
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--count", type=at_least(1), default=40000, help="avatars (default: 40000)")
     parser.add_argument("--size", type=at_least(16), default=64, help="pixels (default: 64)")
-    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--output_dir", type=path, required=True)
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="processes")
     args = parser.parse_args()
 

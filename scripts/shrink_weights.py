@@ -6,20 +6,20 @@
 """
 
 import argparse
-from pathlib import Path
 
+from arguments.flags import path
 from utils.cli import run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="a generator, encoder, predictor, light or full checkpoint")
-    parser.add_argument("target", type=Path, help="file to write")
+    parser.add_argument("source", type=path, help="a generator, encoder, predictor, light or full checkpoint")
+    parser.add_argument("target", type=path, help="file to write")
     parser.add_argument("--prefix", default="", help="keep only the tensors of state_dict whose names begin so")
     args = parser.parse_args()
-    from models.checkpoints import shrink  # torch is imported only once the options are right
+    from models.weights import save_as_float16  # torch is imported only once the options are right
 
-    shrink(args.source, args.target, args.prefix)
+    save_as_float16(args.source, args.target, args.prefix)
 
 
 if __name__ == "__main__":

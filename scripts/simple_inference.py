@@ -2,7 +2,7 @@
 
 import argparse
 
-from arguments.flags import named_power
+from arguments.flags import Parser, add_mask_flags, check_mask_flags, named_power, path
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -17,26 +17,24 @@ EXAMPLES = """examples:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    add("--orig_img_pth", required=True, help="the photograph")
+    add("--orig_img_pth", type=path, required=True, help="the photograph")
     add("--editing_name", help="a direction, such as age or 'blond hair'")
     add("--edited_power", type=float, help="how far, such as 5 or -3")
     add("--edits", nargs="+", type=named_power, metavar="NAME=POWER", help="several at once, instead of those two")
-    add("--save_pth", required=True, help="file of the result; its extension says the format")
+    add("--save_pth", type=path, required=True, help="file of the result; its extension says the format")
     add("--align", action="store_true", help="cut out the largest face first, and put the edited one back")
-    add("--use_mask", action="store_true", help="leave the background as it is")
-    add("--mask_trashold", type=float, default=0.095, help="probability that makes a pixel background (%(default)s)")
-    add("--mask_path", help="with --use_mask, an own mask: white is left unedited")
+    add_mask_flags(parser)
     add("--save_e4e", action="store_true", help="write also what e4e alone gives")
     add("--save_inversion", action="store_true", help="write also the inversion")
     add("--strip", action="store_true", dest="save_strip", help="write also before, inversion and edit side by side")
-    add("--editor_ckpt_pth", help="weights of the trained part (default: that of the config)")
-    add("--simple_config_pth", help="YAML with domain and method (default: configs/simple_inference.yaml)")
+    add("--editor_ckpt_pth", type=path, help="weights of the trained part (default: that of the config)")
+    add("--simple_config_pth", type=path, help="YAML with domain and method (default: configs/simple_inference.yaml)")
     add("--device", help="cpu, 0, cuda:1 (default: that of the config)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    check_mask_flags(parser, args)
+    return args
 
 
 def main() -> None:

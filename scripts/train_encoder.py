@@ -4,7 +4,7 @@
     python scripts/train_encoder.py exp.domain=DOMAIN.yaml exp.name=NAME data.train_dir=DIR …
 
 Options read group.name=value, and win over those of exp.config_dir/exp.config. A run that was interrupted goes on by
-the same command.
+the same command. torchrun --nproc_per_node=N trains on N GPUs; train.batch_size is each one's.
 """
 
 from arguments.loader import command_line_options
@@ -14,9 +14,10 @@ from utils.cli import run
 
 def main() -> None:
     config = command_line_options(EncoderTrainConfig, __doc__)
-    from runners.encoder_runner import EncoderRunner  # torch is imported only once the options are right
+    from runners.training_runner import train_network  # torch is imported only once the options are right
+    from training.tasks.encoder import EncoderTask
 
-    EncoderRunner(config).run()
+    train_network(config, EncoderTask)
 
 
 if __name__ == "__main__":

@@ -124,9 +124,7 @@ FLAGS = {
     "evaluate_domain.py": "device domain editor_pth edits input_dir inverter_pth output_dir truth_dir",
     "fid_calculation.py": "attr_is_reversed attr_name batch_size celeba_attr_table_pth device fid_stats orig_path "
     "save_fid_stats synt_path transforms workers",
-    "find_boundaries.py": "domain input_dir output_dir samples",
-    "find_channels.py": "domain output_dir samples",
-    "find_components.py": "domain output_dir samples",
+    "find_directions.py": "domain input_dir output_dir samples",
     "generator_fid.py": "domain generators input_dir output_dir samples",
     "inference.py": "report",
     "make_avatars.py": "count output_dir size split workers",

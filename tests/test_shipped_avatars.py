@@ -14,7 +14,7 @@ from arguments.domain import load_domain
 from arguments.loader import load_options
 from arguments.loop_options import EncoderTrainConfig, GeneratorTrainConfig, PredictorTrainConfig
 from configs.paths import weight_file
-from models.checkpoints import load_discriminator, load_predictor
+from models.weights import load_discriminator, load_predictor
 from runners.simple_runner import InvertedPhoto, SimpleRunner
 from utils.images import load_image, to_tensor
 
@@ -39,7 +39,7 @@ def odds(image: Image.Image, trait: str) -> float:
     predictor = load_predictor(weight_file(DOMAIN.weights["predictor"]))
     spec = DOMAIN.traits[trait]
     with torch.inference_mode():
-        return float(predictor.odds(predictor(to_tensor(image)[None]), spec.attribute, spec.values)[0])
+        return float(predictor.log_odds(predictor(to_tensor(image)[None]), spec.attribute, spec.values)[0])
 
 
 def psnr(a: Image.Image, b: Image.Image) -> float:

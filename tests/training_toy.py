@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from arguments.loader import load_train_config
 from arguments.train_options import TrainConfig
-from models.checkpoints import load_e4e, load_generator, load_inverter, save
+from models.weights import load_e4e, load_generator, load_inverter, save
 from utils.images import save_image, to_image
 
 SIZE = 32

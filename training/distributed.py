@@ -1,22 +1,55 @@
 """Several processes train one network (torchrun): gradients are averaged, and every number means the whole batch."""
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-from utils.processes import rank_and_size
+from utils.devices import resolve_device
+from utils.errors import UserError
+from utils.processes import gather, own_device, rank_and_size
+
+BUCKET = 2**25  # numbers that are exchanged at once
 
 
-def join(device: torch.device) -> None:
-    """Meet the other processes of this run, if there are any."""
-    if rank_and_size()[1] == 1 or dist.is_initialized():
-        return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+@dataclass(frozen=True)
+class Process:
+    """This process among those of the run, and its device."""
+
+    device: torch.device
+    rank: int = 0
+    ranks: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+
+def join(device: str, timeout: timedelta | None = None) -> Process:
+    """Meet the other processes of this run, if there are any.
+
+    Args:
+        device: as options name it; under torchrun every process takes a GPU of its own, or all take the CPU.
+        timeout: how long an exchange of gradients may take (default: torch's, 10 minutes with GPUs).
+
+    Raises UserError if some of the processes have a GPU and others have not.
+    """
+    rank, ranks = rank_and_size()
+    place = resolve_device(own_device(device))
+    if ranks == 1:
+        return Process(place)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=timeout)
+    kinds = gather(place.type)
+    if len(set(kinds)) > 1:
+        raise UserError(f"the processes have the devices {', '.join(kinds)}; wanted a GPU for each, or cpu for all")
+    return Process(place, rank, ranks)
 
 
 def leave() -> None:
@@ -24,15 +57,39 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def parallel(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module with gradients averaged over the processes; the module itself if there is one process only.
+def copy_from_first(tensors: Iterable[Tensor]) -> None:
+    """Give all processes the numbers that the first one has."""
+    if dist.is_initialized():
+        for tensor in tensors:
+            numbers = tensor.detach().contiguous()
+            dist.broadcast(numbers, 0)
+            tensor.detach().copy_(numbers)
 
-    Buffers are not sent around: those of frozen networks never change, and SyncBatchNorm keeps its own alike.
-    """
+
+def average(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor by its mean over the processes, which all have the same ones in the same order."""
     if not dist.is_initialized():
-        return module
-    ids = [device] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
+        return
+    for bucket in _buckets(tensors):
+        flat = torch.cat([tensor.flatten() for tensor in bucket])
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+        parts = flat.split([tensor.numel() for tensor in bucket])
+        for tensor, part in zip(bucket, parts, strict=True):
+            tensor.copy_(part.view(tensor.shape))
+
+
+def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        bucket.append(tensor)
+        size += tensor.numel()
+        if size >= BUCKET:
+            yield bucket
+            bucket, size = [], 0
+    if bucket:
+        yield bucket
 
 
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
@@ -59,9 +116,10 @@ class CPUSyncBatchNorm(nn.BatchNorm2d):
         self.running_mean, self.running_var = of.running_mean, of.running_var
         self.num_batches_tracked = of.num_batches_tracked
 
-    def forward(self, x: Tensor) -> Tensor:  # B×C×H×W, of the same B in all processes
+    def forward(self, x: Tensor) -> Tensor:  # B×C×H×W, of the same B in all processes; any float dtype
         if not self.training:
             return super().forward(x)
+        dtype, x = x.dtype, x.float()
         count = x.numel() // x.shape[1] * dist.get_world_size()
         mean = all_reduce(x.sum(dim=(0, 2, 3))) / count
         var = all_reduce((x - mean[:, None, None]).square().sum(dim=(0, 2, 3))) / count
@@ -71,31 +129,4 @@ class CPUSyncBatchNorm(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.MOMENTUM)
             self.running_var.lerp_(var * count / (count - 1), self.MOMENTUM)
         scale = self.weight * torch.rsqrt(var + self.eps)
-        return torch.addcmul(self.bias[:, None, None], x - mean[:, None, None], scale[:, None, None])
-
-
-def mean_over_processes(values: dict[str, float], device: torch.device) -> dict[str, float]:
-    """The same keys in every process."""
-    if not dist.is_initialized():
-        return values
-    total = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return dict(zip(values, (total / dist.get_world_size()).tolist(), strict=True))
-
-
-def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is up in one of the processes."""
-    if not dist.is_initialized():
-        return flag
-    value = torch.tensor(float(flag), device=device)
-    dist.all_reduce(value, op=dist.ReduceOp.MAX)
-    return bool(value)
-
-
-def of_first(value: Any) -> Any:
-    """What process 0 has."""
-    if not dist.is_initialized():
-        return value
-    box = [value]
-    dist.broadcast_object_list(box)
-    return box[0]
+        return torch.addcmul(self.bias[:, None, None], x - mean[:, None, None], scale[:, None, None]).to(dtype)

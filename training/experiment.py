@@ -10,8 +10,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from arguments.train_options import TrainConfig
-from training.checkpoints import OPTIONS_FILE, CheckpointFolder
 from training.preflight import experiments_dir
+from training.state import OPTIONS_FILE, CheckpointFolder
 from utils.errors import UserError
 
 

@@ -4,8 +4,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,12 @@ SOURCE_ROOMS = (
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A picture for the log."""
+class Sheet:
+    """Pictures for the log."""
 
-    caption: str
-    image: Image.Image
+    name: str
+    grid: Image.Image  # all of them as one
+    pictures: Mapping[str, Image.Image] = field(default_factory=dict)  # caption -> some of them
 
 
 class Sink:
@@ -41,8 +42,8 @@ class Sink:
     def numbers(self, step: int, values: dict[str, float]) -> None:
         """Values by names such as train/l2."""
 
-    def pictures(self, step: int, name: str, shots: Sequence[Shot], grid: Image.Image) -> None:
-        """Some pictures, and all of them as one."""
+    def pictures(self, step: int, sheet: Sheet) -> None:
+        """A sheet of pictures."""
 
     def flush(self) -> None:
         """A checkpoint was written."""
@@ -90,8 +91,8 @@ class PictureFiles(Sink):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def pictures(self, step: int, name: str, shots: Sequence[Shot], grid: Image.Image) -> None:
-        save_image(grid, self.folder / name / f"step_{step:07d}.png")
+    def pictures(self, step: int, sheet: Sheet) -> None:
+        save_image(sheet.grid, self.folder / sheet.name / f"step_{step:07d}.png")
 
 
 class WeightsAndBiases(Sink):
@@ -122,10 +123,11 @@ class WeightsAndBiases(Sink):
     def numbers(self, step: int, values: dict[str, float]) -> None:
         self.run.log({"step": step, **values})
 
-    def pictures(self, step: int, name: str, shots: Sequence[Shot], grid: Image.Image) -> None:
+    def pictures(self, step: int, sheet: Sheet) -> None:
         import wandb
 
-        self.run.log({"step": step, name: [wandb.Image(shot.image, caption=shot.caption) for shot in shots]})
+        images = [wandb.Image(image, caption=caption) for caption, image in sheet.pictures.items()]
+        self.run.log({"step": step, sheet.name: images or [wandb.Image(sheet.grid)]})
 
     def close(self) -> None:
         self.run.finish()

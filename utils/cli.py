@@ -6,13 +6,15 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from utils.errors import UserError
+from utils.malloc import tune_malloc
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run `main` with logging on stderr and leave with its exit code (None is 0).
+    """Run `main` with tuned memory and logging on stderr, and leave with its exit code (None is 0).
 
     A UserError is printed as one line and leaves with 2; Ctrl-C leaves with 130.
     """
+    tune_malloc()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         sys.exit(main())

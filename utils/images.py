@@ -139,8 +139,17 @@ def save_image(image: Image.Image, path: str | Path, quality: int = 95) -> None:
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
     """PIL image -> 3×H×W float32, RGB in [-1, 1]."""
-    pixels = torch.from_numpy(np.array(image.convert("RGB")))  # H×W×3 uint8
-    return pixels.permute(2, 0, 1).float().div_(127.5).sub_(1).contiguous()
+    return normalize(to_pixels(image)).contiguous()
+
+
+def to_pixels(image: Image.Image) -> torch.Tensor:
+    """PIL image -> 3×H×W uint8, RGB."""
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def normalize(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 of any shape and device -> float32 in [-1, 1]."""
+    return pixels.float().div_(127.5).sub_(1)
 
 
 def to_image(tensor: torch.Tensor) -> Image.Image:

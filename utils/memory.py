@@ -37,13 +37,6 @@ def release(ranges: Iterable[tuple[int, int]]) -> None:
         ctypes.CDLL(None).madvise(ctypes.c_void_p(first), size, advice)
 
 
-def trim() -> None:
-    """Have the C library hand freed memory back to the system, where it knows how (glibc)."""
-    function = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if function is not None:
-        function(ctypes.c_size_t(0))
-
-
 def pages(tensor: Tensor) -> tuple[int, int]:
     """The address range of the whole pages that the tensor has for itself."""
     first, last = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes

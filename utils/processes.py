@@ -1,9 +1,12 @@
-"""The processes that torchrun starts for one run: who we are, and one exchange at the end."""
+"""The processes that torchrun starts for one run: who we are, and exchanges of small values on the CPU."""
 
 import atexit
 import os
 from datetime import timedelta
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
+
+from utils.errors import UserError
 
 T = TypeVar("T")
 
@@ -17,9 +20,21 @@ def rank_and_size() -> tuple[int, int]:
 
 
 def own_device(name: str) -> str:
-    """The device for this process: with several of them, each has its own GPU, unless the CPU is asked for."""
-    single = rank_and_size()[1] == 1 or name.strip().lower() == "cpu"
-    return name if single else os.environ.get("LOCAL_RANK", "0")
+    """The device for this process: with several of them, each has its own GPU, unless the CPU is asked for.
+
+    Raises UserError if the machine has GPUs, but fewer than processes.
+    """
+    if rank_and_size()[1] == 1 or name.strip().lower() == "cpu":
+        return name
+    import torch  # here, since most runs have one process
+
+    local, gpus = os.environ.get("LOCAL_RANK", "0"), torch.cuda.device_count()
+    if 0 < gpus <= int(local):
+        raise UserError(
+            f"process {local} of this machine has no GPU of its own, as there are {gpus}; "
+            f"give torchrun --nproc_per_node={gpus}, or cpu as the device"
+        )
+    return local
 
 
 def gather(value: T) -> list[T]:
@@ -27,11 +42,20 @@ def gather(value: T) -> list[T]:
     size = rank_and_size()[1]
     if size == 1:
         return [value]
-    import torch.distributed as dist  # here, since most runs have one process
+    import torch.distributed as dist
 
-    if not dist.is_initialized():
-        dist.init_process_group("gloo", timeout=_PATIENCE)
-        atexit.register(dist.destroy_process_group)
     values: list[T] = [value] * size
-    dist.all_gather_object(values, value)
+    dist.all_gather_object(values, value, group=_group())
     return values
+
+
+@cache
+def _group() -> Any:
+    """All processes, on the CPU and with all patience, whatever the group is that exchanges gradients."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        return dist.new_group(backend="gloo", timeout=_PATIENCE)
+    dist.init_process_group("gloo", timeout=_PATIENCE)
+    atexit.register(dist.destroy_process_group)
+    return dist.group.WORLD

@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image
 
+from models.faces.alignment import paste_back
 from runners.simple_runner import SimpleRunner
-from utils.alignment import paste_back
 from utils.drawing import picture_strip
 from utils.errors import UserError
 from utils.files import atomic_path

@@ -68,8 +68,9 @@ def test_root_comes_from_the_environment(monkeypatch):
         ("model=3", "model", "mapping"),
         ("inference.editings_data=[age]", "inference.editings_data", "mapping"),
         ("inference.editings_data={age: x}", "inference.editings_data.age", "'x'"),
-        ("exp.name=${nothing}", "exp.name", "'nothing'"),
-        ("exp.name=[1", "command line", "line 2"),
+        ("inference.report_metrics=[l2", "command line: inference.report_metrics", "line 2"),
+        ("model.batch_size={", "command line: model.batch_size", "line 2"),
+        ("=3", "'=3'", "group.name=value"),
         ("cpu", "'cpu'", "group.name=value"),
     ],
 )
@@ -108,6 +109,83 @@ def test_a_wrong_yaml(tmp_path, text, what):
     message = refused(with_yaml(tmp_path, text))
     assert str(tmp_path / "run.yaml") in message
     assert what in message
+
+
+def test_a_mapping_replaces_that_of_the_file_and_a_longer_key_adds_to_it(tmp_path):
+    file = with_yaml(tmp_path, "inference: {editings_data: {age: [1]}, stacks: {old: {age: 5}}}\n")
+
+    def given(*arguments: str) -> tuple[dict, dict]:
+        inference = load_config([*file, *arguments]).inference
+        return inference.editings_data, inference.stacks
+
+    assert given("inference.editings_data={hat: [3]}") == ({"hat": [3.0]}, {"old": {"age": 5.0}})
+    assert given("inference.editings_data={}", "inference.stacks={}") == ({}, {})
+    assert given("inference={editings_data: {hat: 3}}")[0] == {"hat": [3.0]}
+    assert given("inference.editings_data.age=7")[0] == {"age": [7.0]}
+    assert given("inference.editings_data.a b_0.10=[5]")[0] == {"age": [1.0], "a b_0.10": [5.0]}  # names hold dots
+    several = ("inference.editings_data={}", "inference.editings_data.hat=[1]", "inference.editings_data.cap=2")
+    assert given(*several)[0] == {"hat": [1.0], "cap": [2.0]}
+    assert given("inference.stacks.new.age=2", "inference.stacks.old.hat=1")[1] == {
+        "old": {"age": 5.0, "hat": 1.0}, "new": {"age": 2.0}
+    }  # fmt: skip
+    train = with_yaml(tmp_path, "train: {editings_data: {age: [1]}}\n")
+    assert load_train_config([*train, "train.editings_data={hat: [2]}"]).train.editings_data == {"hat": [2.0]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.10", "001", "1e3", "null", "true", "set #2", "a: b", "{x", "[1", "${x}", "a\\${x}\\", "$HOME",
+        "a,b", "a=b", "it's",
+        '"q"', " b ", "-", "*a", "&a", "!x", "%", "@", "größe", "a\tb",
+    ],
+)  # fmt: skip
+def test_text_is_taken_as_it_stands(tmp_path, text):
+    options = ("exp.name", "data.inference_dir", "methods_args.fse_full.inverter_pth")
+    config = load_config([f"{option}={text}" for option in options])
+    found = (config.exp.name, config.data.inference_dir, config.methods_args.fse_full.inverter_pth)
+    assert found == (text, text, text)
+    if not text.startswith("["):
+        assert load_train_config([f"train.val_metrics={text}"]).train.val_metrics == [text]
+
+
+def test_text_of_a_yaml_is_taken_as_it_stands(tmp_path):
+    config = load_config(with_yaml(tmp_path, "exp: {name: 1.10, output_dir: 007, root: '010'}\nmodel: {device: 0}\n"))
+    assert (config.exp.name, config.exp.output_dir, config.exp.root, config.model.device) == ("1.10", "007", "010", "0")
+    shared = "exp: &all {name: 001}\ndata: {<<: *all}\n"
+    assert "data.name" in refused(with_yaml(tmp_path, shared))
+
+
+def test_empty_text():
+    for empty in ("", "''", '""'):
+        assert load_config([f"exp.name={empty}"]).exp.name == ""
+
+
+def test_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    config = load_config(["exp.output_dir=~/o", "data.inference_dir=~", "data.special_dir=a~b"])
+    assert (config.exp.output_dir, config.data.inference_dir) == ("/home/me/o", "/home/me")
+    assert config.data.special_dir == "a~b"
+    assert load_config(with_yaml(tmp_path, "exp: {output_dir: ~/o}\n")).exp.output_dir == "/home/me/o"
+
+
+def test_a_list_may_be_given_by_its_only_element(tmp_path):
+    train = load_train_config(["train.val_metrics=l2", "train.disc_edits=[a, b c]", "train.editings_data={hat: 2}"])
+    assert (train.train.val_metrics, train.train.disc_edits) == (["l2"], ["a", "b c"])
+    assert train.train.editings_data == {"hat": [2.0]}
+    file = with_yaml(tmp_path, "train: {val_metrics: l2, editings_data: {age: 5}}\n")
+    assert load_train_config(file).train.val_metrics == ["l2"]
+    assert load_train_config(file).train.editings_data == {"age": [5.0]}
+
+
+def test_configs_of_the_project_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(["exp.config_dir=configs", "exp.config=fse_inference.yaml"]).model.batch_size == 4
+    assert load_config(["exp.config=fse_inference.yaml"]).data.transform == "face_1024"
+    assert str(tmp_path) in refused(["exp.config=no.yaml"])
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "fse_inference.yaml").write_text("model: {batch_size: 9}")
+    assert load_config(["exp.config=fse_inference.yaml"]).model.batch_size == 9
 
 
 def test_a_yaml_that_is_not_there(tmp_path):

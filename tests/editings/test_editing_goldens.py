@@ -13,8 +13,8 @@ from editings.deltaedit import DeltaMapper
 from editings.edit import conv_layers
 from editings.styleclip_global import global_direction
 from editings.styleclip_mapper import LevelsMapper
-from models.checkpoints import read_tensors
 from models.stylegan2.generator import Generator
+from models.weights import read_tensors
 from utils import safe_pickle
 
 Golden = Callable[[str, Tensor], None]

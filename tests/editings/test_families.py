@@ -12,6 +12,8 @@ import torch
 from direction_files import CONVS, CURLS, DIM, FIRE, N_STYLES, TEMPLATES, WIDTHS, DirectionFiles
 from torch import Tensor
 
+from editings.fs_boundaries import FSBoundaries
+from editings.interfacegan import InterfaceGAN
 from utils.errors import UserError
 
 W_NAMES = ["age", "roundness", "eyes", "fs_smiling", "afro", "depp"]
@@ -107,6 +109,15 @@ def test_stylespace(files: DirectionFiles, w: Tensor) -> None:
         unedited[3][row, 7] += 3 * power
         unedited[12][row, 5] += 3 * power
     torch.testing.assert_close(found, unedited)
+
+
+def test_a_direction_that_a_family_saves_is_the_move_of_power_1(tmp_path: Path, w: Tensor) -> None:
+    files = DirectionFiles(tmp_path)
+    one, each = torch.randn(DIM), torch.randn(N_STYLES, DIM)
+    InterfaceGAN.save(one, tmp_path / "age.pt")
+    FSBoundaries.save(each, tmp_path / "smiling.npy")
+    torch.testing.assert_close(edited_w(files, w, "age", [1.0]), w + one)
+    torch.testing.assert_close(edited_w(files, w, "fs_smiling", [1.0]), w + each)
 
 
 def test_styleclip_global(files: DirectionFiles, w: Tensor) -> None:

@@ -23,12 +23,12 @@ from torch import Tensor
 
 from configs.paths import Paths
 from datasets.images import PairedFolders
+from metrics.base import FULL
 from metrics.distances import MSSSIM
 from metrics.fid import FID, FeatureStatistics, Gaussian, frechet_distance
 from metrics.identity import ID, IDDlib, similarity
-from metrics.metric import FULL
-from metrics.metrics import MetricSet
-from utils.alignment import find_landmarks
+from metrics.metric_set import MetricSet
+from models.faces.landmarks import find_landmarks
 from utils.errors import UserError
 from utils.images import load_image, to_tensor
 

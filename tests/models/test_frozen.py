@@ -9,8 +9,8 @@ from small_domain import SmallDomain
 from torch import Tensor, nn
 
 from arguments.domain import DomainConfig
-from models.checkpoints import load_e4e, load_feature_editor
 from models.frozen import FrozenConv, FrozenStyleHead, optimize
+from models.weights import load_e4e, load_feature_editor
 from utils.memory import mapped_files, pages, release
 
 Run = Callable[[nn.Module, Tensor], Tensor | tuple[Tensor, ...]]

@@ -16,9 +16,9 @@ from torch import Tensor
 from arguments.domain import DomainConfig, load_domain
 from criteria.id_loss import IDLoss
 from editings.latent_editor import LatentEditor
-from models.checkpoints import load_discriminator, load_e4e, load_feature_editor, load_generator
 from models.methods import FSEFull, FSEInverter, Inversion
 from models.stylegan2.generator import Generator
+from models.weights import load_discriminator, load_e4e, load_feature_editor, load_generator
 from utils.images import to_tensor
 
 EDITS = {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from models.stylegan2.ops import blur_bias_act, build, fused_bias_act, upfirdn2d
+from models.stylegan2.ops import blur_bias_act, fused_bias_act, library, upfirdn2d
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -19,13 +19,13 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 1e-3, tor
 @pytest.fixture(params=["compiled", "native"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Which implementation the public functions call."""
-    build.load.cache_clear()
+    library.load.cache_clear()
     if request.param == "native":
         monkeypatch.setenv("SFE_OPS", "native")
-    elif not build.load("cpu"):
+    elif not library.load("cpu"):
         pytest.skip("the kernels cannot be built here")
     yield request.param
-    build.load.cache_clear()
+    library.load.cache_clear()
 
 
 @pytest.fixture(params=DEVICES)

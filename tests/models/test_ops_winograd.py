@@ -7,20 +7,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.stylegan2.ops import build, native, upfirdn2d, winograd_conv, winograd_fits, winograd_weight
+from models.stylegan2.ops import library, native, upfirdn2d, winograd_conv, winograd_fits, winograd_weight
 
 
 @pytest.fixture(params=["compiled", "native"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Which implementation the public functions call."""
-    build.load.cache_clear()
+    library.load.cache_clear()
     if request.param == "native":
         monkeypatch.setenv("SFE_OPS", "native")
-    elif not build.load("cpu"):
+    elif not library.load("cpu"):
         pytest.skip("the kernels cannot be built here")
     torch.manual_seed(0)
     yield request.param
-    build.load.cache_clear()
+    library.load.cache_clear()
 
 
 def blur() -> Tensor:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from criteria.predictor_loss import PredictorLoss
-from models.checkpoints import load_predictor, save, save_predictor, shrink
 from models.predictor import Predictor
+from models.weights import load_predictor, save, save_as_float16, save_predictor
 from utils.errors import UserError
 
 ATTRIBUTES = {"hat": ["none", "tall"], "hair": ["black", "blond", "red"]}
@@ -35,7 +35,7 @@ def test_it_gives_logits_for_every_value_at_any_size(predictor: Predictor) -> No
 def test_odds_are_those_of_the_probabilities(predictor: Predictor) -> None:
     logits = {"hair": torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.0, 3.0]])}
     share = logits["hair"].softmax(dim=1)[:, [1, 2]].sum(dim=1)
-    assert torch.allclose(predictor.odds(logits, "hair", ["blond", "red"]), torch.logit(share), atol=1e-5)
+    assert torch.allclose(predictor.log_odds(logits, "hair", ["blond", "red"]), torch.logit(share), atol=1e-5)
 
 
 def test_distance_is_that_of_unit_feature_vectors(predictor: Predictor, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_distance_is_that_of_unit_feature_vectors(predictor: Predictor, tmp_path
 @torch.no_grad()
 def test_file_round_trip_also_as_float16(predictor: Predictor, tmp_path: Path) -> None:
     save_predictor(predictor, tmp_path / "predictor.pt")
-    shrink(tmp_path / "predictor.pt", tmp_path / "half.pt")
+    save_as_float16(tmp_path / "predictor.pt", tmp_path / "half.pt")
     assert (tmp_path / "half.pt").stat().st_size < 0.6 * (tmp_path / "predictor.pt").stat().st_size
     x = pictures(2)
     wanted = predictor(x)["hair"]
@@ -74,5 +74,5 @@ def test_wrong_files_are_told(predictor: Predictor, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'head.weight' has shape \(5, 128\)"):
         load_predictor(tmp_path / "fewer.pt")
     with pytest.raises(UserError, match="holds no network called nothing"):
-        shrink(tmp_path / "other.pt", tmp_path / "none.pt", "nothing.")
+        save_as_float16(tmp_path / "other.pt", tmp_path / "none.pt", "nothing.")
     assert not (tmp_path / "none.pt").exists()

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from warm_python import ROOT
 
-from utils.alignment import align
+from models.faces.alignment import align
 from utils.images import load_image
 
 COMMAND = [sys.executable, str(ROOT / "scripts" / "align_all_parallel.py"), "--num_threads", "2", "--root_path"]

@@ -17,7 +17,7 @@ from training_toy import TrainingToy, shared_toy
 from warm_python import WarmPython
 
 from arguments.loader import load_train_config
-from models.checkpoints import load_feature_editor, load_inverter
+from models.weights import load_feature_editor, load_inverter
 
 KILLS = 30
 DISCRIMINATOR = ("train.train_dis=True", "train.bs_used_before_adv_loss=2")
@@ -157,7 +157,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(toy: TrainingToy, python: WarmP
     (line,) = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
     folder = toy.experiments / "diverged_000"
     step = steps(folder)[-1] + 1
-    assert f"step {step}: the loss is " in line and f"iteration_{step - 1}.pt" in line
+    assert f"step {step}: a loss is not finite" in line and f"iteration_{step - 1}.pt" in line
     assert sum(f"{i}.png" in line for i in range(8)) == 4  # the pictures of the batch
 
 

@@ -11,8 +11,8 @@ from inception_file import write_inception
 from PIL import Image
 from warm_python import WarmPython
 
+from metrics.base import View
 from metrics.fid import FID
-from metrics.metric import View
 from utils.images import load_image
 
 NAMES = ["Bald", "Eyeglasses", "Smiling"]

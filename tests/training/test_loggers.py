@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.loggers import Console, JsonLines, PictureFiles, Shot, read_stats
+from training.loggers import Console, JsonLines, PictureFiles, Sheet, read_stats
 from training.plots import plot_curves
 from utils.drawing import picture_grid
 
@@ -56,7 +56,7 @@ def test_the_grid_shows_every_picture_under_its_caption(tmp_path: Path) -> None:
     assert grid.getpixel((128, 18 + 128)) == (255, 0, 0) and grid.getpixel((384, 18 + 128)) == (0, 0, 255)
     assert grid.getpixel((128, 274 + 18 + 128)) == (0, 0, 255)
     assert np.asarray(grid)[:18].min() < 128  # the caption
-    PictureFiles(tmp_path).pictures(12, "special", [Shot("a", red)], grid)
+    PictureFiles(tmp_path).pictures(12, Sheet("special", grid, {"a": red}))
     with Image.open(tmp_path / "special" / "step_0000012.png") as image:
         assert image.tobytes() == grid.tobytes()
 

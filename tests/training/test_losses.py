@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from arguments.domain import load_domain
 from arguments.train_options import DiscLossesArgs, EncoderLossesArgs, MainArgs, R1Args
-from models.checkpoints import load_discriminator
+from models.weights import load_discriminator
 from training.losses import LossBuilder, logistic_loss, r1_penalty
 from training.stages import Pairs
 

@@ -9,11 +9,11 @@ from torch import nn
 from training_toy import EDITS, TrainingToy, shared_toy
 
 from arguments.train_options import TrainArgs
-from datasets.training import TrainingPictures
+from datasets.training_images import TrainingImages
 from editings.latent_editor import LatentEditor
-from models.checkpoints import new_inverter, save
 from models.methods import FSEFull, FSEInverter
-from training.build import build_stage
+from models.weights import new_inverter, save
+from training.parts import build_stage
 from training.stages import EditorStage, InverterStage, Stage
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> TrainingToy:
 
 @pytest.fixture(scope="module")
 def x(toy: TrainingToy) -> torch.Tensor:
-    return TrainingPictures(toy.pictures, toy.domain.generator.size, seed=1, workers=0).next_batch(3).images
+    return TrainingImages(toy.pictures, toy.domain.generator.size, seed=1, workers=0).next_batch(3).images(CPU)
 
 
 def build(toy: TrainingToy, stage: int, *more: str) -> Stage:

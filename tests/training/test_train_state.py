@@ -1,11 +1,9 @@
 """Checkpoints: the published layout, what they restore, and which are kept."""
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from conftest import PARITY
@@ -13,9 +11,10 @@ from torch import nn
 from torch.optim import Adam
 
 from arguments.domain import load_domain
-from models.checkpoints import export_light
 from models.inverter import FeatureFusion, Inverter
-from training.checkpoints import CheckpointFolder, TrainState, load_newest, random_state, set_random_state
+from models.weight_kinds import WeightKind
+from models.weights import export_light
+from training.state import CheckpointFolder, TrainState, load_newest
 from utils.errors import UserError
 
 
@@ -39,7 +38,8 @@ def make(seed: int, discriminator: bool = True, lr: float = 0.1) -> TrainState:
     if discriminator:
         networks["discriminator"] = nn.Linear(3, 1)
         optimizers["disc_opt"] = Adam(networks["discriminator"].parameters(), lr)
-    state = TrainState(networks, optimizers, {"pictures": Counter(seed)}, torch.full((4,), float(seed)))
+    latent_avg = torch.full((4,), float(seed))
+    state = TrainState(networks, optimizers, {"pictures": Counter(seed)}, latent_avg, {"discriminator"})
     for network, optimizer in zip(networks.values(), optimizers.values(), strict=True):
         for _ in range(2):
             optimizer.zero_grad()
@@ -58,10 +58,8 @@ def test_everything_comes_back_from_one_file_in_the_published_layout(tmp_path: P
     assert {"encoder.0.weight", "encoder.1.running_mean", "discriminator.weight"} < set(content["state_dict"])
     assert set(content["encoder_opt"]) == {"state", "param_groups"}
 
-    drawn = random.random(), np.random.rand(), torch.rand(1)
     read = make(2)
     assert load_newest(read, folder.files()) == path
-    assert (random.random(), np.random.rand(), torch.rand(1)) == drawn
     assert (read.step, read.best, read.wandb_id) == (7, {"step": 5, "value": 0.5}, "abc")
     assert read.others["pictures"].state_dict() == {"value": 1}
     for name in ("encoder", "discriminator"):
@@ -113,7 +111,7 @@ def test_the_discriminator_may_join_later(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {"encoder.7.weight": torch.zeros(1)}}, tmp_path / "iteration_1.pt")
-    with pytest.raises(UserError, match=r"iteration_1\.pt is no checkpoint of this stage"):
+    with pytest.raises(UserError, match=r"iteration_1\.pt is not a checkpoint of this stage"):
         load_newest(make(1), [tmp_path / "iteration_1.pt"])
 
 
@@ -147,20 +145,12 @@ def test_leftovers_of_a_killed_writer_go(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["iteration_0.pt", "save_options.json"]
 
 
-def test_random_generators_go_on() -> None:
-    random.gauss(0, 1), np.random.normal()  # both keep half of a pair of normal numbers
-    state = random_state()
-    first = [(random.gauss(0, 1), np.random.normal(), torch.randn(2).tolist()) for _ in range(3)]
-    set_random_state(state)
-    assert [(random.gauss(0, 1), np.random.normal(), torch.randn(2).tolist()) for _ in range(3)] == first
-
-
 def test_only_training_checkpoints_have_a_light_form(tmp_path: Path) -> None:
     torch.save({"state_dict": {"decoder.x": torch.zeros(1)}}, tmp_path / "decoder.pt")
     with pytest.raises(UserError, match="wanted a checkpoint of training"):
         export_light(tmp_path / "decoder.pt", tmp_path / "light.pt")
     tensors = {"encoder.fs_backbone.x": 1.0, "encoder.fuser.y": 2.0, "discriminator.z": 3.0, "decoder.z": 4.0}
     torch.save({"state_dict": {k: torch.tensor(v) for k, v in tensors.items()}, "disc_opt": {}}, tmp_path / "full.pt")
-    assert export_light(tmp_path / "full.pt", tmp_path / "light.pt") == "an Inverter"
+    assert export_light(tmp_path / "full.pt", tmp_path / "light.pt") == WeightKind.INVERTER
     light = torch.load(tmp_path / "light.pt", weights_only=True)
     assert set(light) == {"state_dict"} and set(light["state_dict"]) == {"encoder.fs_backbone.x", "encoder.fuser.y"}

@@ -5,8 +5,8 @@ import sys
 
 import torch
 
-from models.stylegan2.ops import build
+from models.stylegan2.ops import library
 
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 device_types = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-sys.exit(0 if all([build.load(device_type) for device_type in device_types]) else 1)
+sys.exit(0 if all([library.load(device_type) for device_type in device_types]) else 1)

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.stylegan2.ops import build, native, register
+from models.stylegan2.ops import library, native, register
 
 
 def winograd_fits(in_channels: int, out_channels: int, up: bool = False) -> bool:
     """Whether `winograd_conv` takes such a layer here and runs on compiled kernels (which it builds on first use)."""
     fits = in_channels % 16 == 0 and out_channels % (16 if up else native.PANEL) == 0
-    return fits and build.load("cpu")
+    return fits and library.load("cpu")
 
 
 def winograd_weight(weight: Tensor, blur: Tensor | None = None) -> Tensor:

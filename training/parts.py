@@ -1,0 +1,75 @@
+"""From options to the parts of a training run."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Adam, Optimizer
+
+from arguments.domain import DomainConfig
+from arguments.train_options import OptimizersArgs, TrainConfig
+from configs.paths import weight_file
+from editings.latent_editor import LatentEditor
+from models.inverter import FeatureFusion
+from models.stylegan2.discriminator import Discriminator
+from models.weights import (
+    load_discriminator,
+    load_e4e,
+    load_feature_editor,
+    load_generator,
+    load_inverter,
+    new_inverter,
+    read_tensors,
+    trainable,
+)
+from training.optimizers import Ranger
+from training.preflight import INVERTER_OPTION
+from training.stages import EditorStage, InverterStage, Stage
+
+LIGHT_NAMES = {"fse_inverter": "sfe_inverter_light.pt", "fse_editor": "sfe_editor_light.pt"}
+OPTIMIZERS: dict[str, type[Optimizer]] = {"ranger": Ranger, "adam": Adam}
+
+
+def build_stage(config: TrainConfig, domain: DomainConfig, device: torch.device) -> Stage:
+    """The stage of train.train_runner, its trained network in train mode."""
+    decoder = load_generator(weight_file(domain.weights["generator"]), domain.generator)
+    start = config.model.checkpoint_path
+    stage: Stage
+    if config.train.train_runner == "fse_inverter":
+        inverter = load_inverter(weight_file(start), domain) if start else new_inverter(domain)
+        e4e = load_e4e(weight_file(domain.weights["e4e"]), domain) if config.encoder_losses.l2_latent else None
+        stage = InverterStage(domain, trainable(inverter), decoder, config.train.feature_ramp, e4e)
+    else:
+        latent_editor = LatentEditor(domain, device=device)
+        for name in config.train.editings_data:
+            latent_editor.check(name)
+        if start:
+            inverter, editor = load_feature_editor(weight_file(start), domain)
+        else:
+            path = weight_file(config.methods_args.fse_full.inverter_pth)
+            inverter, editor = load_inverter(path, domain, INVERTER_OPTION), FeatureFusion(domain)
+        stage = EditorStage(
+            domain, trainable(editor), inverter, decoder, load_e4e(weight_file(domain.weights["e4e"]), domain),
+            latent_editor, config.train.editings_data, config.train.disc_edits,
+        )  # fmt: skip
+    if device.type == "cpu":  # convolutions and their gradients take two thirds of the time
+        stage.encoder.to(memory_format=torch.channels_last)
+        decoder.input.to(memory_format=torch.channels_last)
+    return stage.to(device).train()
+
+
+def build_discriminator(config: TrainConfig, domain: DomainConfig, device: torch.device) -> Discriminator:
+    """The domain's, with the weights of the checkpoint that this stage starts from, if it has some."""
+    discriminator = load_discriminator(weight_file(domain.weights["discriminator"]), domain.generator)
+    start = config.model.checkpoint_path or config.methods_args.fse_full.inverter_pth
+    tensors = read_tensors(weight_file(start), "state_dict", "discriminator.") if start else {}
+    if tensors:
+        discriminator.load_state_dict(tensors)
+    return trainable(discriminator).to(device)
+
+
+def build_optimizer(name: str, parameters: Iterable[nn.Parameter], options: OptimizersArgs) -> Optimizer:
+    """The optimizer of that name, with the options of its group."""
+    values: dict[str, Any] = dict(vars(getattr(options, name)))
+    return OPTIMIZERS[name](parameters, **{**values, "betas": tuple(values["betas"])})

@@ -1,0 +1,57 @@
+"""What the trainings of a domain's generator, encoder and predictor share."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from arguments.domain import DomainConfig
+from arguments.loop_options import LoopConfig
+from datasets.training_images import TrainingImages
+from training.distributed import Process
+from training.loop import Task
+from training.precision import Precision
+from training.state import TrainState
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class NetworkTask(Task):
+    """Learns from the pictures of data.train_dir, batch by batch."""
+
+    def __init__(self, config: LoopConfig, domain: DomainConfig, process: Process) -> None:
+        """Raises UserError if the domain or the pictures are not as needed."""
+        data, size = config.data, domain.generator.size
+        self.domain, self.process, self.device = domain, process, process.device
+        self.batch_size, self.batch_names = config.train.batch_size, []
+        self.precision = Precision(config.train.precision, process.device)
+        self.pictures = TrainingImages(
+            data.train_dir, size, config.exp.seed, data.workers, process.rank, process.ranks, domain.mirror
+        )
+        self.state = self.build()
+
+    @abstractmethod
+    def build(self) -> TrainState:
+        """Make what is trained; all that changes is in the state."""
+
+    @abstractmethod
+    def learn(self, step: int, images: Tensor) -> Mapping[str, Tensor]:
+        """`gradients` for this batch, B×3×size×size in [-1, 1] on the device."""
+
+    def gradients(self, step: int) -> Mapping[str, Tensor]:
+        batch = self.pictures.next_batch(self.batch_size)
+        self.batch_names = batch.names
+        return self.learn(step, batch.images(self.device))
+
+    def logged(self, losses: Mapping[str, float]) -> dict[str, float]:
+        return {"images": self.pictures.position, **losses}
+
+
+def channels_last(module: M) -> M:
+    """`module.to(memory_format=…)` for modules that have weights of five dimensions, too."""
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module

@@ -1,0 +1,184 @@
+"""Training of StyleFeatureEditor, both stages: the trained network, and the discriminator that it learns against."""
+
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from arguments.train_options import TrainConfig
+from datasets.images import ImageFolder
+from datasets.training_images import Batch, TrainingImages
+from metrics.metric_set import MetricSet
+from models.weights import export_light
+from training.distributed import Process
+from training.loggers import Sheet
+from training.loop import Task, Validation
+from training.losses import LossBuilder, Losses
+from training.optimizers import set_cosine_lr
+from training.parts import LIGHT_NAMES
+from training.precision import Precision
+from training.stages import Stage
+from training.state import TrainState
+from utils.drawing import picture_grid
+from utils.errors import UserError
+from utils.images import to_image
+from utils.modes import eval_mode
+from utils.parallel import ahead, batches
+from utils.seeds import derive_seed
+
+logger = logging.getLogger(__name__)
+
+
+class SFETask(Task):
+    """One stage. Networks run in the chosen precision; losses are computed in float32."""
+
+    name = "train"
+
+    def __init__(
+        self, config: TrainConfig, process: Process, stage: Stage, optimizer: Optimizer,
+        discriminator: nn.Module | None, disc_optimizer: Optimizer | None, losses: LossBuilder,
+        pictures: TrainingImages, validation: ImageFolder | None, special: ImageFolder | None,
+    ) -> None:  # fmt: skip
+        """`validation`: pictures that metrics are measured on; `special`: a few whose inversions are shown."""
+        self.config, self.train, self.process, self.device = config, config.train, process, process.device
+        self.stage, self.discriminator, self.losses = stage, discriminator, losses
+        self.pictures, self.validation, self.special = pictures, validation, special
+        self.precision = Precision(config.train.precision, process.device)
+        self.batch_names = []
+        networks, optimizers = dict(stage.saved()), {"encoder_opt": optimizer}
+        if discriminator is not None and disc_optimizer is not None:
+            networks["discriminator"], optimizers["disc_opt"] = discriminator, disc_optimizer
+        self.state = TrainState(
+            networks, optimizers, {"pictures": pictures, "scaler": self.precision.scaler}, stage.decoder.latent_avg,
+            optional={"discriminator"}, step=config.train.start_step - 1,
+        )  # fmt: skip
+
+    # ---- step ----
+
+    def gradients(self, step: int) -> Mapping[str, Tensor]:
+        """Of the trained network and, in its phase, of the discriminator, which learns from the same pictures."""
+        random.seed(derive_seed(self.config.exp.seed, step))  # directions, which are the same in all processes
+        train = self.train
+        adversarial = train.train_dis and step >= train.dis_train_start_step
+        size = self.config.model.batch_size
+        if train.train_dis and not adversarial:
+            size = train.bs_used_before_adv_loss or size
+        if train.lr_decay == "cosine":
+            self._decay(step)
+        drawn = [self.pictures.next_batch(size) for _ in range(train.grad_accumulation)]
+        self.batch_names = [name for batch in drawn for name in batch.names]
+        return self.learn(step, drawn, adversarial)
+
+    def learn(self, step: int, drawn: list[Batch], adversarial: bool) -> dict[str, Tensor]:
+        """Mean gradients and losses of the batches; `adversarial`: both networks learn against each other."""
+        values: dict[str, list[Tensor]] = defaultdict(list)
+        for batch in drawn:
+            images = batch.images(self.device)
+            fake = self._learn_stage(step, images, adversarial, len(drawn), values)
+            if adversarial:
+                self._learn_discriminator(step, images, fake, len(drawn), values)
+        return {name: torch.stack(parts).mean() for name, parts in values.items()}
+
+    def _learn_stage(
+        self, step: int, images: Tensor, adversarial: bool, share: int, values: dict[str, list[Tensor]]
+    ) -> Tensor:
+        """Returns what the discriminator is to learn as fake."""
+        if self.discriminator is not None:
+            self.discriminator.requires_grad_(False)
+        with self.precision.autocast():
+            pairs = self.stage(images, step)
+            judge = self.discriminator if adversarial else None
+            logits = judge(pairs.judged) if judge is not None else None
+        self._backward(self.losses.encoder(pairs, logits), share, values)
+        return pairs.learned.detach()
+
+    def _learn_discriminator(
+        self, step: int, real: Tensor, fake: Tensor, share: int, values: dict[str, list[Tensor]]
+    ) -> None:
+        assert self.discriminator is not None
+        self.discriminator.requires_grad_(True)
+        with self.precision.autocast():
+            losses = self.losses.discriminator(self.discriminator, fake, real, step)
+        self._backward(losses, share, values, "disc_")
+
+    def _backward(self, losses: Losses, share: int, values: dict[str, list[Tensor]], prefix: str = "") -> None:
+        for name, value in {**losses.parts, "total": losses.total}.items():
+            values[prefix + name].append(value.detach())
+        self.precision.backward(losses.total / share)
+
+    def _decay(self, step: int) -> None:
+        options, first = self.config.optimizers, self.train.start_step
+        names = {"encoder_opt": self.train.encoder_optimizer, "disc_opt": self.train.disc_optimizer}
+        for key, optimizer in self.state.optimizers.items():
+            lr = getattr(options, names[key]).lr
+            set_cosine_lr(optimizer, lr, step - first, self.train.steps - first + 1)
+
+    def logged(self, losses: Mapping[str, float]) -> dict[str, float]:
+        return {f"train/{name}": value for name, value in losses.items()}
+
+    # ---- validation ----
+
+    def validate(self, step: int) -> Validation:
+        """Measure the inversions of the validation pictures as they are made, and show the special ones.
+
+        The first of train.val_metrics decides which is the best so far.
+        """
+        values: dict[str, float] = {}
+        best = False
+        sheets = []
+        with eval_mode(self.stage):
+            if self.validation is not None and self.train.val_metrics:
+                values, best = self._measure(self.validation)
+            if self.special is not None and self.process.first:
+                sheets.append(self._sheet(self.special))
+        return Validation(values, best, sheets)
+
+    def _measure(self, folder: ImageFolder) -> tuple[dict[str, float], bool]:
+        metrics = MetricSet(self.train.val_metrics, self.device)
+        pictures = self._readable(folder, self.process.rank, self.process.ranks)
+        for samples in batches(pictures, self.config.metrics.batch_size):
+            names, images = zip(*samples, strict=True)
+            real = torch.stack(images)
+            metrics.update(real, self.stage.reconstruct(real.to(self.device)).float().cpu(), names)
+        metrics.reduce()
+        values = metrics.compute()
+        name, value = next(iter(values.items()))
+        return values, self.state.improves(value, metrics.columns[name])
+
+    def _readable(self, folder: ImageFolder, first: int = 0, stride: int = 1) -> Iterator[tuple[str, Tensor]]:
+        """Every `stride`-th picture with its name, read ahead; damaged ones are skipped, with a warning."""
+
+        def read(index: int) -> tuple[str, Tensor | UserError]:
+            try:
+                return folder.names[index], folder[index]
+            except UserError as error:
+                return folder.names[index], error
+
+        indices = range(first, len(folder), stride)
+        pictures = ahead(read, indices, self.config.model.workers)
+        hidden = None if self.process.first else True
+        for name, picture in tqdm(pictures, folder.folder.name, len(indices), leave=False, disable=hidden):
+            if isinstance(picture, UserError):
+                logger.warning("skipped picture: %s", picture)
+            else:
+                yield name, picture
+
+    def _sheet(self, special: ImageFolder) -> Sheet:
+        rows: list[tuple[str, list[Image.Image]]] = []
+        for name, x in self._readable(special):
+            rows.append((name, [to_image(x), to_image(self.stage.reconstruct(x[None].to(self.device))[0])]))
+        pictures = {f"{name}: picture, inversion": picture_grid([(name, pair)]) for name, pair in rows}
+        return Sheet("special", picture_grid(rows), pictures)
+
+    def finish(self, folder: Path, checkpoint: Path) -> None:
+        """The trained network in the published light format."""
+        light = folder / LIGHT_NAMES[self.train.train_runner]
+        export_light(checkpoint, light)
+        logger.info("wrote %s", light)
