@@ -1,5 +1,5 @@
 """Draw people (the domain `people`): a folder of PNGs, labels.jsonl with the traits of each (null: it does not show),
-and scores.npy with the standard normal numbers that it was drawn from, a row a picture.
+and scores.npz with the standard normal numbers that it was drawn from, a row a picture.
 
     python scripts/make_people.py --split train --count 30000 --output_dir experiments/people/train
 
@@ -18,10 +18,11 @@ from tqdm import tqdm
 
 from arguments.flags import at_least, path
 from datasets.labels import write_labels
+from datasets.people.factors import MIRROR
 from datasets.people.head import head_model
 from datasets.people.splits import CROP_SIZE, PHOTO_SIZE, SPLITS, subject
+from datasets.scores import write_scores
 from utils.cli import run
-from utils.files import atomic_path
 from utils.images import save_image
 
 
@@ -39,9 +40,11 @@ def main() -> None:
     people = [subject(args.split, index) for index in range(args.count)]
     args.output_dir.mkdir(parents=True, exist_ok=True)
     write_labels(args.output_dir, [(_name(index), person.shown()) for index, person in enumerate(people)])
-    with atomic_path(args.output_dir / "scores.npy") as temporary:
-        np.save(temporary, np.stack([person.scores for person in people]).astype(np.float32))
-    make = partial(_make, args.output_dir, args.split, args.size or (PHOTO_SIZE if args.photos else CROP_SIZE), args.photos)
+    names = [_name(index) for index in range(args.count)]
+    write_scores(args.output_dir, names, np.stack([person.scores for person in people]), MIRROR)
+    make = partial(
+        _make, args.output_dir, args.split, args.size or (PHOTO_SIZE if args.photos else CROP_SIZE), args.photos
+    )
     with ProcessPoolExecutor(args.workers) as pool:
         for _ in tqdm(pool.map(make, range(args.count), chunksize=16), "people", args.count, unit="picture"):
             pass

@@ -10,7 +10,15 @@ from datasets.people.head import HeadModel
 from datasets.people.mesh import Mesh, grid_faces, join, tube
 
 # Kinds and their share of people; those of UNSEEN are in no training picture.
-SHARES = {"freckles": 0.12, "moles": 0.25, "scar": 0.06, "face_paint": 0.05, "earrings": 0.2, "print": 0.3, "pattern": 0.2}
+SHARES = {
+    "freckles": 0.12,
+    "moles": 0.25,
+    "scar": 0.06,
+    "face_paint": 0.05,
+    "earrings": 0.2,
+    "print": 0.3,
+    "pattern": 0.2,
+}
 UNSEEN = ("eye_patch", "scarf", "headphones", "flag")
 
 _BRIGHT = np.array([(0.6, 0.04, 0.04), (0.05, 0.12, 0.5), (0.7, 0.5, 0.05), (0.75, 0.75, 0.72), (0.02, 0.02, 0.02),
@@ -59,24 +67,42 @@ class Details:
             rng = self.rng("moles")
             for _ in range(rng.integers(1, 4)):
                 place, radius = (rng.uniform(-0.05, 0.05), rng.uniform(-0.10, 0.05)), rng.uniform(0.0015, 0.0032)
-                put(np.array([0.05, 0.025, 0.018], np.float32), step(1.2, 0.8, np.hypot(x - place[0], z - place[1]) / radius) * front)
+                put(
+                    np.array([0.05, 0.025, 0.018], np.float32),
+                    step(1.2, 0.8, np.hypot(x - place[0], z - place[1]) / radius) * front,
+                )
         if "scar" in self.kinds:
             rng = self.rng("scar")
-            cx, cz, angle, half = rng.uniform(-0.05, 0.05), rng.choice([-0.03, 0.04]), rng.uniform(0, 3), rng.uniform(0.008, 0.018)
+            cx, cz, angle, half = (
+                rng.uniform(-0.05, 0.05),
+                rng.choice([-0.03, 0.04]),
+                rng.uniform(0, 3),
+                rng.uniform(0.008, 0.018),
+            )
             along = (x - cx) * np.cos(angle) + (z - cz) * np.sin(angle)
             across = -(x - cx) * np.sin(angle) + (z - cz) * np.cos(angle)
-            stitches = np.maximum(bump(across, 0, 0.0012), bump((along * 180) % 1, 0.5, 0.18) * step(0.004, 0.003, np.abs(across)) * 0.7)
+            stitches = np.maximum(
+                bump(across, 0, 0.0012), bump((along * 180) % 1, 0.5, 0.18) * step(0.004, 0.003, np.abs(across)) * 0.7
+            )
             put(np.array([0.55, 0.20, 0.17], np.float32), stitches * step(half, half * 0.8, np.abs(along)) * front)
         if "face_paint" in self.kinds:
             rng = self.rng("face_paint")
             over, kind, side = self.colour(rng), rng.integers(3), rng.choice([-1, 1])
             if kind == 0:  # bars below both eyes
-                share = step(0.003, 0.002, np.abs((z + 0.024) % 0.009 - 0.0045)) * step(0.003, 0.002, np.abs(z + 0.03) - 0.008) * bump(np.abs(x), 0.040, 0.013)
+                share = (
+                    step(0.003, 0.002, np.abs((z + 0.024) % 0.009 - 0.0045))
+                    * step(0.003, 0.002, np.abs(z + 0.03) - 0.008)
+                    * bump(np.abs(x), 0.040, 0.013)
+                )
                 share = step(0.4, 0.6, share)
             else:
                 dx, dz = (x - side * 0.042) / 0.012, (z + 0.035) / 0.012
                 angle, radius = np.arctan2(dz, dx), np.hypot(dx, dz)
-                outline = 0.7 + 0.3 * np.cos(5 * angle - 1.57) if kind == 1 else 0.95 - 0.25 * np.abs(np.sin(angle * 0.5 - 0.785)) * 2 + 0.2
+                outline = (
+                    0.7 + 0.3 * np.cos(5 * angle - 1.57)
+                    if kind == 1
+                    else 0.95 - 0.25 * np.abs(np.sin(angle * 0.5 - 0.785)) * 2 + 0.2
+                )
                 share = step(1.05, 0.95, radius / outline)
             put(over, share * front)
         if "flag" in self.kinds:
@@ -161,15 +187,23 @@ def _eye_patch(details: Details, vertices: Array, model: HeadModel) -> Mesh:
     x, z = 0.024 * radius * np.cos(angle), 0.020 * radius * np.sin(angle)
     y = eye[1] - 0.024 + 0.010 * radius**2 + 4.0 * np.square(np.abs(x) * (np.sign(x) == np.sign(eye[0])))
     disc = np.stack([eye[0] + x, y, eye[2] - 0.001 + z], axis=-1).reshape(-1, 3).astype(np.float32)
-    return Mesh(*join([(disc, grid_faces(6, 33)), _band(vertices, eye, 0.0022)]), "frame", colour=np.full(3, 0.012, np.float32))
+    return Mesh(
+        *join([(disc, grid_faces(6, 33)), _band(vertices, eye, 0.0022)]), "frame", colour=np.full(3, 0.012, np.float32)
+    )
 
 
 def _band(vertices: Array, through: Array, radius: float) -> tuple[Array, Array]:
     """A band round the head that rises from one side to the other through a point before the face."""
     surface = RadialMap(vertices, ears=False)
     azimuth = np.linspace(0, 2 * np.pi, 96, endpoint=False)
-    tilt = np.where(np.cos(azimuth) > 0, 0.035 * np.sign(-through[0]) * np.sin(azimuth), 0.035 * np.sign(-through[0]) * np.sin(azimuth))
-    points = np.stack([0.1 * np.sin(azimuth), 0.07 - 0.1 * np.cos(azimuth), through[2] + 0.022 + tilt], axis=1).astype(np.float32)
+    tilt = np.where(
+        np.cos(azimuth) > 0,
+        0.035 * np.sign(-through[0]) * np.sin(azimuth),
+        0.035 * np.sign(-through[0]) * np.sin(azimuth),
+    )
+    points = np.stack([0.1 * np.sin(azimuth), 0.07 - 0.1 * np.cos(azimuth), through[2] + 0.022 + tilt], axis=1).astype(
+        np.float32
+    )
     reach, distance = surface(points)
     centre = np.array([0.0, 0.07, 0.03], np.float32)
     ring = centre + (points - centre) * ((reach + 0.0025) / distance)[:, None]
@@ -182,10 +216,15 @@ def _headphones(details: Details, vertices: Array, model: HeadModel) -> Mesh:
     centre = np.array([0, vertices[ears][:, 1].mean(), vertices[ears][:, 2].mean() + 0.004])
     top = vertices[:, 2].max() + 0.016
     angle = np.linspace(0, np.pi, 41)
-    arc = centre + np.stack([(width + 0.006) * np.cos(angle), 0 * angle, (top - centre[2]) * np.sin(angle) ** 0.8], axis=1)
+    arc = centre + np.stack(
+        [(width + 0.006) * np.cos(angle), 0 * angle, (top - centre[2]) * np.sin(angle) ** 0.8], axis=1
+    )
     parts = [tube(arc, 0.007, 8, flat=0.6)]
     for side in (-1, 1):
-        cup = centre + np.stack([side * np.array([width - 0.012, width - 0.010, width + 0.012, width + 0.014]), np.zeros(4), np.zeros(4)], axis=1)
+        cup = centre + np.stack(
+            [side * np.array([width - 0.012, width - 0.010, width + 0.012, width + 0.014]), np.zeros(4), np.zeros(4)],
+            axis=1,
+        )
         parts.append(tube(cup, np.array([0.001, 0.034, 0.034, 0.001]), 28))
     return Mesh(*join(parts), "frame", colour=details.colour(details.rng("headphones")))
 

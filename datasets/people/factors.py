@@ -1,8 +1,8 @@
 """What a rendered person is made of: one number for each factor, and how factors are drawn."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from statistics import NormalDist
 from typing import Any
 
@@ -84,7 +84,8 @@ class Factors:
     @classmethod
     def from_scores(cls, scores: Scores) -> "Factors":
         """The person of N_SCORES standard normal numbers. Factors are independent but where nature forbids."""
-        values: dict[str, Any] = {name: curve(float(score)) for (name, curve), score in zip(CURVES, scores)}
+        plain = zip(CURVES, scores, strict=False)
+        values: dict[str, Any] = {name: curve(float(score)) for (name, curve), score in plain}
         values["identity"] = tuple(np.clip(scores[len(CURVES) :], -2.5, 2.5).tolist())
         if values["age"] < 18 or values["masculinity"] < 0.5:
             values["beard"] = 0.0
@@ -186,3 +187,7 @@ CURVES: list[tuple[str, Curve]] = [
     ("iris", _uniform(0, 1)),
 ]
 N_SCORES = len(CURVES) + N_IDENTITY
+# The signs of the scores of a mirrored person: those of what has a side change.
+MIRROR = np.array([
+    -1 if name in ("gaze_x", "yaw", "roll", "hair_part", "light_azimuth") else 1 for name, _ in CURVES
+] + [1] * N_IDENTITY)  # fmt: skip

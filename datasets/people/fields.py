@@ -3,11 +3,12 @@
 import colorsys
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # of float32, unless a docstring says otherwise
 
 TILE = 512  # texels of a noise tile
 

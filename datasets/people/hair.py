@@ -228,7 +228,9 @@ def beard_hair(model: HeadModel, vertices: Array, normals: Array, factors: Facto
     root, normal = _at(vertices, corners, weights), normalise(_at(normals, corners, weights))
     moustache = step(-0.072, -0.066, template[:, 2])
     length = (factors.beard - 0.2) * 0.035 * (1 - 0.6 * moustache) * (0.6 + 0.4 * random[:, 3])
-    down = np.array([0, -0.15, -1.0]) + np.stack([np.sign(template[:, 0]) * 0.7 * moustache, 0 * moustache, 0 * moustache], 1)
+    down = np.array([0, -0.15, -1.0]) + np.stack(
+        [np.sign(template[:, 0]) * 0.7 * moustache, 0 * moustache, 0 * moustache], 1
+    )
     down = down + 0.5 * (random[:, 1:4] - 0.5)
     direction = normalise(normal * 0.45 + normalise(down - (down * normal).sum(axis=1, keepdims=True) * normal))
     points = [root]
@@ -243,7 +245,11 @@ def brow_shape(t: Array, factors: Factors) -> Array:
     x, z = np.abs(t[:, 0]), t[:, 2]
     along = np.clip((x - 0.012) / 0.046, 0, 1)
     arch = 0.0195 + 0.0012 * factors.brow_height + 0.0065 * np.sin(np.pi * np.clip(along * 0.85, 0, 1)) - 0.002 * along
-    width = (0.0026 + 0.0036 * factors.brow_thickness) * (1 - 0.62 * step(0.45, 1.0, along)) * (0.75 + 0.25 * step(0.0, 0.15, along))
+    width = (
+        (0.0026 + 0.0036 * factors.brow_thickness)
+        * (1 - 0.62 * step(0.45, 1.0, along))
+        * (0.75 + 0.25 * step(0.0, 0.15, along))
+    )
     ends = step(0.009, 0.015, x) * step(0.062, 0.050, x) * step(0.04, 0.0, t[:, 1])
     return step(1.25, 0.55, np.abs(z - arch) / width) * ends
 
@@ -265,7 +271,7 @@ def brow_hair(model: HeadModel, vertices: Array, normals: Array, factors: Factor
 
 
 def ribbons(strands: Strands, eye: Array) -> tuple[Array, Faces, Array]:
-    """Strands as ribbons that face the point `eye`: vertices, triangles, and per vertex (along, across, random, tangent)."""
+    """Strands as ribbons that face the point `eye`: vertices, triangles, values V×6 (along, across, random, tangent)."""
     line = strands.points
     count, steps = line.shape[:2]
     tangent = normalise(np.gradient(line, axis=1))

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets.people.factors import N_IDENTITY, Factors
+from datasets.people.fields import Array
 from utils.errors import UserError
 from utils.files import atomic_path
-
-Array = NDArray[np.float32]
 
 VERSION = 2  # of the cached file
 KEPT_HEIGHT = 0.60  # of the body below the top of the head
@@ -89,7 +88,8 @@ def _hats(value: float, anchors: tuple[float, ...]) -> NDArray[np.float64]:
 def _action_weights(f: Factors) -> NDArray[np.float64]:
     blink = max(-f.eye_open, 0) * 0.45 + 0.12 * f.smile
     weights = {
-        "mouthSmile": 1.25 * f.smile, "cheekSquint": 0.7 * f.smile, "mouthUpperUp": 0.25 * f.smile + 0.15 * f.mouth_open,
+        "mouthSmile": 1.25 * f.smile, "cheekSquint": 0.7 * f.smile,
+        "mouthUpperUp": 0.25 * f.smile + 0.15 * f.mouth_open,
         "mouthStretch": 0.15 * f.smile, "mouthLowerDown": 0.1 * f.smile + 0.2 * f.mouth_open,
         "jawOpen": 0.55 * f.mouth_open + 0.05 * f.smile, "mouthFrown": 0.9 * f.frown,
         "browDown": max(-f.brow_raise, 0) * 0.7 + 0.5 * f.frown, "browInnerUp": max(f.brow_raise, 0) * 0.8,
@@ -234,7 +234,8 @@ class _Loop:
         where = where.ravel()
         middle = where.reshape(3, -1).T + count
         self.faces = np.concatenate([
-            np.stack([faces[:, 0], middle[:, 0], middle[:, 2]], 1), np.stack([middle[:, 0], faces[:, 1], middle[:, 1]], 1),
+            np.stack([faces[:, 0], middle[:, 0], middle[:, 2]], 1),
+            np.stack([middle[:, 0], faces[:, 1], middle[:, 1]], 1),
             np.stack([middle[:, 2], middle[:, 1], faces[:, 2]], 1), middle,
         ])  # fmt: skip
         self.inner = uses == 2

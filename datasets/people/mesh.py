@@ -42,7 +42,9 @@ def grid_faces(rows: int, columns: int, closed: bool = False) -> Faces:
     return np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)])
 
 
-def tube(path: Array, radius: float | Array, sides: int = 8, closed: bool = False, flat: float = 1.0) -> tuple[Array, Faces]:
+def tube(
+    path: Array, radius: float | Array, sides: int = 8, closed: bool = False, flat: float = 1.0
+) -> tuple[Array, Faces]:
     """A tube round a path N×3, of one radius or N; `flat` squeezes it along its second axis."""
     forward = np.roll(path, -1, axis=0) - np.roll(path, 1, axis=0)
     if not closed:

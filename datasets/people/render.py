@@ -41,7 +41,10 @@ def render(person: Person, window: Window, size: int) -> Picture:
         meshes.append(Mesh(vertices, faces, name, values, skin.hair_colour(factors)))
     places = [-1, *solid, *[len(person.meshes)] * len(person.strands)]
     scene = EmbreeScene()
-    kept = [TriangleMesh(scene, np.ascontiguousarray(m.vertices, np.float32), np.ascontiguousarray(m.faces, np.int32)) for m in meshes]
+    kept = [
+        TriangleMesh(scene, np.ascontiguousarray(m.vertices, np.float32), np.ascontiguousarray(m.faces, np.int32))
+        for m in meshes
+    ]
     assert len(kept) == len(meshes)
     directions = window.rays(samples)
     origins = np.broadcast_to(EYE, directions.shape).copy()
@@ -157,7 +160,9 @@ def _shade(mesh: Mesh, head: bool, person: Person, light: _Light, chosen: Array,
     bounce = open_sky[:, None] ** (1 - 0.25 * paint.scatter[:, None] * np.array([1, 0.5, 0.35]))
     colour = paint.colour * (light.key * diffuse + light.sky * up * bounce)
     half = normalise(light.direction - view)
-    shine = np.clip((shading * half).sum(axis=1), 0, 1) ** paint.sharpness * paint.gloss * lit * (paint.sharpness + 8) / 60
+    shine = (
+        np.clip((shading * half).sum(axis=1), 0, 1) ** paint.sharpness * paint.gloss * lit * (paint.sharpness + 8) / 60
+    )
     facing = np.clip(-(shading * view).sum(axis=1), 0, 1)
     rim = (1 - facing) ** 4 * (0.05 + 0.25 * paint.gloss) * open_sky
     shaded = colour + shine[:, None] * light.key * 0.55 + rim[:, None] * light.sky
@@ -199,12 +204,24 @@ def _paint_wear(mesh: Mesh, values: Array) -> skin.Paint:
     if mesh.material == "knit":
         rib = np.sin(values[:, 0] * 2 * np.pi * 46)
         fold = step(0.24, 0.26, values[:, 1]) * step(0.30, 0.28, values[:, 1])
-        colour = colour * (1 + 0.10 * rib - 0.35 * fold)[:, None] * (1 + 0.05 * noise(noise_tile(13, 40, 120), values[:, 0] * 6, values[:, 1] * 2))[:, None]
-        return skin.Paint(colour.astype(np.float32), flat + 0.02, flat + 8, (0.0010 * rib).astype(np.float32), flat, flat)
+        colour = (
+            colour
+            * (1 + 0.10 * rib - 0.35 * fold)[:, None]
+            * (1 + 0.05 * noise(noise_tile(13, 40, 120), values[:, 0] * 6, values[:, 1] * 2))[:, None]
+        )
+        return skin.Paint(
+            colour.astype(np.float32), flat + 0.02, flat + 8, (0.0010 * rib).astype(np.float32), flat, flat
+        )
     seams = np.abs((values[:, 0] * 6) % 1 - 0.5) * 2
     stitched = step(0.965, 1.0, seams) * (values[:, 1] >= 0)
-    colour = colour * (1 - 0.25 * stitched)[:, None] * (1 + 0.03 * noise(noise_tile(14, 80, 200), values[:, 0] * 6, values[:, 1] * 2))[:, None]
-    return skin.Paint(colour.astype(np.float32), flat + 0.05, flat + 12, (-0.0006 * stitched).astype(np.float32), flat, flat)
+    colour = (
+        colour
+        * (1 - 0.25 * stitched)[:, None]
+        * (1 + 0.03 * noise(noise_tile(14, 80, 200), values[:, 0] * 6, values[:, 1] * 2))[:, None]
+    )
+    return skin.Paint(
+        colour.astype(np.float32), flat + 0.05, flat + 12, (-0.0006 * stitched).astype(np.float32), flat, flat
+    )
 
 
 def _shade_hair(mesh: Mesh, person: Person, light: _Light, chosen: Array, points: Array, view: Array,
@@ -234,7 +251,12 @@ def _shade_hair(mesh: Mesh, person: Person, light: _Light, chosen: Array, points
     shines = np.zeros((len(points), 3), np.float32)
     for shift, power, strength, tint in ((-0.08, 60, 0.16, 0.0), (0.12, 16, 0.30, 1.0)):
         bent = normalise(tangent + (shift + 0.10 * (random[:, None] - 0.5)) * outward)
-        shine = np.sqrt(np.clip(1 - (bent * half).sum(axis=1) ** 2, 0, 1)) ** power * strength * lit * np.clip(cosine * 1.5, 0, 1)
+        shine = (
+            np.sqrt(np.clip(1 - (bent * half).sum(axis=1) ** 2, 0, 1)) ** power
+            * strength
+            * lit
+            * np.clip(cosine * 1.5, 0, 1)
+        )
         shines += shine[:, None] * (np.full(3, 0.55, np.float32) * (1 - tint) + np.sqrt(colour) * tint * 0.8)
     sky = light.sky * (0.60 + 0.40 * outward[:, 2:3]) * (0.15 + 0.85 * open_sky[:, None])
     return (colour * (light.key * diffuse[:, None] * 1.25 + sky * 1.1) + shines * light.key * 0.6).astype(np.float32)
@@ -279,4 +301,6 @@ def _exposed(image: Array) -> Array:
     """Linear light → sRGB in [0, 1], highlights rolled off."""
     image = np.maximum(image, 0) * 0.82
     image = image * (1 + image / 2.6) / (1 + image)
-    return np.clip(np.where(image <= 0.0031308, 12.92 * image, 1.055 * np.maximum(image, 1e-8) ** (1 / 2.4) - 0.055), 0, 1)
+    return np.clip(
+        np.where(image <= 0.0031308, 12.92 * image, 1.055 * np.maximum(image, 1e-8) ** (1 / 2.4) - 0.055), 0, 1
+    )

@@ -40,8 +40,9 @@ def hair_colour(factors: Factors) -> Array:
     return base + (red - base) * 0.75 * factors.hair_red
 
 
-def paint_head(t: Array, masks: Array, parts: Array, model: HeadModel, factors: Factors, details: Details,
-               gaze: Array) -> Paint:
+def paint_head(
+    t: Array, masks: Array, parts: Array, model: HeadModel, factors: Factors, details: Details, gaze: Array
+) -> Paint:
     """Paint of points on the head: template coordinates t N×3, masks N×5, parts N."""
     count = len(t)
     paint = Paint(*(np.empty((count, 3), np.float32), *(np.empty(count, np.float32) for _ in range(5))))
@@ -84,10 +85,16 @@ def _skin(t: Array, masks: Array, f: Factors, details: Details) -> Paint:
     # Sockets are darker, above all below old eyes.
     socket = bump(x, 0.030, 0.020) * bump(z, -0.012, 0.010) * front
     colour = colour * (1 - (0.08 + 0.16 * old) * socket[:, None] * np.array([0.8, 1.0, 0.9], np.float32))
-    colour = _mix(colour, tone * np.array([0.55, 0.45, 0.40], np.float32), old * 0.5 * np.clip(noise(noise_tile(3, 20, 60), u, v) - 1.6, 0, 1))
+    colour = _mix(
+        colour,
+        tone * np.array([0.55, 0.45, 0.40], np.float32),
+        old * 0.5 * np.clip(noise(noise_tile(3, 20, 60), u, v) - 1.6, 0, 1),
+    )
     # Make-up.
     blush = palette(LIPS, f.lip_colour) * 0.5 + tone * 0.6
-    colour = _mix(colour, blush, 0.40 * f.makeup * bump(x, 0.048, 0.016) * bump(z, -0.032 + 0.3 * (x - 0.048), 0.012) * front)
+    colour = _mix(
+        colour, blush, 0.40 * f.makeup * bump(x, 0.048, 0.016) * bump(z, -0.032 + 0.3 * (x - 0.048), 0.012) * front
+    )
     lid = np.clip(lids * 1.3, 0, 1) * step(-0.001, 0.003, z)
     shade = bump(x, 0.033, 0.018) * bump(z, 0.008, 0.009) * front
     colour = _mix(colour, palette(LIDS, f.lid_colour), 0.75 * f.makeup * np.maximum(lid, 0.7 * shade))
@@ -115,7 +122,9 @@ def _skin(t: Array, masks: Array, f: Factors, details: Details) -> Paint:
         edge = hairline(t, f.hairline) + 0.004 * noise(noise_tile(6, 30, 120), u * 2, v * 2)
         cover = min(1.0, 0.55 + f.hair_length * 3)
         scalp = step(-0.003, 0.006, edge) * (1 - step(0.2, 0.5, ears)) * cover
-        colour = _mix(colour, dark * (0.62 + 0.2 * noise(noise_tile(7, 60, 200), u * 3, v * 3))[:, None], np.clip(scalp, 0, 0.96))
+        colour = _mix(
+            colour, dark * (0.62 + 0.2 * noise(noise_tile(7, 60, 200), u * 3, v * 3))[:, None], np.clip(scalp, 0, 0.96)
+        )
     height = 0.00005 * pores * (1 - scalp) + _wrinkles(t, x, y, z, front, old, f) - 0.0012 * seam
     oily = 0.30 * bump(t[:, 0], 0, 0.02) * bump(z, 0.03, 0.03) + 0.35 * nose + 0.12 * cheeks
     gloss = (0.16 + oily * 0.5 + 0.45 * lip_share * (0.5 + f.makeup)) * (1 - 0.7 * np.clip(stubble_map + scalp, 0, 1))
@@ -124,7 +133,9 @@ def _skin(t: Array, masks: Array, f: Factors, details: Details) -> Paint:
     return _clothes(Paint(colour, gloss, sharp, height, scatter, detail), t, u, v, f, details)
 
 
-def _brows(colour: Array, t: Array, x: Array, z: Array, front: Array, u: Array, v: Array, f: Factors) -> tuple[Array, Array]:
+def _brows(
+    colour: Array, t: Array, x: Array, z: Array, front: Array, u: Array, v: Array, f: Factors
+) -> tuple[Array, Array]:
     shape = brow_shape(t, f)
     # Hairs run outwards and up.
     hairs = noise(noise_tile(8, 60, 200, 0.35), (x * 0.9 + z * 0.5) * 9, (z - x * 0.5) * 30 * 0.25)
@@ -146,14 +157,29 @@ def _wrinkles(t: Array, x: Array, y: Array, z: Array, front: Array, old: float, 
     if squint > 0.02:
         ray = np.arctan2(z - 0.001, x - 0.044)
         far = np.hypot(z - 0.001, x - 0.044)
-        total -= 0.0008 * squint * np.clip(np.cos(ray * 14), 0, 1) ** 3 * step(0.004, 0.009, far) * step(0.026, 0.014, far) * step(1.1, 0.7, np.abs(ray)) * step(0.05, 0.03, y)
+        total -= (
+            0.0008
+            * squint
+            * np.clip(np.cos(ray * 14), 0, 1) ** 3
+            * step(0.004, 0.009, far)
+            * step(0.026, 0.014, far)
+            * step(1.1, 0.7, np.abs(ray))
+            * step(0.05, 0.03, y)
+        )
     total -= 0.0014 * old * bump(z - 0.12 * (x - 0.03), -0.0215, 0.0020) * bump(x, 0.030, 0.013) * front
     total -= 0.0009 * old * bump(z, -0.0155, 0.0015) * bump(x, 0.031, 0.012) * front
     # From the wings of the nose to the corners of the mouth, and below them.
     fold = x - (0.0195 + 0.42 * np.clip(-0.044 - z, 0, 0.05))
     strength = 0.0022 * (old + 0.45 * f.smile + 0.12)
     total -= strength * bump(fold, 0, 0.0026) * step(-0.080, -0.070, z) * step(-0.040, -0.047, z) * front
-    total -= 0.0014 * old * bump(x - 0.0285 - 0.1 * (-0.08 - z), 0, 0.002) * step(-0.105, -0.095, z) * step(-0.074, -0.08, z) * front
+    total -= (
+        0.0014
+        * old
+        * bump(x - 0.0285 - 0.1 * (-0.08 - z), 0, 0.002)
+        * step(-0.105, -0.095, z)
+        * step(-0.074, -0.08, z)
+        * front
+    )
     for line in (-0.150, -0.166):
         total -= 0.0010 * (0.15 + old) * bump(z + 0.1 * x, line, 0.002) * step(0.06, 0.045, x) * step(0.06, 0.03, y)
     return total
@@ -169,7 +195,9 @@ def _clothes(paint: Paint, t: Array, u: Array, v: Array, f: Factors, details: De
     paint.detail = np.where(share > 0.5, printed, paint.detail)
     paint.colour = _mix(paint.colour, cloth * (weave * rib)[:, None], share)
     paint.gloss = paint.gloss * (1 - share) + 0.02 * share
-    paint.height = paint.height * (1 - share) + share * (0.0008 * noise(noise_tile(10, 3, 14), u, v) - 0.0012 * bump(depth, 0.014, 0.0015))
+    paint.height = paint.height * (1 - share) + share * (
+        0.0008 * noise(noise_tile(10, 3, 14), u, v) - 0.0012 * bump(depth, 0.014, 0.0015)
+    )
     paint.scatter = paint.scatter * (1 - share)
     return paint
 

@@ -21,9 +21,14 @@ def teeth(vertices: Array, model: HeadModel, mouth_open: float) -> list[Mesh]:
     angle = np.linspace(-1.15, 1.15, 29)
     arch = np.stack([0.024 * np.sin(angle), front + 0.0135 + 0.03 * (1 - np.cos(angle))], axis=1)
     meshes = []
-    for top, bottom, scale in ((middle + 0.008, middle - 0.0055, 1.0), (lower - 0.004 - 0.004 * mouth_open, lower - 0.011, 0.93)):
+    for top, bottom, scale in (
+        (middle + 0.008, middle - 0.0055, 1.0),
+        (lower - 0.004 - 0.004 * mouth_open, lower - 0.011, 0.93),
+    ):
         rows = np.linspace(top, bottom, 5)
-        ring = np.concatenate([np.column_stack([arch * [scale, 1] + [0, 0.07 * (1 - scale)], np.full(29, z)]) for z in rows])
+        ring = np.concatenate(
+            [np.column_stack([arch * [scale, 1] + [0, 0.07 * (1 - scale)], np.full(29, z)]) for z in rows]
+        )
         values = np.column_stack([np.tile(angle, 5), np.repeat(np.linspace(0, 1, 5), 29)]).astype(np.float32)
         colour = np.array([0.86, 0.80, 0.70], np.float32)
         meshes.append(Mesh(ring.astype(np.float32), grid_faces(5, 29), "teeth", values, colour))
@@ -49,22 +54,29 @@ def glasses(vertices: Array, model: HeadModel, factors: Factors) -> list[Mesh]:
                         np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power * high], axis=1)  # fmt: skip
     centre_z = (eyes[0][2] + eyes[1][2]) / 2 - 0.005
     frame, lenses = [], []
+    ahead = np.array([0, 0.0006, 0])
     for side in (-1, 1):
         centre = np.array([side * half * 1.04, plane, centre_z])
         # The lenses wrap back a little towards the temples.
         wrap = np.array([[x, 0.12 * max(side * x, 0) + 0.10 * abs(side * half + x) ** 2 / half, z] for x, z in outline])
         rim = centre + wrap
         frame.append(tube(rim, thick, 6, closed=True, flat=1.4))
-        lens = np.concatenate([[centre + [0, 0.0006, 0]], rim + [0, 0.0006, 0]])
+        lens = np.concatenate([centre[None], rim]) + ahead
         index = np.arange(48)
-        lenses.append((lens.astype(np.float32), np.stack([0 * index, 1 + index, 1 + (index + 1) % 48], 1).astype(np.int32)))
-        hinge = centre + [side * wide, 0.012 * 1.0, 0.35 * high]
+        lenses.append(
+            (lens.astype(np.float32), np.stack([0 * index, 1 + index, 1 + (index + 1) % 48], 1).astype(np.int32))
+        )
+        hinge = centre + np.array([side * wide, 0.012, 0.35 * high])
         middle = np.array([side * (ear[0] + 0.001), plane + 0.55 * (ear_y - plane), hinge[2] + 0.002])
         end = np.array([side * (ear[0] - 0.001), ear_y, hinge[2]])
-        frame.append(tube(np.stack([hinge, 0.6 * hinge + 0.4 * middle + [side * 0.003, 0, 0], middle, end]), thick * 0.9, 6))
+        frame.append(
+            tube(np.stack([hinge, 0.6 * hinge + 0.4 * middle + [side * 0.003, 0, 0], middle, end]), thick * 0.9, 6)
+        )
     inner = half * 1.04 - wide
     arc = np.linspace(-1, 1, 9)
-    bridge = np.stack([arc * inner, plane - 0.003 * (1 - arc**2), centre_z + 0.25 * high + 0.003 * (1 - arc**2)], axis=1)
+    bridge = np.stack(
+        [arc * inner, plane - 0.003 * (1 - arc**2), centre_z + 0.25 * high + 0.003 * (1 - arc**2)], axis=1
+    )
     frame.append(tube(bridge, thick, 6))
     colour = palette(FRAMES, factors.frame_colour)
     vertices_, faces = join(frame)
