@@ -127,6 +127,18 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "save_options.json").read_text() == '{"start_step": 101, "wandb_id": ""}'
 
 
+def test_files_beside_the_checkpoints_are_left_alone(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, keep=1)
+    odd = ["iteration_2_backup.pt", "iteration_best.pt", "iteration_3.pt.old"]
+    for name in odd:
+        (tmp_path / name).write_bytes(b"mine")
+    state = make(1)
+    for state.step in (9, 10):
+        folder.save(state)
+    assert folder.files() == [tmp_path / "iteration_10.pt"]
+    assert all((tmp_path / name).read_bytes() == b"mine" for name in odd)
+
+
 def test_an_unreadable_checkpoint_gives_way_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = CheckpointFolder(tmp_path, keep=3)
     state = make(1)
