@@ -57,5 +57,13 @@ def _group() -> Any:
     if dist.is_initialized():
         return dist.new_group(backend="gloo", timeout=_PATIENCE)
     dist.init_process_group("gloo", timeout=_PATIENCE)
-    atexit.register(dist.destroy_process_group)
+    atexit.register(_leave)
     return dist.group.WORLD
+
+
+def _leave() -> None:
+    """End the group's threads before Python ends: one that still lets go of a tensor then would abort the process."""
+    import torch.distributed as dist
+
+    _group.cache_clear()  # the group ends with the last reference to it
+    dist.destroy_process_group()
