@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from arguments.options import option
+from arguments.options import check_betas, option
 from utils.errors import UserError
 
 PRECISIONS = ("fp32", "bf16")
@@ -71,6 +71,7 @@ class GeneratorTrainArgs(LoopArgs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_betas("train.betas", self.betas)
         _at_least_one(self, "r1_every", "path_length_every")
         for name in ("ema", "mixing"):
             if not 0 <= getattr(self, name) <= 1:

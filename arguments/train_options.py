@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field, fields
 
-from arguments.options import DataArgs, ExpArgs, MethodsArgs, ModelArgs, option
+from arguments.options import DataArgs, ExpArgs, MethodsArgs, ModelArgs, check_betas, option, runner_of
 from utils.errors import UserError
 
-STAGES = {"fse_inverter": "fse_inverter", "fse_editor": "fse_full"}  # train.train_runner -> model.method
+STAGES = {"fse_inverter": "fse_inverter", "fse_full": "fse_editor"}  # model.method -> train.train_runner
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -20,7 +20,7 @@ class TrainExpArgs(ExpArgs):
 class TrainArgs:
     """The training loop. Steps are counted from start_step to steps, both included."""
 
-    train_runner: str = option("fse_inverter", "fse_inverter (stage 1) or fse_editor (stage 2)")
+    train_runner: str = option("", "fse_inverter (stage 1) or fse_editor (stage 2); empty: that of model.method")
     encoder_optimizer: str = option("ranger", "a group of `optimizers`, for the trained network")
     disc_optimizer: str = option("adam", "a group of `optimizers`, for the discriminator")
     resume_path: str = option("", "go on from this full checkpoint, or from the newest beside this save_options.json")
@@ -43,6 +43,10 @@ class TrainArgs:
     lr_decay: str = option("", "cosine: learning rates fall to 0 at the last step; empty: they stay")
     precision: str = option("fp32", "fp32, or autocast to bf16 (any device) or fp16 (GPU, with a gradient scaler)")
     grad_accumulation: int = option(1, "batches of model.batch_size whose gradients make one step")
+    ema: float = option(0.0, "decay of a moving average of the trained network, which is then the result; 0: none")
+    activation_checkpointing: bool = option(
+        False, "compute the trained network's activations again in backward: less memory, a third more time"
+    )
     clip_grad_norm: float = option(0.0, "scale a network's gradient down to this norm; 0: leave it")
 
     def __post_init__(self) -> None:
@@ -55,8 +59,10 @@ class TrainArgs:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise UserError(f"train.{name} is {getattr(self, name)}; wanted {low} or more")
+        if not 0 <= self.ema < 1:
+            raise UserError(f"train.ema is {self.ema}; wanted a number from 0 to less than 1")
         choices = {
-            "train_runner": tuple(STAGES), "resume": ("", "auto"), "lr_decay": ("", "cosine"), "precision": PRECISIONS,
+            "resume": ("", "auto"), "lr_decay": ("", "cosine"), "precision": PRECISIONS,
         }  # fmt: skip
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -123,6 +129,9 @@ class RangerArgs:
     use_gc: bool = option(True, "centralise gradients")
     gc_conv_only: bool = option(False, "those of convolutions only")
 
+    def __post_init__(self) -> None:
+        check_betas("optimizers.ranger.betas", self.betas)
+
 
 @dataclass
 class AdamArgs:
@@ -130,6 +139,9 @@ class AdamArgs:
     betas: list[float] = option([0.9, 0.999], "decay of both moments")
     eps: float = option(1e-8, "added to the denominator")
     weight_decay: float = option(0.0, "L2 penalty, added to the gradient")
+
+    def __post_init__(self) -> None:
+        check_betas("optimizers.adam.betas", self.betas)
 
 
 @dataclass
@@ -164,3 +176,7 @@ class TrainConfig:
     disc_losses: DiscLossesArgs = field(default_factory=DiscLossesArgs)
     optimizers: OptimizersArgs = field(default_factory=OptimizersArgs)
     metrics: MetricsArgs = field(default_factory=MetricsArgs)
+
+    def __post_init__(self) -> None:
+        given = self.train.train_runner
+        self.train.train_runner = runner_of(self.model.method, "train.train_runner", given, STAGES)

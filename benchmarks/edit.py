@@ -33,6 +33,7 @@ from models.stylegan2.generator import Generator
 from models.weights import freeze
 from runners.build_method import build_method
 from utils.images import load_image, resize, to_tensor
+from utils.malloc import tune_malloc
 
 DIRECTION = "glasses"  # in StyleSpace: needs no direction file
 POWERS = [-10.0, -8.0, -6.0, -4.0, 4.0, 6.0, 8.0, 10.0]
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)  # the process that is measured cold
     arguments = parser.parse_args()
+    tune_malloc()
     with tempfile.TemporaryDirectory() as folder:
         domain = faces(arguments.weights.resolve(), Path(folder))
         if arguments.once:

@@ -22,6 +22,7 @@ from arguments.loader import load_config, read_yaml
 from configs.paths import ROOT, Paths
 from runners.inference_runner import InferenceRunner
 from utils.images import load_image, resize, to_tensor
+from utils.malloc import tune_malloc
 
 REPEATS = 2
 
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--inversions", action="store_true", help="write the inversions too: a decoder pass more")
     arguments = parser.parse_args()
+    tune_malloc()
     with tempfile.TemporaryDirectory() as folder:
         report(arguments, Path(folder))
 

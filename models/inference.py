@@ -30,7 +30,8 @@ from models.sfe import (
 from models.stylegan2.generator import Generator, Styles
 from models.weights import load_e4e, load_feature_editor, load_generator, load_inverter
 from utils.errors import UserError
-from utils.memory import mapped_files, pages, release, trim
+from utils.malloc import trim
+from utils.memory import mapped_files, pages, release
 
 N = TypeVar("N", bound=nn.Module)
 P = ParamSpec("P")

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from arguments.domain import DomainConfig, GeneratorConfig
 from configs.paths import weight_file
+from models import nvidia
 from models.e4e import E4E
 from models.predictor import Predictor
 from models.sfe import FeatureEditor, Inverter
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import Generator
-from utils import safe_pickle
+from models.weight_kinds import WeightKind, kind_of
 from utils.errors import UserError
 from utils.files import atomic_path
 
@@ -38,13 +39,6 @@ M = TypeVar("M", bound=nn.Module)
 # iresnet50 -> Backbone; the third stage's stride differs, which no key shows
 _IRESNET_NAMES = {"conv1.": "conv.0.", "bn1.": "conv.1.", "prelu.": "conv.2."} | {
     f"layer{i}.": f"block_{i}." for i in range(1, 5)
-}
-
-# A Feature Editor's file holds its Inverter too
-_MARKS = {
-    "inverter.fs_backbone.": "a Feature Editor",
-    "encoder.fs_backbone.": "an Inverter",
-    "encoder.latlayer1.": "an e4e encoder",
 }
 
 
@@ -114,7 +108,7 @@ def freeze(module: M) -> M:
 def load_generator(path: Path, config: GeneratorConfig) -> Generator:
     """From `{g_ema, latent_avg}` (`.pt`), or from `G_ema` of an NVIDIA `.pkl`."""
     if path.suffix == ".pkl":
-        tensors = _nvidia_generator(_nvidia(path, "G_ema")[0], config, path)
+        tensors = nvidia.generator_tensors(nvidia.read_network(path, "G_ema")[0], config, path)
         latent_avg = tensors.pop("latent_avg")
     else:
         tensors, average = read_tensors(path, "g_ema"), read(path).get("latent_avg")
@@ -130,7 +124,7 @@ def load_generator(path: Path, config: GeneratorConfig) -> Generator:
 def load_discriminator(path: Path, config: GeneratorConfig) -> Discriminator:
     """From `D` of an NVIDIA `.pkl`, with its group size and clamp, or `discriminator.*` of a full checkpoint."""
     if path.suffix == ".pkl":
-        tensors, options = _nvidia(path, "D")
+        tensors, options = nvidia.read_network(path, "D")
         group = options.get("epilogue_kwargs", {}).get("mbstd_group_size", 4)
         clamp = options.get("conv_clamp")
     else:
@@ -156,17 +150,9 @@ def save_predictor(predictor: Predictor, path: Path) -> None:
     save({"attributes": predictor.attributes, "state_dict": predictor.state_dict()}, path)
 
 
-def kind(tensors: Tensors) -> str:
-    """What a state dict holds, in words."""
-    found = [what for key, what in _MARKS.items() if any(name.startswith(key) for name in tensors)]
-    what = found[0] if found else "no StyleFeatureEditor network"
-    full = any(k.startswith(("decoder.", "discriminator.")) for k in tensors)
-    return f"{what} (full checkpoint)" if found and full else what
-
-
 def load_inverter(path: Path, domain: DomainConfig, option: str = "model.checkpoint_path of fse_inverter") -> Inverter:
     """The Inverter of a stage-1 checkpoint, light or full. The error for another file names `option`."""
-    tensors = _expect(path, "an Inverter", option)
+    tensors = _expect(path, WeightKind.INVERTER, option)
     return load_frozen(lambda: Inverter(domain), _under(tensors, "encoder."), str(path))
 
 
@@ -174,7 +160,7 @@ def load_feature_editor(
     path: Path, domain: DomainConfig, option: str = "model.checkpoint_path of fse_full"
 ) -> tuple[Inverter, FeatureEditor]:
     """The Inverter and the Feature Editor of a stage-2 checkpoint, light or full."""
-    tensors = _expect(path, "a Feature Editor", option)
+    tensors = _expect(path, WeightKind.FEATURE_EDITOR, option)
     inverter = load_frozen(lambda: Inverter(domain), _under(tensors, "inverter."), str(path))
     return inverter, load_frozen(lambda: FeatureEditor(domain), _under(tensors, "encoder."), str(path))
 
@@ -220,15 +206,14 @@ def save(content: dict, path: Path) -> None:
         torch.save(content, temporary)
 
 
-def export_light(full: Path, light: Path) -> str:
+def export_light(full: Path, light: Path) -> WeightKind:
     """Write what inference needs of a training checkpoint in the light format, and say what it holds."""
-    tensors = read_tensors(full, "state_dict")
-    found = kind(tensors)
-    if not found.startswith(("an Inverter", "a Feature Editor")):
-        raise UserError(f"{full} holds {found}; wanted a checkpoint of training")
-    tensors = {k: v for k, v in tensors.items() if k.startswith(("encoder.", "inverter."))}
-    save({"state_dict": tensors}, light)
-    return kind(tensors)
+    tensors = _averaged(read_tensors(full, "state_dict"))
+    kind = kind_of(tensors)
+    if kind not in (WeightKind.INVERTER, WeightKind.FEATURE_EDITOR):
+        raise UserError(f"{full} holds {_described(tensors)}; wanted a checkpoint of training")
+    save({"state_dict": {k: v for k, v in tensors.items() if k.startswith(("encoder.", "inverter."))}}, light)
+    return kind
 
 
 def save_as_float16(source: Path, target: Path, prefix: str = "") -> None:
@@ -251,60 +236,26 @@ def _halved(value: Any) -> Any:
     return value.half() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
-def _expect(path: Path, wanted: str, option: str) -> Tensors:
+def _expect(path: Path, kind: WeightKind, option: str) -> Tensors:
     content = read(path)
     tensors = content.get("state_dict", content)  # a .safetensors file has no levels
     tensors = {k: v for k, v in tensors.items() if isinstance(v, Tensor)} if isinstance(tensors, dict) else {}
-    found = kind(tensors)
-    if not found.startswith(wanted):
-        raise UserError(f"{path} holds {found}; {option} wants {wanted} checkpoint")
-    return tensors
+    if kind_of(tensors) != kind:
+        raise UserError(f"{path} holds {_described(tensors)}; {option} wants {kind.value} checkpoint")
+    return _averaged(tensors)
+
+
+def _averaged(tensors: Tensors) -> Tensors:
+    """With the trained network's moving average in its place, if training kept one (train.ema)."""
+    return tensors | {f"encoder.{key}": value for key, value in _under(tensors, "ema.").items()}
+
+
+def _described(tensors: Tensors) -> str:
+    """What a state dict holds, in words."""
+    kind = kind_of(tensors)
+    full = any(name.startswith(("decoder.", "discriminator.")) for name in tensors)
+    return f"{kind.value} (full checkpoint)" if full and kind != WeightKind.OTHER else kind.value
 
 
 def _under(tensors: Tensors, prefix: str) -> Tensors:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _nvidia(path: Path, network: str) -> tuple[Tensors, dict]:
-    """Tensors and constructor options of one network of an NVIDIA pickle."""
-    if not path.is_file():
-        raise UserError(f"weight file {path} does not exist; scripts/download_weights.py fetches the published ones")
-    content = safe_pickle.load(path)
-    if not isinstance(content, dict) or network not in content:
-        raise UserError(f"{path} has no network '{network}'")
-    return safe_pickle.module_tensors(content[network]), content[network].init_kwargs
-
-
-def _nvidia_generator(tensors: Tensors, config: GeneratorConfig, path: Path) -> Tensors:
-    """NVIDIA's names and shapes of a StyleGAN2 generator as ours."""
-    names = {"affine.weight": "conv.modulation.weight", "affine.bias": "conv.modulation.bias", "weight": "conv.weight"}
-
-    def convert(source: str, target: str, styled: bool) -> None:
-        own = _under(tensors, f"synthesis.{source}.")
-        for old, new in names.items():
-            result[f"{target}.{new}"] = own[old][None] if old == "weight" else own[old]
-        if styled:
-            result[f"{target}.activate.bias"] = own["bias"]
-            result[f"{target}.noise.weight"] = own["noise_strength"].reshape(1)
-            noise = 0 if target == "conv1" else int(target.split(".")[1]) + 1
-            result[f"noises.noise_{noise}"] = own["noise_const"][None, None]
-        else:
-            result[f"{target}.bias"] = own["bias"].reshape(1, 3, 1, 1)
-
-    result: Tensors = {}
-    try:
-        result["latent_avg"] = tensors["mapping.w_avg"]
-        for i in range(config.n_mlp):
-            for name in ("weight", "bias"):
-                result[f"style.{i + 1}.{name}"] = tensors[f"mapping.fc{i}.{name}"]
-        result["input.input"] = tensors["synthesis.b4.const"][None]
-        convert("b4.conv1", "conv1", styled=True)
-        convert("b4.torgb", "to_rgb1", styled=False)
-        for k, size in enumerate(config.resolutions[1:]):
-            convert(f"b{size}.conv0", f"convs.{2 * k}", styled=True)
-            convert(f"b{size}.conv1", f"convs.{2 * k + 1}", styled=True)
-            convert(f"b{size}.torgb", f"to_rgbs.{k}", styled=False)
-    except KeyError as error:
-        raise UserError(f"{path}: 'G_ema' is no skip-architecture StyleGAN2 of {config.size} px: no {error}") from None
-    return result
-

@@ -14,8 +14,8 @@ def main() -> None:
     options = parser.parse_args()
     from models.weights import export_light
 
-    found = export_light(options.checkpoint, options.light)
-    logging.getLogger(__name__).info("%s holds %s", options.light, found)
+    kind = export_light(options.checkpoint, options.light)
+    logging.getLogger(__name__).info("%s holds %s", options.light, kind.value)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from arguments.domain import DomainConfig, load_domain
-from arguments.train_options import STAGES, TrainConfig
+from arguments.train_options import TrainConfig
 from configs.paths import weight_file
+from models.weight_kinds import WeightKind, kind_of
 from utils.errors import UserError
 from utils.files import IMAGE_SUFFIXES, check_writable, list_images
 from utils.torch_zip import strings
@@ -18,14 +19,14 @@ def check(config: TrainConfig) -> DomainConfig:
     _check_pictures("data.input_train_dir", config.data.input_train_dir, required=True)
     _check_pictures("data.input_val_dir", config.data.input_val_dir, least=2)  # FID wants two
     _check_pictures("data.special_dir", config.data.special_dir)
-    _check_method(config)
+    _check_losses(config)
     domain = load_domain(config.exp.domain)
     roles = {"generator"}
     if config.train.train_runner == "fse_editor":
         _check_stage_2(config)
         roles.add("e4e")
     else:
-        _check_kind("model.checkpoint_path", config.model.checkpoint_path, editor=False)
+        _check_kind("model.checkpoint_path", config.model.checkpoint_path, WeightKind.INVERTER)
         roles |= {"e4e"} if config.encoder_losses.l2_latent else set()
     roles |= {"predictor"} if config.encoder_losses.predictor else set()
     roles |= {"discriminator"} if config.train.train_dis else set()
@@ -66,12 +67,7 @@ def _check_pictures(option: str, folder: str, required: bool = False, least: int
         raise UserError(f"{option}: {folder} has {count} pictures ({suffixes}); wanted {least} or more")
 
 
-def _check_method(config: TrainConfig) -> None:
-    wanted = STAGES[config.train.train_runner]
-    if config.model.method != wanted:
-        raise UserError(
-            f"model.method is '{config.model.method}'; train.train_runner={config.train.train_runner} wants {wanted}"
-        )
+def _check_losses(config: TrainConfig) -> None:
     losses = vars(config.encoder_losses)
     if not any(losses.values()):
         raise UserError("encoder_losses: every coefficient is 0, so there is nothing to learn")
@@ -84,8 +80,8 @@ def _check_stage_2(config: TrainConfig) -> None:
     inverter = config.methods_args.fse_full.inverter_pth
     if not inverter and not config.model.checkpoint_path:
         raise UserError(f"{INVERTER_OPTION} is empty; stage 2 wants the Inverter that stage 1 trained")
-    _check_kind(INVERTER_OPTION, inverter, editor=False)
-    _check_kind("model.checkpoint_path", config.model.checkpoint_path, editor=True)
+    _check_kind(INVERTER_OPTION, inverter, WeightKind.INVERTER)
+    _check_kind("model.checkpoint_path", config.model.checkpoint_path, WeightKind.FEATURE_EDITOR)
     for name in ("feat_rec", "feat_rec_l1", "l2_latent"):
         if vars(config.encoder_losses)[name]:
             raise UserError(f"encoder_losses.{name} must be 0 in stage 2: it reads the Inverter, which is frozen there")
@@ -97,20 +93,13 @@ def _check_stage_2(config: TrainConfig) -> None:
             raise UserError(f"train.disc_edits names '{name}', which train.editings_data has not")
 
 
-def _check_kind(option: str, file: str, editor: bool) -> None:
-    """That a checkpoint, if one is named, holds a Feature Editor, or an Inverter."""
+def _check_kind(option: str, file: str, kind: WeightKind) -> None:
+    """That a checkpoint, if one is named, is of this kind."""
     if not file:
         return
     path = weight_file(file)
     if not path.is_file():
         raise UserError(f"{option}: {path} does not exist; wanted a checkpoint")
-    found = None
-    for text in strings(path):
-        if text.startswith("encoder.fs_backbone."):
-            found = False
-            break
-        if text.startswith(("inverter.fs_backbone.", "encoder.body.")):
-            found = True
-    if found is not None and found != editor:
-        names = {False: "an Inverter (stage 1)", True: "a Feature Editor (stage 2)"}
-        raise UserError(f"{option}: {path} holds {names[found]}; wanted the checkpoint of {names[editor]}")
+    found = kind_of(strings(path))
+    if found not in (kind, WeightKind.OTHER):  # which may be of a format that is not read here
+        raise UserError(f"{option}: {path} holds {found.value}; wanted the checkpoint of {kind.value}")

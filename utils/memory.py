@@ -1,8 +1,8 @@
-"""Memory of weights that lie in mapped files."""
+"""Memory: of weights that are in mapped files, and of work done in portions."""
 
 import ctypes
 import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from torch import Tensor
@@ -37,14 +37,21 @@ def release(ranges: Iterable[tuple[int, int]]) -> None:
         ctypes.CDLL(None).madvise(ctypes.c_void_p(first), size, advice)
 
 
-def trim() -> None:
-    """Have the C library hand freed memory back to the system, where it knows how (glibc)."""
-    function = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if function is not None:
-        function(ctypes.c_size_t(0))
-
-
 def pages(tensor: Tensor) -> tuple[int, int]:
     """The address range of the whole pages that the tensor has for itself."""
     first, last = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
     return -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, max(first, last // mmap.PAGESIZE * mmap.PAGESIZE)
+
+
+def portions(tensors: Iterable[Tensor], numbers: int) -> Iterator[list[Tensor]]:
+    """All the tensors in order, in lists of about so many numbers together; a larger tensor is a list of its own."""
+    part: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if part and size + tensor.numel() > numbers:
+            yield part
+            part, size = [], 0
+        part.append(tensor)
+        size += tensor.numel()
+    if part:
+        yield part

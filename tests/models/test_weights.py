@@ -15,6 +15,7 @@ from torch import Tensor
 
 from models import weights
 from models.stylegan2.generator import Generator
+from models.weight_kinds import WeightKind
 from utils.errors import UserError
 
 INVERTER_SLOT = "model.checkpoint_path of fse_inverter wants an Inverter checkpoint"
@@ -125,7 +126,7 @@ def test_a_generator_needs_its_average(small, domain, tmp_path):
 
 def test_light_export(small, domain, tmp_path):
     full, light = full_checkpoint(small, small.editor, tmp_path / "full.pt"), tmp_path / "light.pt"
-    assert weights.export_light(full, light) == "a Feature Editor"
+    assert weights.export_light(full, light) == WeightKind.FEATURE_EDITOR
     written, wanted = tensors_of(light), tensors_of(small.editor)
     assert set(written) == set(wanted)
     assert all(torch.equal(written[key], wanted[key]) for key in wanted)
@@ -321,7 +322,7 @@ def test_a_generator_of_nvidia_gives_the_same_picture(small, domain, nvidia_file
 def test_a_generator_of_nvidia_that_does_not_fit(small, domain, nvidia_file):
     tensors = as_nvidia(weights.load_generator(small.generator, domain.generator))
     path = nvidia_file("G_ema", {k: v for k, v in tensors.items() if not k.startswith("synthesis.b64.")})
-    assert "no skip-architecture StyleGAN2 of 64 px" in one_line(path, weights.load_generator, domain.generator)
+    assert "not a skip-architecture StyleGAN2 of 64 px" in one_line(path, weights.load_generator, domain.generator)
     path = nvidia_file("G_ema", {**tensors, "synthesis.b4.const": torch.ones(7, 4, 4)})
     assert "has shape (1, 7, 4, 4)" in one_line(path, weights.load_generator, domain.generator)
     path = nvidia_file("D", tensors)

@@ -10,7 +10,7 @@ import torch
 from training_toy import TrainingToy, shared_toy
 
 from arguments.domain import load_domain
-from arguments.loader import load_train_config
+from arguments.loader import load_options
 from arguments.train_options import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +42,8 @@ def train(toy: TrainingToy, stage: int, *options: str) -> str:
         (1, "train.steps=many", "train.steps"),
         (1, "encoder_losses.l2=high", "encoder_losses.l2"),
         (1, "optimizers.ranger.betas=0.9", "optimizers.ranger.betas"),
+        (1, "train.train_runner=fse_editor", "train.train_runner"),
+        (1, "optimizers.adam.betas=[0.9,1]", "optimizers.adam.betas"),
         (1, "data.input_train_dir=/no/such/folder", "data.input_train_dir"),
         (1, "data.input_train_dir=", "data.input_train_dir"),
         (1, "data.input_val_dir=/no/such/folder", "data.input_val_dir"),
@@ -74,6 +76,12 @@ def test_an_inverter_given_as_the_feature_editor(toy: TrainingToy) -> None:
     assert "model.checkpoint_path" in line and "holds an Inverter" in line
 
 
+def test_an_e4e_encoder_given_as_the_inverter(toy: TrainingToy) -> None:
+    line = train(toy, 2, f"methods_args.fse_full.inverter_pth={toy.files.e4e}")
+    assert "methods_args.fse_full.inverter_pth" in line
+    assert "holds an e4e encoder; wanted the checkpoint of an Inverter" in line
+
+
 def test_a_folder_without_pictures(toy: TrainingToy, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     line = train(toy, 1, f"data.input_train_dir={tmp_path}")
@@ -89,14 +97,15 @@ def test_a_missing_weight_file_of_the_domain(toy: TrainingToy, tmp_path: Path) -
 
 def test_a_large_checkpoint_is_told_apart_as_fast(toy: TrainingToy, tmp_path: Path) -> None:
     """As many tensors as a full checkpoint of the published size has; the kind shows in its very last key."""
-    tensors = {f"inverter.fuser.{i}": torch.zeros(1) for i in range(3000)} | {"encoder.body.0": torch.zeros(1)}
+    tensors = {f"encoder.body.{i}": torch.zeros(1) for i in range(3000)}
+    tensors["inverter.fs_backbone.conv.weight"] = torch.zeros(1)
     torch.save({"encoder_opt": tensors, "state_dict": tensors}, tmp_path / "full.pt")
     assert "holds a Feature Editor" in train(toy, 2, f"methods_args.fse_full.inverter_pth={tmp_path / 'full.pt'}")
 
 
 def test_the_shipped_configs_are_the_published_ones() -> None:
     first, second = (
-        load_train_config([f"exp.config_dir={ROOT / 'configs'}", f"exp.config={name}.yaml"])
+        load_options(TrainConfig, [f"exp.config_dir={ROOT / 'configs'}", f"exp.config={name}.yaml"])
         for name in ("fse_inverter_train", "fse_editor_train")
     )
     losses = {"l2": 1.0, "lpips": 0.8, "id": 0.1, "adv": 0.01}

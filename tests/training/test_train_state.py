@@ -12,6 +12,7 @@ from torch.optim import Adam
 
 from arguments.domain import load_domain
 from models.sfe import FeatureEditor, Inverter
+from models.weight_kinds import WeightKind
 from models.weights import export_light
 from training.state import CheckpointFolder, TrainState, load_newest
 from utils.errors import UserError
@@ -38,7 +39,7 @@ def make(seed: int, discriminator: bool = True, lr: float = 0.1) -> TrainState:
         networks["discriminator"] = nn.Linear(3, 1)
         optimizers["disc_opt"] = Adam(networks["discriminator"].parameters(), lr)
     latent_avg = torch.full((4,), float(seed))
-    state = TrainState(networks, optimizers, {"pictures": Counter(seed)}, latent_avg, {"discriminator"})
+    state = TrainState(networks, optimizers, {"pictures": Counter(seed)}, latent_avg, {"discriminator": ""})
     for network, optimizer in zip(networks.values(), optimizers.values(), strict=True):
         for _ in range(2):
             optimizer.zero_grad()
@@ -126,6 +127,18 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "save_options.json").read_text() == '{"start_step": 101, "wandb_id": ""}'
 
 
+def test_files_beside_the_checkpoints_are_left_alone(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, keep=1)
+    odd = ["iteration_2_backup.pt", "iteration_best.pt", "iteration_3.pt.old"]
+    for name in odd:
+        (tmp_path / name).write_bytes(b"mine")
+    state = make(1)
+    for state.step in (9, 10):
+        folder.save(state)
+    assert folder.files() == [tmp_path / "iteration_10.pt"]
+    assert all((tmp_path / name).read_bytes() == b"mine" for name in odd)
+
+
 def test_an_unreadable_checkpoint_gives_way_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = CheckpointFolder(tmp_path, keep=3)
     state = make(1)
@@ -136,20 +149,12 @@ def test_an_unreadable_checkpoint_gives_way_to_the_one_before(tmp_path: Path, ca
     assert "iteration_2.pt" in caplog.text
 
 
-def test_leftovers_of_a_killed_writer_go(tmp_path: Path) -> None:
-    folder = CheckpointFolder(tmp_path, keep=3)
-    folder.save(make(1))
-    (tmp_path / ".0123456789abcdef.pt").write_text("half")
-    folder.remove_leftovers()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["iteration_0.pt", "save_options.json"]
-
-
 def test_only_training_checkpoints_have_a_light_form(tmp_path: Path) -> None:
     torch.save({"state_dict": {"decoder.x": torch.zeros(1)}}, tmp_path / "decoder.pt")
     with pytest.raises(UserError, match="wanted a checkpoint of training"):
         export_light(tmp_path / "decoder.pt", tmp_path / "light.pt")
     tensors = {"encoder.fs_backbone.x": 1.0, "encoder.fuser.y": 2.0, "discriminator.z": 3.0, "decoder.z": 4.0}
     torch.save({"state_dict": {k: torch.tensor(v) for k, v in tensors.items()}, "disc_opt": {}}, tmp_path / "full.pt")
-    assert export_light(tmp_path / "full.pt", tmp_path / "light.pt") == "an Inverter"
+    assert export_light(tmp_path / "full.pt", tmp_path / "light.pt") == WeightKind.INVERTER
     light = torch.load(tmp_path / "light.pt", weights_only=True)
     assert set(light) == {"state_dict"} and set(light["state_dict"]) == {"encoder.fs_backbone.x", "encoder.fuser.y"}
