@@ -128,6 +128,7 @@ FLAGS = {
     "generator_fid.py": "domain generators input_dir output_dir samples",
     "inference.py": "report save_latents",
     "make_avatars.py": "count output_dir size split workers",
+    "make_people.py": "count output_dir photos size split workers",
     "simple_inference.py": "align device edited_power editing_name editor_ckpt_pth edits mask_path mask_trashold "
     "orig_img_pth save_e4e save_inversion save_latents save_pth simple_config_pth strip use_mask",
     "shrink_weights.py": "prefix",
@@ -136,7 +137,7 @@ FLAGS = {
     "train_generator.py": "",
     "train_predictor.py": "",
 }
-IMPORT_TORCH_FOR_HELP = {"make_avatars.py"}  # tools for developers
+IMPORT_TORCH_FOR_HELP = {"make_avatars.py", "make_people.py"}  # tools for developers
 
 HELP = """
 import runpy, sys
@@ -231,7 +232,9 @@ RUNS = {
     "simple_inference.yaml": Config,
 }
 # options of their own: arguments/loop_options.py
-LOADED_ELSEWHERE = {f"avatars_{name}_train.yaml" for name in ("generator", "encoder", "predictor")}
+LOADED_ELSEWHERE = {f"avatars_{name}_train.yaml" for name in ("generator", "encoder", "predictor")} | {
+    "people_generator_paired.yaml"
+}
 
 
 @pytest.mark.parametrize("name", sorted(RUNS))

@@ -6,11 +6,11 @@ from functools import partial
 from typing import TypeVar
 
 import torch
-from models.inverter import FusionBlock
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.backbone import IResNetBlock
+from models.sfe import FusionBlock
 
 M = TypeVar("M", bound=nn.Module)
 
