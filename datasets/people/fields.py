@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]  # of float32, unless a docstring says otherwise
 
+# Colours of paint, prints and earrings, linear light.
+BRIGHT = np.array([(0.6, 0.04, 0.04), (0.05, 0.12, 0.5), (0.7, 0.5, 0.05), (0.75, 0.75, 0.72), (0.02, 0.02, 0.02),
+                   (0.06, 0.35, 0.12), (0.5, 0.1, 0.4)], np.float32)  # fmt: skip
 TILE = 512  # texels of a noise tile
 
 
