@@ -12,7 +12,6 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from arguments.options import Config, ExpArgs
-from arguments.train_options import TrainConfig
 from arguments.values import is_mapping, option, parse, put, typed
 from utils.errors import UserError
 
@@ -106,11 +105,6 @@ def read_yaml(path: Path, schema: type | None = None) -> DictConfig:
 def load_config(arguments: list[str]) -> Config:
     """Options of the scripts that invert and edit; see `load_options`."""
     return load_options(Config, arguments)
-
-
-def load_train_config(arguments: list[str]) -> TrainConfig:
-    """Options of scripts/train.py; see `load_options`."""
-    return load_options(TrainConfig, arguments)
 
 
 def load_options(schema: type[T], arguments: list[str]) -> T:

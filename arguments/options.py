@@ -13,6 +13,16 @@ def option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+METHODS = {"fse_full": "fse_inference_runner", "fse_inverter": "fse_inverter_inference_runner"}  # -> inference_runner
+
+
+def runner_of(method: str, option: str, given: str, runners: dict[str, str]) -> str:
+    """The published runner of a method. Raises UserError if another was given."""
+    if given not in ("", runners[method]):
+        raise UserError(f"{option} is '{given}'; model.method={method} wants {runners[method]}, or nothing")
+    return runners[method]
+
+
 def check_betas(option: str, betas: list[float]) -> None:
     """Raise UserError unless these are the decays of two moments."""
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
@@ -59,6 +69,8 @@ class ModelArgs:
     compile: bool = option(False, "torch.compile the networks: a slow first picture, then faster ones on a GPU")
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UserError(f"model.method is '{self.method}'; there are: {', '.join(METHODS)}")
         if self.dtype not in ("float32", "bfloat16", "float16"):
             raise UserError(f"model.dtype is '{self.dtype}'; there are: float32, bfloat16, float16")
         if self.batch_size < 1:
@@ -71,7 +83,7 @@ class ModelArgs:
 class InferenceArgs:
     """Editing of whole folders."""
 
-    inference_runner: str = option("fse_inference_runner", "fse_inference_runner or fse_inverter_inference_runner")
+    inference_runner: str = option("", "published name of model.method's runner; empty: that of model.method")
     editings_data: dict[str, list[float]] = option({}, "direction -> list of powers")
     stacks: dict[str, dict[str, float]] = option({}, "folder -> edits made at once: direction -> power")
     format: str = option("", "extension of the results, such as png; empty: each has its picture's own")
@@ -106,3 +118,7 @@ class Config:
     model: ModelArgs = field(default_factory=ModelArgs)
     inference: InferenceArgs = field(default_factory=InferenceArgs)
     methods_args: MethodsArgs = field(default_factory=MethodsArgs)
+
+    def __post_init__(self) -> None:
+        given = self.inference.inference_runner
+        self.inference.inference_runner = runner_of(self.model.method, "inference.inference_runner", given, METHODS)

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field, fields
 
-from arguments.options import DataArgs, ExpArgs, MethodsArgs, ModelArgs, check_betas, option
+from arguments.options import DataArgs, ExpArgs, MethodsArgs, ModelArgs, check_betas, option, runner_of
 from utils.errors import UserError
 
-STAGES = {"fse_inverter": "fse_inverter", "fse_editor": "fse_full"}  # train.train_runner -> model.method
+STAGES = {"fse_inverter": "fse_inverter", "fse_full": "fse_editor"}  # model.method -> train.train_runner
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -20,7 +20,7 @@ class TrainExpArgs(ExpArgs):
 class TrainArgs:
     """The training loop. Steps are counted from start_step to steps, both included."""
 
-    train_runner: str = option("fse_inverter", "fse_inverter (stage 1) or fse_editor (stage 2)")
+    train_runner: str = option("", "fse_inverter (stage 1) or fse_editor (stage 2); empty: that of model.method")
     encoder_optimizer: str = option("ranger", "a group of `optimizers`, for the trained network")
     disc_optimizer: str = option("adam", "a group of `optimizers`, for the discriminator")
     resume_path: str = option("", "go on from this full checkpoint, or from the newest beside this save_options.json")
@@ -56,7 +56,7 @@ class TrainArgs:
             if getattr(self, name) < low:
                 raise UserError(f"train.{name} is {getattr(self, name)}; wanted {low} or more")
         choices = {
-            "train_runner": tuple(STAGES), "resume": ("", "auto"), "lr_decay": ("", "cosine"), "precision": PRECISIONS,
+            "resume": ("", "auto"), "lr_decay": ("", "cosine"), "precision": PRECISIONS,
         }  # fmt: skip
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -170,3 +170,7 @@ class TrainConfig:
     disc_losses: DiscLossesArgs = field(default_factory=DiscLossesArgs)
     optimizers: OptimizersArgs = field(default_factory=OptimizersArgs)
     metrics: MetricsArgs = field(default_factory=MetricsArgs)
+
+    def __post_init__(self) -> None:
+        given = self.train.train_runner
+        self.train.train_runner = runner_of(self.model.method, "train.train_runner", given, STAGES)

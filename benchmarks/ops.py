@@ -16,7 +16,15 @@ import torch.nn.functional as F
 from measure import matmul_gflops, seconds
 from torch import Tensor
 
-from models.stylegan2.ops import blur_bias_act, fused_bias_act, library, upfirdn2d, winograd_conv, winograd_weight
+from models.stylegan2.ops import (
+    backend,
+    blur_bias_act,
+    fused_bias_act,
+    native,
+    upfirdn2d,
+    winograd_conv,
+    winograd_weight,
+)
 from utils.malloc import tune_malloc
 
 SIZES = [(1024, 32), (512, 64), (256, 128), (128, 256), (64, 512)]  # px, channels
@@ -94,13 +102,14 @@ def main() -> None:
     arguments = parser.parse_args()
     tune_malloc()
     device = torch.device(arguments.device)
-    compiled = library.load(device.type)
+    dtype = getattr(torch, arguments.dtype)
+    compiled = backend.ops_for(torch.empty(0, device=device, dtype=dtype)) is not native
     with torch.inference_mode():
         gflops = matmul_gflops(device)
         memory: Rows = {}
         products: Rows = {}
         for size, channels in SIZES[:3]:
-            memory |= memory_ops(size, channels, device, getattr(torch, arguments.dtype))
+            memory |= memory_ops(size, channels, device, dtype)
         if device.type == "cpu" and arguments.dtype == "float32":
             for size, channels in SIZES:
                 products |= convs(size, channels, channels, False, gflops)

@@ -10,7 +10,6 @@ ROOT = Path(__file__).resolve().parent.parent
 class Paths:
     """One field per file that the published project names."""
 
-    psp_path: str = "pretrained_models/psp_ffhq_encode.pt"
     e4e_path: str = "pretrained_models/e4e_ffhq_encode.pt"
     e4e_car_path: str = "pretrained_models/e4e_cars_encode.pt"
     farl_path: str = "pretrained_models/face_parsing.farl.lapa.main_ema_136500_jit191.pt"
@@ -26,7 +25,6 @@ class Paths:
         "pretrained_models/Backbone_VITs_Epoch_2_Batch_12000_Time_2021-03-17-04-05_checkpoint.pth"
     )
     inception: str = "pretrained_models/pt_inception-2015-12-05-6726825d.pth"
-    mtcnn: str = "pretrained_models/mtcnn"
     landmark: str = "pretrained_models/shape_predictor_68_face_landmarks.dat"
     clip_path: str = "pretrained_models/ViT-B-32.pt"
     styleclip_mappers: str = "pretrained_models/styleclip_mappers"

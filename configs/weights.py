@@ -71,7 +71,7 @@ _HUB_FILES = {
     "moco_v2_800ep_pretrain.pt": ("train", "MoCo-v2 of the loss moco"),
     "Backbone_VITs_Epoch_2_Batch_12000_Time_2021-03-17-04-05_checkpoint.pth": ("train metrics", "ViT-Face of id_vit"),
     "CurricularFace_Backbone.pth": ("metrics", "CurricularFace of the metric id"),
-    **{f"mtcnn/{net}.npy": ("metrics", "face detector of the metric id") for net in ("pnet", "rnet", "onet")},
+    **{f"mtcnn/{net}.npy": ("", "face detector, which nothing here reads") for net in ("pnet", "rnet", "onet")},
     "stylegan2-car-config-f-new.pkl": ("cars", "generator and discriminator of cars"),
     "psp_ffhq_encode.pt": ("", "pSp encoder, which nothing here reads"),
     "79999_iter.pth": ("", "BiSeNet face parser, which nothing here reads"),

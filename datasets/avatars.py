@@ -51,7 +51,6 @@ SHORT_HAIR = (
     "bun", "dreads01", "dreads02", "frida", "frizzle", "fro", "froBand", "shaggy", "shaggyMullet", "shortCurly",
     "shortFlat", "shortRound", "shortWaved", "sides", "theCaesar", "theCaesarAndSidePart",
 )  # fmt: skip
-SMILES = ("smile", "twinkle", "default", "tongue")
 OPAQUE_GLASSES = "kurt"  # the eyes can be seen through all others
 GRAPHIC_SHIRT = "graphicShirt"
 

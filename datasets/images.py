@@ -1,5 +1,6 @@
 """Folders of pictures, and pairs of folders."""
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from utils.errors import UserError
-from utils.files import IMAGE_SUFFIXES, list_images
-from utils.images import load_image, resize, to_tensor
+from utils.files import IMAGE_SUFFIXES, SAVED_SUFFIXES, find_images
+from utils.images import load_square, to_tensor
+from utils.processes import rank_and_size
+
+logger = logging.getLogger(__name__)
 
 TRANSFORMS = {"face_256": 256, "face_1024": 1024}  # name -> px
 
@@ -22,32 +26,58 @@ def transform_size(name: str, domain_size: int) -> int:
     return TRANSFORMS[name] if name else domain_size
 
 
-def relative_names(folder: Path) -> list[str]:
-    """Sorted paths of all pictures below `folder`, relative to it, with "/" on every system.
+@dataclass(frozen=True)
+class PictureNames:
+    """Sorted paths of all pictures below a folder, relative to it, with "/" on every system.
 
-    Raises UserError if the folder is missing or has no picture.
+    `left_out` says what else lies there, and why it is left out; "" if nothing does.
     """
-    names = sorted(path.relative_to(folder).as_posix() for path in list_images(folder))
-    if not names:
-        raise UserError(f"{folder}: has no picture; wanted: files that end in {', '.join(sorted(IMAGE_SUFFIXES))}")
-    return names
+
+    names: list[str]
+    left_out: str
+
+    @classmethod
+    def find(cls, folder: Path, without: Path | None = None) -> "PictureNames":
+        """`without`: a folder that is left out, since results are written there. See `utils.files.find_images`.
+
+        Raises UserError if the folder is missing or has no picture.
+        """
+        listing = find_images(folder, without)
+        names = sorted(path.relative_to(folder).as_posix() for path in listing.paths)
+        if not names:
+            found = f"has no picture, but {listing.left_out}" if listing.left_out else "has no picture"
+            raise UserError(f"{folder}: {found}; wanted: files that end in {', '.join(sorted(IMAGE_SUFFIXES))}")
+        return cls(names, f"{folder}: left out {listing.left_out}" if listing.left_out else "")
+
+
+def relative_names(folder: Path) -> list[str]:
+    """The names of `PictureNames.find`; what is left out goes to the log."""
+    found = PictureNames.find(folder)
+    if found.left_out and rank_and_size()[0] == 0:
+        logger.info(found.left_out)
+    return found.names
 
 
 def output_names(names: Sequence[str], suffix: str) -> dict[str, str]:
-    """Name -> name with the extension `suffix` (".jpg"), no two alike; an empty suffix changes nothing.
+    """Name -> name of its result, with the extension `suffix` (".jpg"), no two alike.
 
-    Pictures that differ in nothing but the extension keep it before the new one: a.png -> a.png.jpg.
+    An empty suffix keeps each picture's own, or stands for .png where that format is not written (.gif). Pictures that
+    differ in nothing but the extension keep it before the new one: a.png -> a.png.jpg.
     """
-    if not suffix:
-        return {name: name for name in names}
-    outputs = {name: str(PurePosixPath(name).with_suffix(suffix)) for name in names}
+    wanted = {name: suffix or _saved(PurePosixPath(name).suffix) for name in names}
+    outputs = {name: str(PurePosixPath(name).with_suffix(own)) for name, own in wanted.items()}
     counts = Counter(outputs.values())
-    outputs = {name: output if counts[output] == 1 else name + suffix for name, output in outputs.items()}
+    outputs = {name: out if counts[out] == 1 or (out == name and not suffix) else name + wanted[name]
+               for name, out in outputs.items()}  # fmt: skip
     output, count = Counter(outputs.values()).most_common(1)[0]
     if count > 1:
         twins = " and ".join(name for name in names if outputs[name] == output)
         raise UserError(f"{twins} would both be written as {output}; rename one")
     return outputs
+
+
+def _saved(suffix: str) -> str:
+    return suffix if suffix.lower() in SAVED_SUFFIXES else ".png"
 
 
 class ImageFolder(Dataset[Tensor]):
@@ -64,7 +94,7 @@ class ImageFolder(Dataset[Tensor]):
         return len(self.names)
 
     def __getitem__(self, index: int) -> Tensor:
-        return to_tensor(resize(load_image(self.folder / self.names[index]), self.size))
+        return to_tensor(load_square(self.folder / self.names[index], self.size))
 
 
 @dataclass(frozen=True)
@@ -85,17 +115,25 @@ class PairedFolders:
 
     @classmethod
     def find(cls, real: Path, fake: Path) -> "PairedFolders":
-        """Of several files with one stem, those of the same name are a pair. Raises UserError if nothing fits."""
+        """Raises UserError if nothing fits.
+
+        Of several files with one stem, those of the same name are a pair, and those that `output_names` would make of
+        each other: a.png and a.png.jpg.
+        """
         real_names, fake_names = relative_names(real), relative_names(fake)
         fakes = _by_stem(fake_names)
         reals = _by_stem(real_names)
         partners: dict[str, str] = {}
         for stem, names in reals.items():
             candidates = fakes.get(stem, [])
-            if len(names) == len(candidates) == 1:
-                partners[names[0]] = candidates[0]
-            else:
-                partners |= {name: name for name in names if name in candidates}
+            for name in names:
+                whole = fakes.get(name, []) if name not in reals else []
+                if name in candidates:
+                    partners[name] = name
+                elif len(whole) == 1:
+                    partners[name] = whole[0]
+                elif len(names) == len(candidates) == 1:
+                    partners[name] = candidates[0]
         if not partners:
             raise UserError(
                 f"no picture of {fake} is named like one of {real} (relative path without extension); "

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datasets.images import relative_names
 from utils.errors import UserError
-from utils.images import load_image, normalize, resize, to_pixels
+from utils.images import load_square, normalize, to_pixels
 from utils.parallel import ahead
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class TrainingImages:
         for offset in range(len(self.names)):
             name = self.names[(index + offset) % len(self.names)]
             try:
-                pixels = to_pixels(resize(load_image(self.folder / name), self.size)).contiguous()
+                pixels = to_pixels(load_square(self.folder / name, self.size)).contiguous()
             except UserError as error:
                 damaged[name] = str(error)
                 continue

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -46,8 +46,6 @@ class Resources:
 class Family(ABC, Generic[LatentT]):
     """One way of editing. Knows its directions from the domain's data and makes an `Edit` of a name."""
 
-    space: ClassVar[str]  # "w" or "s"
-
     def __init__(self, spec: Mapping[str, Any], resources: Resources) -> None:
         self.spec = spec
         self.resources = resources
@@ -74,13 +72,9 @@ class Family(ABC, Generic[LatentT]):
 class WFamily(Family[Tensor]):
     """Edits that move w (B×n_styles×D)."""
 
-    space = "w"
-
 
 class SFamily(Family[Styles]):
     """Edits that move StyleSpace: a list of B×C, one per conv and toRGB."""
-
-    space = "s"
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,13 @@ from runners.build_method import build_method
 from runners.manifest import Manifest
 from runners.metrics_runner import measure
 from utils.errors import UserError
-from utils.files import IMAGE_SUFFIXES, check_writable, remove_temporaries
+from utils.files import SAVED_SUFFIXES, check_writable, remove_temporaries
 from utils.images import check_save_path, load_image, resize, save_image, to_image, to_tensor
 from utils.parallel import BoundedPool, ahead, batches
 from utils.processes import gather, own_device, rank_and_size
 
 logger = logging.getLogger(__name__)
 
-# Published runner name -> the method it stands for.
-RUNNERS = {"fse_inference_runner": "fse_full", "fse_inverter_inference_runner": "fse_inverter"}
 _UNFINISHED = 8  # pictures that wait for their last results to be written
 
 
@@ -45,13 +43,6 @@ class InferenceRunner:
 
     def __init__(self, config: Config) -> None:
         self.config, options = config, config.inference
-        wanted = RUNNERS.get(options.inference_runner)
-        if wanted is None:
-            raise UserError(
-                f"inference.inference_runner is '{options.inference_runner}'; there are: {', '.join(RUNNERS)}"
-            )
-        if config.model.method != wanted:
-            raise UserError(f"{options.inference_runner} wants model.method={wanted}; it is '{config.model.method}'")
         if not config.data.inference_dir:
             raise UserError("data.inference_dir is empty; wanted: the folder of the pictures")
         self.rank, self.processes = rank_and_size()
@@ -236,6 +227,6 @@ def _power_folder(power: float) -> str:
 def _suffix(image_format: str) -> str:
     """ ".png" of inference.format=png."""
     suffix = f".{image_format.lower().removeprefix('.')}" if image_format else ""
-    if suffix and suffix not in IMAGE_SUFFIXES:
-        raise UserError(f"inference.format is '{image_format}'; there are: {', '.join(sorted(IMAGE_SUFFIXES))}")
+    if suffix and suffix not in SAVED_SUFFIXES:
+        raise UserError(f"inference.format is '{image_format}'; there are: {', '.join(sorted(SAVED_SUFFIXES))}")
     return suffix

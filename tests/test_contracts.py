@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from arguments.domain import DOMAINS_DIR, load_domain
-from arguments.loader import load_config, load_train_config
+from arguments.loader import load_options
 from arguments.options import Config
 from arguments.train_options import TrainConfig
 from criteria.face_embedding import load_arcface, load_curricular_face
@@ -220,15 +220,15 @@ def test_option_names_are_kept():
 
 
 RUNS = {
-    "avatars_editor_train.yaml": load_train_config,
-    "avatars_inference.yaml": load_config,
-    "avatars_inverter_train.yaml": load_train_config,
-    "avatars_simple_inference.yaml": load_config,
-    "fse_editor_train.yaml": load_train_config,
-    "fse_inference.yaml": load_config,
-    "fse_inverter_inference.yaml": load_config,
-    "fse_inverter_train.yaml": load_train_config,
-    "simple_inference.yaml": load_config,
+    "avatars_editor_train.yaml": TrainConfig,
+    "avatars_inference.yaml": Config,
+    "avatars_inverter_train.yaml": TrainConfig,
+    "avatars_simple_inference.yaml": Config,
+    "fse_editor_train.yaml": TrainConfig,
+    "fse_inference.yaml": Config,
+    "fse_inverter_inference.yaml": Config,
+    "fse_inverter_train.yaml": TrainConfig,
+    "simple_inference.yaml": Config,
 }
 # options of their own: arguments/loop_options.py
 LOADED_ELSEWHERE = {f"avatars_{name}_train.yaml" for name in ("generator", "encoder", "predictor")}
@@ -236,7 +236,7 @@ LOADED_ELSEWHERE = {f"avatars_{name}_train.yaml" for name in ("generator", "enco
 
 @pytest.mark.parametrize("name", sorted(RUNS))
 def test_run_configs_load(name):
-    config = RUNS[name]([f"exp.config_dir={ROOT / 'configs'}", f"exp.config={name}"])
+    config = load_options(RUNS[name], [f"exp.config_dir={ROOT / 'configs'}", f"exp.config={name}"])
     assert load_domain(config.exp.domain).name == config.exp.domain
     assert config.model.method == ("fse_inverter" if "inverter" in name else "fse_full")
 

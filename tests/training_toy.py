@@ -8,7 +8,7 @@ import yaml
 from small_domain import SmallDomain
 from torch import Tensor, nn
 
-from arguments.loader import load_train_config
+from arguments.loader import load_options
 from arguments.train_options import TrainConfig
 from models.weights import load_e4e, load_generator, load_inverter, save
 from utils.images import save_image, to_image
@@ -52,7 +52,7 @@ class TrainingToy:
         return [f"exp.config_dir={self.folder}", f"exp.config=stage_{stage}.yaml", f"exp.name={name}", *more]
 
     def config(self, stage: int, name: str, *more: str) -> TrainConfig:
-        return load_train_config(self.arguments(stage, name, *more))
+        return load_options(TrainConfig, self.arguments(stage, name, *more))
 
     def _write(self, name: str, common: dict, train: dict, method: str, **more: object) -> None:
         content = {**common, "train": train, **more, "model": {**common["model"], "method": method}}

@@ -23,7 +23,7 @@ from training.loggers import Sheet, Sink
 from training.precision import Precision
 from training.state import CheckpointFolder, TrainState, load_newest
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import atomic_path, remove_temporaries
 from utils.processes import gather
 from utils.seeds import derive_seed, seed_everything
 from utils.stopping import sigterm_asks
@@ -114,7 +114,7 @@ class TrainingLoop:
         Raises UserError if none of them can be read.
         """
         if self.process.first:
-            self.checkpoints.remove_leftovers()
+            remove_temporaries(self.folder)
         candidates = gather(list(candidates))[0]
         path = load_newest(self.state, candidates)
         if path is not None:

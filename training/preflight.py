@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from arguments.domain import DomainConfig, load_domain
-from arguments.train_options import STAGES, TrainConfig
+from arguments.train_options import TrainConfig
 from configs.paths import weight_file
 from models.weight_kinds import WeightKind, kind_of
 from utils.errors import UserError
@@ -19,7 +19,7 @@ def check(config: TrainConfig) -> DomainConfig:
     _check_pictures("data.input_train_dir", config.data.input_train_dir, required=True)
     _check_pictures("data.input_val_dir", config.data.input_val_dir, least=2)  # FID wants two
     _check_pictures("data.special_dir", config.data.special_dir)
-    _check_method(config)
+    _check_losses(config)
     domain = load_domain(config.exp.domain)
     roles = {"generator"}
     if config.train.train_runner == "fse_editor":
@@ -67,12 +67,7 @@ def _check_pictures(option: str, folder: str, required: bool = False, least: int
         raise UserError(f"{option}: {folder} has {count} pictures ({suffixes}); wanted {least} or more")
 
 
-def _check_method(config: TrainConfig) -> None:
-    wanted = STAGES[config.train.train_runner]
-    if config.model.method != wanted:
-        raise UserError(
-            f"model.method is '{config.model.method}'; train.train_runner={config.train.train_runner} wants {wanted}"
-        )
+def _check_losses(config: TrainConfig) -> None:
     losses = vars(config.encoder_losses)
     if not any(losses.values()):
         raise UserError("encoder_losses: every coefficient is 0, so there is nothing to learn")

@@ -141,11 +141,6 @@ class CheckpointFolder:
         """All checkpoints, the newest last."""
         return sorted(self.folder.glob("iteration_*.pt"), key=lambda path: int(path.stem.rpartition("_")[2]))
 
-    def remove_leftovers(self) -> None:
-        """Temporary files of a process that was killed while it wrote."""
-        for path in (*self.folder.glob(".*.pt"), *self.folder.glob(".*.json")):
-            path.unlink()
-
 
 def load_newest(state: TrainState, files: Sequence[Path]) -> Path | None:
     """Load the last of `files` that can be read, and say which."""

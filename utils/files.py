@@ -1,15 +1,34 @@
-"""Files and folders: writing that never leaves half a file, and finding pictures."""
+"""Files and folders: writing that never leaves half a file and never touches an input, and finding pictures."""
 
+import fcntl
 import os
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from utils.errors import UserError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp"})
+HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})  # read where pillow-heif is installed
+SAVED_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = SAVED_SUFFIXES | {
+    ".jpe", ".jfif", ".mpo", ".apng", ".gif", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".jpf", ".avif",
+}  # fmt: skip
+if find_spec("pillow_heif"):
+    IMAGE_SUFFIXES |= HEIF_SUFFIXES
+
+_HIDDEN = "hidden"
+_LINK = "links to folders"
+_CLOSED = "folders that cannot be opened"
+_OWN = "results of this run"
+_HEIF = "HEIC, which want: pip install pillow-heif"
+_FORMAT = "of formats that are not read"
+_NO_FILE = "no regular files"
+_NAMED = 3  # files that are named for each reason
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.\w+")  # names of the files of atomic_path
 
 
@@ -38,16 +57,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     The temporary file has the suffix of `path`, since some writers choose the format by it, and a leading dot, so
     that `list_images` never sees it. Missing folders are made. Readers see the old file or the whole new one, even
-    after a power cut; when the block raises, the old file stays as it was and the temporary one is removed.
+    after a power cut; when the block raises, the old file stays as it was and the temporary one is removed. It is
+    locked as long as it is in use, so that `remove_temporaries` of another run leaves it alone.
 
     Raises UserError if the folder cannot be made or written; what the block raises passes through.
     """
     path = Path(path)
     check_writable(path)
-    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)  # unlike tempfile's, this file gets the permissions the umask asks for
+        temporary, lock = _locked_file(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
     try:
@@ -56,14 +75,63 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync(path.parent)
     finally:
+        os.close(lock)
         temporary.unlink(missing_ok=True)
 
 
+def _locked_file(path: Path) -> tuple[Path, int]:
+    """A new temporary file beside `path`, and the descriptor that holds its lock; a killed process lets go of it."""
+    while True:
+        temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
+        # Unlike tempfile's, this file gets the permissions that the umask asks for.
+        lock = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.fstat(lock).st_nlink:  # nobody removed it before the lock
+            return temporary, lock
+        os.close(lock)
+
+
 def remove_temporaries(folder: Path) -> None:
-    """Remove what killed processes left of `atomic_path` under `folder`; only while nobody writes there."""
+    """Remove what killed processes left of `atomic_path` under `folder`; files that are being written stay."""
     for path in folder.rglob(".*"):
         if _TEMPORARY.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+            with suppress(OSError), path.open("rb") as file:  # locked, or gone by now
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+
+def check_apart(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
+    """Fail before any work if one of the files to be written is one that is read. Raises UserError naming it."""
+    read = [Path(path) for path in inputs]
+    for output in map(Path, outputs):
+        for path in read:
+            same = output.resolve() == path.resolve()
+            if same or (output.exists() and path.exists() and output.samefile(path)):
+                raise UserError(f"{output}: would be overwritten, but it is an input; choose another place for results")
+
+
+def check_folders_apart(source: Path, inputs: Iterable[str], target: Path, outputs: Iterable[str], option: str) -> None:
+    """The same for whole folders: `inputs` below `source` are read, `outputs` below `target` written."""
+    source, target = source.resolve(), target.resolve()
+    if target.is_relative_to(source):
+        read, inner = set(inputs), target.relative_to(source)
+        clash = next((name for name in outputs if (inner / name).as_posix() in read), None)
+    elif source.is_relative_to(target):
+        written, inner = set(outputs), source.relative_to(target)
+        read_names = ((inner / name).as_posix() for name in inputs)
+        clash = next((name for name in read_names if name in written), None)
+    else:
+        return
+    if clash is not None:
+        raise UserError(f"{target / clash}: would be overwritten, but it is an input; choose another {option}")
+
+
+def numbered_files(folder: Path, prefix: str, suffix: str) -> list[tuple[int, Path]]:
+    """Files such as iteration_12.pt with their numbers, which rise; other names, as iteration_12_backup.pt, are not."""
+    names = re.compile(re.escape(prefix) + r"(\d+)" + re.escape(suffix))
+    found = ((names.fullmatch(path.name), path) for path in folder.glob(f"{prefix}*{suffix}"))
+    return sorted((int(match[1]), path) for match, path in found if match)
 
 
 def _sync(path: Path) -> None:
@@ -75,18 +143,72 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """All pictures under `folder`, searched recursively and sorted: see IMAGE_SUFFIXES, in either case.
+@dataclass(frozen=True)
+class Listing:
+    """The pictures below a folder, sorted.
 
-    Hidden files are left out: they are other programs' or our own temporary ones, like macOS's `._photo.jpg`.
-    Raises UserError if `folder` does not exist or is a file. An empty list is for the caller to judge.
+    `left_out` says in one line what else lies there and why it is not among them; "" if nothing does.
     """
-    folder = Path(folder)
+
+    paths: list[Path]
+    left_out: str
+
+
+def find_images(folder: str | Path, without: str | Path | None = None) -> Listing:
+    """All pictures below `folder`: see IMAGE_SUFFIXES, in either case.
+
+    Left out are hidden files and folders, which belong to other programs or are our own temporary ones (`._photo.jpg`,
+    `.ipynb_checkpoints`, `.Trash-1000`), links to folders, and the folder `without`, where results are written.
+
+    Raises UserError if `folder` does not exist, is a file or cannot be opened. No picture is for the caller to judge.
+    """
+    folder, own = Path(folder), Path(without).resolve() if without is not None else None
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
         raise UserError(f"{folder}: {found}; give a folder of pictures")
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    paths: list[Path] = []
+    left_out: dict[str, list[str]] = defaultdict(list)
+
+    def leave_out(reason: str, path: Path, mark: str = "") -> None:
+        left_out[reason].append(f"{path.relative_to(folder).as_posix()}{mark}")
+
+    def closed(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise UserError(f"{folder}: cannot be opened ({error.strerror}); give a folder of pictures") from error
+        leave_out(_CLOSED, Path(error.filename), "/")
+
+    for where, folders, files in os.walk(folder, onerror=closed):
+        here = Path(where)
+        for name in list(folders):
+            path = here / name
+            if name.startswith("."):
+                leave_out(_HIDDEN, path, "/")
+            elif path.is_symlink():
+                leave_out(_LINK, path, "/")
+            elif own is not None and path.resolve() == own:
+                leave_out(_OWN, path, "/")
+            else:
+                continue
+            folders.remove(name)
+        for name in files:
+            path, suffix = here / name, Path(name).suffix.lower()
+            if name.startswith("."):
+                leave_out(_HIDDEN, path)
+            elif suffix in IMAGE_SUFFIXES:
+                if path.is_file():
+                    paths.append(path)
+                else:
+                    leave_out(_NO_FILE, path)
+            else:
+                leave_out(_HEIF if suffix in HEIF_SUFFIXES else _FORMAT, path)
+    return Listing(sorted(paths), "; ".join(_reason(reason, names) for reason, names in sorted(left_out.items())))
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """The paths of `find_images`."""
+    return find_images(folder).paths
+
+
+def _reason(reason: str, names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+    return f"{len(names)} {reason} ({shown})"

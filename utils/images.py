@@ -1,11 +1,14 @@
 """Pictures: file ↔ PIL ↔ tensor.
 
-A picture in memory is a PIL image of mode RGB; a tensor of one is 3×H×W, float32, RGB in [-1, 1].
+A picture in memory is a PIL image of mode RGB, in sRGB; a tensor of one is 3×H×W, float32, RGB in [-1, 1].
 """
 
 import logging
 import stat
 import warnings
+from functools import cache
+from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from utils.colour import SRGB, to_srgb
 from utils.errors import UserError
-from utils.files import IMAGE_SUFFIXES, atomic_path, check_writable
+from utils.files import HEIF_SUFFIXES, SAVED_SUFFIXES, atomic_path, check_writable
 
 logger = logging.getLogger(__name__)
 
@@ -22,13 +26,16 @@ MAX_PIXELS = 100_000_000  # decoded and as a float tensor this takes 1.2 GB alre
 MIN_SIDE = 8  # px; nothing smaller can be a photograph
 
 # Pillow's other plugins are left out: none holds photographs, and some start programs (EPS runs Ghostscript).
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM", "GIF", "JPEG2000")
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM", "GIF", "JPEG2000", "AVIF")
+_PNG_TEXT, _PNG_PROFILE = (b"tEXt", b"zTXt", b"iTXt"), (b"iCCP",)  # chunks of a PNG that are not the picture
+_SQUARE = 1.02  # longer side : shorter side, up to which a picture passes for a square
 
 
 def load_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Read any picture as an upright RGB image of 8 bits a channel.
+    """Read any picture as an upright sRGB image of 8 bits a channel.
 
-    The EXIF rotation is applied, transparent parts show white, 16-bit and float pictures are scaled to 8 bits.
+    The EXIF rotation is applied, colours of another profile are converted, transparent parts show white, 16-bit and
+    float pictures are scaled to 8 bits.
 
     Raises:
         UserError: the file is missing, not a picture, damaged, or smaller than MIN_SIDE; or its header names more than
@@ -47,7 +54,8 @@ def load_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
 def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a picture of any size and channels: upright, 8 bits a channel, in the mode the file has.
 
-    Only the first frame of an animation is read. Raises UserError as `load_image` does, but for the smallest size.
+    Only the first frame of an animation is read. Colours of another profile than sRGB become RGB or RGBA. Raises
+    UserError as `load_image` does, but for the smallest size.
     """
     path = Path(path)
     try:
@@ -64,23 +72,72 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     limit = f"the limit of {max_pixels / 1e6:g} megapixels; shrink the picture first"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit decides
-            with Image.open(path, formats=_FORMATS) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise UserError(f"{path}: has {width}×{height} pixels, which is over {limit}")
-                image.load()
-                return _to_8_bits(_upright(image, path), image.format)
-    except UserError:
-        raise
+        return _decode(path, max_pixels)
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: is over {limit}") from error
+    except _TooLargeError as error:
+        raise UserError(f"{path}: has {error} pixels, which is over {limit}") from error
     except Image.UnidentifiedImageError as error:
+        if path.suffix.lower() in HEIF_SUFFIXES and not find_spec("pillow_heif"):
+            raise UserError(f"{path}: HEIC pictures need one package more: pip install pillow-heif") from error
         raise UserError(f"{path}: is not a picture that can be read; give a {', '.join(_FORMATS)} file") from error
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: cannot be decoded ({reason}); the file may be damaged, get it anew") from error
+
+
+class _TooLargeError(Exception):
+    """The header names more pixels than are allowed; the text says how many."""
+
+
+def _decode(path: Path, max_pixels: int) -> Image.Image:
+    """The picture; limits of Pillow's on what a PNG holds beside it are none on the picture itself."""
+    dropped: tuple[bytes, ...] = ()
+    while True:
+        try:
+            return _open(path, max_pixels, dropped)
+        except ValueError as error:
+            if "MAX_TEXT" not in str(error) or _PNG_PROFILE[0] in dropped:
+                raise
+            logger.info("%s: holds more text than is read (%s); only the picture is taken", path, error)
+            dropped = _PNG_TEXT + _PNG_PROFILE if dropped else _PNG_TEXT
+
+
+def _open(path: Path, max_pixels: int, dropped: tuple[bytes, ...]) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit decides
+        with Image.open(_without_chunks(path, dropped) if dropped else path, formats=_formats()) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise _TooLargeError(f"{width}×{height}")
+            image.load()
+            profile = image.info.get("icc_profile")
+            return to_srgb(_to_8_bits(_upright(image, path), image.format), profile, path)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    if not find_spec("pillow_heif"):
+        return _FORMATS
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return (*_FORMATS, "HEIF")
+
+
+def _without_chunks(path: Path, dropped: tuple[bytes, ...]) -> BytesIO:
+    """A PNG without its chunks of these kinds (https://www.w3.org/TR/png/#5Chunk-layout)."""
+    kept = BytesIO()
+    with path.open("rb") as file:
+        kept.write(file.read(8))
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[:4], "big") + 4  # with the checksum
+            if head[4:] in dropped:
+                file.seek(size, 1)
+            else:
+                kept.write(head + file.read(size))
+    kept.seek(0)
+    return kept
 
 
 def _upright(image: Image.Image, path: Path) -> Image.Image:
@@ -113,26 +170,28 @@ def _to_8_bits(image: Image.Image, file_format: str | None) -> Image.Image:
 def check_save_path(path: str | Path) -> None:
     """Fail before any work if a picture could not be saved at `path`; creates nothing. Raises UserError."""
     suffix = Path(path).suffix
-    if suffix.lower() not in IMAGE_SUFFIXES:
+    if suffix.lower() not in SAVED_SUFFIXES:
         found = f"the extension {suffix}" if suffix else "no extension"
-        wanted = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise UserError(f"{path}: has {found}, which names no picture format; use one of {wanted}")
+        wanted = ", ".join(sorted(SAVED_SUFFIXES))
+        raise UserError(f"{path}: has {found}, which names no format that is written; use one of {wanted}")
     check_writable(path)
 
 
-def save_image(image: Image.Image, path: str | Path, quality: int = 95) -> None:
+def save_image(image: Image.Image, path: str | Path, quality: int = 95, compression: int = 6) -> None:
     """Write a picture in the format its extension names, whole or not at all; missing folders are made.
 
-    `quality` (1 to 100) counts for JPEG, which is written 4:4:4, and WebP. Raises UserError if it cannot be written.
+    Colours are tagged as sRGB where the format has tags. `quality` (1 to 100) counts for JPEG, which is written 4:4:4,
+    and WebP, `compression` (0 to 9) for PNG. Raises UserError if it cannot be written.
     """
     check_save_path(path)
     if image.mode not in ("RGB", "L"):
         image = image.convert("RGB")
     jpeg: dict[str, Any] = {"quality": quality, "subsampling": 0}
-    options = {".jpg": jpeg, ".jpeg": jpeg, ".webp": {"quality": quality}}
+    options = {".jpg": jpeg, ".jpeg": jpeg, ".webp": {"quality": quality}, ".png": {"compress_level": compression}}
+    tag: dict[str, Any] = {"icc_profile": SRGB} if image.mode == "RGB" else {}
     try:
         with atomic_path(path) as temporary:
-            image.save(temporary, **options.get(temporary.suffix.lower(), {}))
+            image.save(temporary, **options.get(temporary.suffix.lower(), {}), **tag)
     except (OSError, ValueError) as error:  # a full disk, or more pixels than the format can hold
         raise UserError(f"{path}: cannot be written ({error}); choose another place or format") from error
 
@@ -163,3 +222,29 @@ def to_image(tensor: torch.Tensor) -> Image.Image:
 def resize(image: Image.Image, size: int) -> Image.Image:
     """Scale to size×size, bilinear with antialiasing, whatever the sides were."""
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def load_square(path: str | Path, size: int) -> Image.Image:
+    """`load_image`, scaled to size×size. The first picture of a folder that this squashes is warned of."""
+    image = load_image(path)
+    if is_squashed(image) and Path(path).parent not in _warned:
+        _warned.add(Path(path).parent)
+        logger.warning("%s; others of its folder may be, too", squashed(path, image))
+    return resize(image, size)
+
+
+_warned: set[Path] = set()  # folders
+
+
+def is_squashed(image: Image.Image) -> bool:
+    """Whether scaling to a square would change the picture's proportions."""
+    return max(image.size) > _SQUARE * min(image.size)
+
+
+def squashed(path: str | Path, image: Image.Image) -> str:
+    """A line on a picture that is scaled to a square."""
+    width, height = image.size
+    return (
+        f"{path}: has {width}×{height} pixels and is squashed to a square; crop it, or where it shows a face use "
+        "--align (for a folder: scripts/align_all_parallel.py)"
+    )

@@ -27,12 +27,10 @@ class Crop:
 
     image: the crop, size×size.
     quad: 4×2 float64, where the crop's corners TL, BL, BR, TR lie in the photograph; they may lie outside of it.
-    landmarks: 68×2 float64, in the photograph.
     """
 
     image: Image.Image
     quad: np.ndarray
-    landmarks: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def align(
     corners = work - frame.box[:2] + frame.padding[:2] + 0.5  # PIL counts from the first pixel's corner
     crop = source.transform((size, size), Image.Transform.QUAD, corners.ravel().tolist(), Image.Resampling.BILINEAR)
     # Where the corners really lie: shrinking by whole pixels moved them a little.
-    return Crop(crop, (work + 0.5) * scale - 0.5, landmarks)
+    return Crop(crop, (work + 0.5) * scale - 0.5)
 
 
 def paste_back(original: Image.Image, edited: Image.Image, crop_quad: np.ndarray) -> Image.Image:

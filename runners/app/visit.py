@@ -182,11 +182,7 @@ class Visit:
 
     def _write(self, name: str, image: Image.Image) -> Path:
         path = self.folder / name
-        if path.suffix != ".png":
-            save_image(image, path)
-            return path
-        with atomic_path(path) as temporary:
-            image.save(temporary, compress_level=1)  # a visitor waits for it
+        save_image(image, path, compression=1)  # a visitor waits for it
         return path
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from arguments.loader import load_config, load_train_config, options_help
+from arguments.loader import load_config, load_options, options_help
+from arguments.options import Config
 from arguments.train_options import TrainConfig
 from utils.errors import UserError
 
@@ -15,9 +16,9 @@ def with_yaml(tmp_path: Path, text: str | bytes) -> list[str]:
     return [f"exp.config_dir={tmp_path}", "exp.config=run.yaml"]
 
 
-def refused(arguments: list[str], load=load_config) -> str:
+def refused(arguments: list[str], schema: type = Config) -> str:
     with pytest.raises(UserError) as caught:
-        load(arguments)
+        load_options(schema, arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -49,7 +50,7 @@ def test_root_comes_from_the_environment(monkeypatch):
     assert load_config([]).exp.root == "."
     monkeypatch.setenv("EXP_ROOT", "/data/runs")
     assert load_config([]).exp.root == "/data/runs"
-    assert load_train_config([]).exp.root == "/data/runs"
+    assert load_options(TrainConfig, []).exp.root == "/data/runs"
     assert load_config(["exp.root=here"]).exp.root == "here"
 
 
@@ -88,7 +89,7 @@ def test_numbers_of_training_are_checked():
         ("encoder_losses.l2=.nan", "encoder_losses.l2 is nan; wanted 0 or more"),
         ("metrics.batch_size=0", "metrics.batch_size is 0; wanted 1 or more"),
     ):
-        assert refused([argument], load_train_config) == text
+        assert refused([argument], TrainConfig) == text
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_a_mapping_replaces_that_of_the_file_and_a_longer_key_adds_to_it(tmp_pat
         "old": {"age": 5.0, "hat": 1.0}, "new": {"age": 2.0}
     }  # fmt: skip
     train = with_yaml(tmp_path, "train: {editings_data: {age: [1]}}\n")
-    assert load_train_config([*train, "train.editings_data={hat: [2]}"]).train.editings_data == {"hat": [2.0]}
+    assert load_options(TrainConfig, [*train, "train.editings_data={hat: [2]}"]).train.editings_data == {"hat": [2.0]}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_text_is_taken_as_it_stands(tmp_path, text):
     found = (config.exp.name, config.data.inference_dir, config.methods_args.fse_full.inverter_pth)
     assert found == (text, text, text)
     if not text.startswith("["):
-        assert load_train_config([f"train.val_metrics={text}"]).train.val_metrics == [text]
+        assert load_options(TrainConfig, [f"train.val_metrics={text}"]).train.val_metrics == [text]
 
 
 def test_text_of_a_yaml_is_taken_as_it_stands(tmp_path):
@@ -170,12 +171,13 @@ def test_home(tmp_path, monkeypatch):
 
 
 def test_a_list_may_be_given_by_its_only_element(tmp_path):
-    train = load_train_config(["train.val_metrics=l2", "train.disc_edits=[a, b c]", "train.editings_data={hat: 2}"])
+    arguments = ["train.val_metrics=l2", "train.disc_edits=[a, b c]", "train.editings_data={hat: 2}"]
+    train = load_options(TrainConfig, arguments)
     assert (train.train.val_metrics, train.train.disc_edits) == (["l2"], ["a", "b c"])
     assert train.train.editings_data == {"hat": [2.0]}
     file = with_yaml(tmp_path, "train: {val_metrics: l2, editings_data: {age: 5}}\n")
-    assert load_train_config(file).train.val_metrics == ["l2"]
-    assert load_train_config(file).train.editings_data == {"age": [5.0]}
+    assert load_options(TrainConfig, file).train.val_metrics == ["l2"]
+    assert load_options(TrainConfig, file).train.editings_data == {"age": [5.0]}
 
 
 def test_configs_of_the_project_from_another_folder(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Which files of two folders are a pair, and what reading a folder gives."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.images import ImageFolder, PairedFolders, transform_size
+from datasets.images import ImageFolder, PairedFolders, output_names, relative_names, transform_size
 from utils.errors import UserError
 
 
@@ -35,11 +36,42 @@ def test_twins_are_paired_by_their_whole_name_only(tmp_path: Path) -> None:
     assert {path.name for path in found.unpaired} == {"b.jpg", "b.png", "b.webp"}
 
 
+def test_twins_are_paired_with_what_one_format_made_of_them(tmp_path: Path) -> None:
+    """inference.format=png writes a.jpg and a.png as a.jpg.png and a.png.png; the others keep their stem."""
+    real = touch(tmp_path / "real", "a.jpg", "a.png", "b.jpg", "sub/a.gif", "sub/a.jp2")
+    written = output_names(relative_names(real), ".png")
+    fake = touch(tmp_path / "fake", *written.values())
+    found = PairedFolders.find(real, fake)
+    assert {pair.name: pair.fake.relative_to(fake).as_posix() for pair in found.pairs} == written
+    assert found.unpaired == []
+    real = touch(tmp_path / "chain", "a.png", "a.png.jpg")  # the file's own name comes first
+    found = PairedFolders.find(real, touch(tmp_path / "one", "a.png.webp"))
+    assert [(pair.name, pair.fake.name) for pair in found.pairs] == [("a.png.jpg", "a.png.webp")]
+
+
+def test_results_of_formats_that_are_not_written_are_png() -> None:
+    names = ["a.gif", "a.png", "b.jp2", "c.JPG", "d.avif", "d.gif"]
+    assert output_names(names, "") == {
+        "a.gif": "a.gif.png", "a.png": "a.png", "b.jp2": "b.png", "c.JPG": "c.JPG", "d.avif": "d.avif.png",
+        "d.gif": "d.gif.png",
+    }  # fmt: skip
+
+
+def test_what_is_left_out_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "a.jpg", ".Trash-1000/b.jpg", "c.raw")
+    with caplog.at_level(logging.INFO):
+        assert relative_names(tmp_path) == ["a.jpg"]
+    assert caplog.messages == [
+        f"{tmp_path}: left out 1 hidden (.Trash-1000/); 1 of formats that are not read (c.raw)"
+    ]  # fmt: skip
+    (tmp_path / "a.jpg").unlink()
+    with pytest.raises(UserError, match=r"has no picture, but 1 hidden \(.Trash-1000/\)"):
+        relative_names(tmp_path)
+
+
 def test_nothing_in_common(tmp_path: Path) -> None:
     real, fake = touch(tmp_path / "real", "a.jpg"), touch(tmp_path / "fake", "b.jpg")
-    with pytest.raises(
-        UserError, match=r"no picture of .*fake is named like one of .*real .*are b\.jpg and a\.jpg"
-    ):
+    with pytest.raises(UserError, match=r"no picture of .*fake is named like one of .*real .*are b\.jpg and a\.jpg"):
         PairedFolders.find(real, fake)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="has no picture; wanted: files that end in"):

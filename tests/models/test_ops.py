@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from models.stylegan2.ops import blur_bias_act, fused_bias_act, library, upfirdn2d
+from models.stylegan2.ops import backend, blur_bias_act, fused_bias_act, native, upfirdn2d
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -18,14 +18,14 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 1e-3, tor
 
 @pytest.fixture(params=["compiled", "native"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Which implementation the public functions call."""
-    library.load.cache_clear()
-    if request.param == "native":
-        monkeypatch.setenv("SFE_OPS", "native")
-    elif not library.load("cpu"):
-        pytest.skip("the kernels cannot be built here")
+    """Which implementation the public functions call. On a GPU nothing stands in for compiled kernels that fail."""
+    backend.forget()
+    monkeypatch.setenv("SFE_OPS", "native" if request.param == "native" else "cuda")
+    if request.param == "compiled" and backend.ops_for(torch.empty(0)) is native:
+        pytest.skip("the CPU's kernels cannot be built here")
     yield request.param
-    library.load.cache_clear()
+    monkeypatch.undo()
+    backend.forget()
 
 
 @pytest.fixture(params=DEVICES)
@@ -199,6 +199,31 @@ def test_strided_and_empty_inputs(way: str, device: str) -> None:
     assert blur_bias_act(x[:0], kernel, pad).shape == (0, 6, 10, 9)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_tensors_that_do_not_begin_at_16_bytes(way: str, device: str, dtype: torch.dtype) -> None:
+    def shifted(x: Tensor) -> Tensor:
+        """x, one number behind the beginning of its memory."""
+        memory = torch.empty(x.numel() + 1, dtype=x.dtype, device=x.device)
+        return memory[1:].as_strided(x.shape, x.stride()).copy_(x)
+
+    x = image(2, 16, 4, 5, device=device, dtype=dtype, layout=torch.channels_last)
+    bias, scale = torch.linspace(-1, 1, 16, device=device), torch.rand(2, 16, device=device)
+    wanted = plain_bias_act(x, bias, None, None, scale, 0.2, math.sqrt(2))
+    for arguments in ((shifted(x), bias, scale), (x, shifted(bias), scale), (x, bias, shifted(scale))):
+        check(fused_bias_act(arguments[0], arguments[1], scale=arguments[2]), wanted, x)
+    y = shifted(x.contiguous()).requires_grad_()
+    (gradient,) = torch.autograd.grad(fused_bias_act(y).sum(), y)
+    ones = torch.ones(x.shape, dtype=torch.float64)
+    check(gradient, torch.where(x.cpu() > 0, ones, 0.2 * ones) * math.sqrt(2), x)
+
+
+def test_autocast_leaves_the_ops_alone(way: str, device: str) -> None:
+    x = image(2, 3, 6, 5, device=device, layout=torch.contiguous_format)
+    kernel = torch.rand(4, 4, device=device)
+    with torch.autocast(device, torch.bfloat16):
+        check(upfirdn2d(x, kernel, pad=(2, 1, 2, 1)), plain_upfirdn2d(x, kernel, (1, 1), (1, 1), (2, 1, 2, 1), 1.0), x)
+
+
 def double(*shape: int, device: str) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, device=device, requires_grad=True)
 
@@ -294,8 +319,11 @@ def test_compile_and_export_keep_the_ops() -> None:
 BAD: dict[str, Callable[[Tensor], Tensor]] = {
     "up must be at least 1": lambda x: upfirdn2d(x, blur(), up=0),
     "smaller than the kernel": lambda x: upfirdn2d(x, blur(), pad=(-2, 0, 0, 0)),
-    "a floating B×C×H×W image": lambda x: upfirdn2d(x.long(), blur()),
+    "x is torch.int64": lambda x: upfirdn2d(x.long(), blur()),
     "a kh×kw kernel": lambda x: upfirdn2d(x, blur()[0]),
+    "bias is torch.int64": lambda x: fused_bias_act(x, torch.zeros(3, dtype=torch.int64)),
+    "kernel is on meta, but x on cpu": lambda x: upfirdn2d(x, blur().to("meta")),
+    "scale is on meta, but x on cpu": lambda x: fused_bias_act(x, scale=torch.zeros(2, 3, device="meta")),
     "bias must hold 3 numbers": lambda x: fused_bias_act(x, torch.zeros(4)),
     "scale must be 2×3": lambda x: fused_bias_act(x, scale=torch.zeros(3, 2)),
     "noise and noise_weight go together": lambda x: fused_bias_act(x, noise=torch.zeros(1, 1, 5, 5)),

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 OPS = ROOT / "models" / "stylegan2" / "ops"
@@ -16,12 +15,12 @@ COMPILER = os.environ.get("CXX") or shutil.which("g++") or ""
 USE = """
 import logging, torch
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-from models.stylegan2.ops import fused_bias_act, library, upfirdn2d
+from models.stylegan2.ops import backend, fused_bias_act, native, upfirdn2d
 x = torch.arange(-8.0, 8).reshape(1, 1, 4, 4)
 for _ in range(2):
     assert fused_bias_act(x, slope=0.5, gain=2.0).flatten()[::5].tolist() == [-8.0, -3.0, 4.0, 14.0]
     assert upfirdn2d(x, torch.ones(2, 2)).shape == (1, 1, 3, 3)
-print(library.load("cpu"))
+print(backend.ops_for(x) is not native)
 """
 
 
@@ -86,16 +85,25 @@ def test_two_processes_build_once(tmp_path: Path) -> None:
     assert output.strip() == "True" and not lines_about_ops(errors)
 
 
-@pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc here")
-def test_cuda_half_compiles(tmp_path: Path) -> None:
-    """One pass of the front end, machine code for two generations (A100 and H100)."""
-    site = Path(torch.__file__).parents[1]
-    includes = [site / "torch/include", site / "torch/include/torch/csrc/api/include"]
-    includes += site.glob("nvidia/cu*/include")
-    command = ["nvcc", "-O3", "-std=c++20", "--expt-relaxed-constexpr", "-Xcompiler", "-fPIC,-O0", "-c", "cuda.cu"]
-    command += ["-gencode", "arch=compute_80,code=[sm_80,sm_90]", "-o", str(tmp_path / "cuda.o")]
-    command += [f"-I{path}" for path in includes if path.exists()]
-    done = subprocess.run(command, cwd=OPS, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    machine_code = (tmp_path / "cuda.o").read_bytes()
-    assert b"sm_80" in machine_code and b"sm_90" in machine_code
+@pytest.mark.skipif(not COMPILER, reason="no C++ compiler here")
+def test_a_library_that_computes_wrongly_is_not_used(tmp_path: Path) -> None:
+    """Neither by the public functions nor by graphs, which call torch.ops.sfe."""
+    wrong = shutil.copytree(OPS, tmp_path / "wrong", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    header = wrong / "element.h"
+    header.write_text(header.read_text().replace("sum * a.slope", "sum * a.gain"))
+    compiler = tmp_path / "c++"
+    right = str(OPS).replace("/", r"\/")  # as the pattern of a substitution
+    compiler.write_text(f'#!/bin/bash\nset -- "${{@/-O3/-O0}}"\nexec {COMPILER} "${{@//{right}/{wrong}}}"\n')
+    compiler.chmod(0o755)
+    graph = "\nassert torch.ops.sfe.fused_bias_act(x, *[None] * 4, 0.5, 2.0)[0, 0, 0, 0] == -8\n"
+    process = start(USE + graph, tmp_path / "cache", CXX=str(compiler))
+    output, errors = process.communicate(timeout=600)
+    assert output.strip() == "False" and process.returncode == 0, errors
+    *_, warning = lines_about_ops(errors)
+    assert "plain PyTorch for the CPU" in warning and "failed their test: blur_bias_act of torch.float32" in warning
+
+
+def test_sfe_ops_has_three_values(tmp_path: Path) -> None:
+    process = start(USE, tmp_path, SFE_OPS="fast")
+    _, errors = process.communicate()
+    assert process.returncode == 1 and "SFE_OPS is 'fast'; wanted auto, native or cuda" in errors

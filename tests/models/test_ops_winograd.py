@@ -7,20 +7,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.stylegan2.ops import library, native, upfirdn2d, winograd_conv, winograd_fits, winograd_weight
+from models.stylegan2.ops import backend, native, upfirdn2d, winograd_conv, winograd_fits, winograd_weight
 
 
 @pytest.fixture(params=["compiled", "native"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Which implementation the public functions call."""
-    library.load.cache_clear()
+    backend.forget()
     if request.param == "native":
         monkeypatch.setenv("SFE_OPS", "native")
-    elif not library.load("cpu"):
+    elif backend.ops_for(torch.empty(0)) is native:
         pytest.skip("the kernels cannot be built here")
     torch.manual_seed(0)
     yield request.param
-    library.load.cache_clear()
+    monkeypatch.undo()
+    backend.forget()
 
 
 def blur() -> Tensor:
@@ -110,3 +111,16 @@ def test_which_layers_fit(way: str) -> None:
     assert not winograd_fits(3, 64) and not winograd_fits(64, 48) and not winograd_fits(8, 32)
     with pytest.raises(ValueError, match="whole panels"):
         winograd_weight(torch.randn(48, 16, 3, 3))
+
+
+@pytest.mark.parametrize("name, wrong", [
+    ("bias", torch.zeros(16)), ("in_scale", torch.zeros(3, 16)), ("in_shift", torch.zeros(16, dtype=torch.float64)),
+    ("out_scale", torch.zeros(2, 32, device="meta")), ("noise", torch.zeros(2, 1, 5, 5)), ("prelu", torch.zeros(1)),
+    ("residual", torch.zeros(1, 32, 5, 4)),
+])  # fmt: skip
+def test_wrong_arguments(name: str, wrong: torch.Tensor) -> None:
+    weight = winograd_weight(torch.randn(32, 16, 3, 3))
+    with pytest.raises(ValueError, match=f"{name} is .*; wanted"):
+        winograd_conv(torch.randn(2, 16, 5, 4), weight, **{name: wrong})
+    with pytest.raises(ValueError, match=r"weight is .*; wanted"):
+        winograd_conv(torch.randn(2, 32, 5, 4), weight)

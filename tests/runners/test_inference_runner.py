@@ -289,8 +289,9 @@ def test_results_of_different_runs_do_not_mix(small: SmallDomain, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("inference.inference_runner=fse", r"inference_runner is 'fse'; there are: fse_inference_runner, fse_inverter"),
-        ("model.method=fse_inverter", "fse_inference_runner wants model.method=fse_full"),
+        ("inference.inference_runner=fse", "inference_runner is 'fse'; model.method=fse_full wants fse_inference"),
+        ("inference.inference_runner=fse_inverter_inference_runner", "fse_full wants fse_inference_runner, or nothing"),
+        ("model.method=fse", "model.method is 'fse'; there are: fse_full, fse_inverter"),
         ("data.inference_dir=''", "data.inference_dir is empty"),
         ("data.inference_dir=/no/where", "/no/where: does not exist"),
         ("data.transform=face_1", "transform is 'face_1'; there are: face_256, face_1024"),
@@ -340,8 +341,8 @@ def test_shipped_configs_fit_their_runner(name: str, small: SmallDomain, picture
 def test_stage_one_method_runs(small: SmallDomain, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     write_pictures(tmp_path / "in", 2)
-    runner = ("model.method=fse_inverter", "inference.inference_runner=fse_inverter_inference_runner")
-    arguments = options(small, tmp_path / "in", tmp_path / "out", *runner, f"model.checkpoint_path={small.inverter}")
+    method = "model.method=fse_inverter"  # the runner follows
+    arguments = options(small, tmp_path / "in", tmp_path / "out", method, f"model.checkpoint_path={small.inverter}")
     assert InferenceRunner(load_config(arguments)).run() == 0
     assert len(results(tmp_path / "out")) == 2 * PER_PICTURE
 

@@ -16,7 +16,8 @@ from PIL import Image
 from training_toy import TrainingToy, shared_toy
 from warm_python import WarmPython
 
-from arguments.loader import load_train_config
+from arguments.loader import load_options
+from arguments.train_options import TrainConfig
 from models.weights import load_feature_editor, load_inverter
 
 KILLS = 30
@@ -186,8 +187,8 @@ def test_a_run_leaves_everything_that_it_promises(toy: TrainingToy, python: Warm
         with Image.open(folder / f"special/step_{step:07d}.png") as grid:
             assert grid.size == (2 * 256, 8 * 280)
 
-    saved = load_train_config([f"exp.config_dir={folder}", "exp.config=config.yaml"])
-    given = load_train_config(arguments)
+    saved = load_options(TrainConfig, [f"exp.config_dir={folder}", "exp.config=config.yaml"])
+    given = load_options(TrainConfig, arguments)
     saved.exp.config_dir, saved.exp.config = given.exp.config_dir, given.exp.config
     assert saved == given
     assert "scripts/train.py" in (folder / "run_command.sh").read_text()

@@ -10,7 +10,7 @@ import torch
 from training_toy import TrainingToy, shared_toy
 
 from arguments.domain import load_domain
-from arguments.loader import load_train_config
+from arguments.loader import load_options
 from arguments.train_options import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +42,7 @@ def train(toy: TrainingToy, stage: int, *options: str) -> str:
         (1, "train.steps=many", "train.steps"),
         (1, "encoder_losses.l2=high", "encoder_losses.l2"),
         (1, "optimizers.ranger.betas=0.9", "optimizers.ranger.betas"),
+        (1, "train.train_runner=fse_editor", "train.train_runner"),
         (1, "optimizers.adam.betas=[0.9,1]", "optimizers.adam.betas"),
         (1, "data.input_train_dir=/no/such/folder", "data.input_train_dir"),
         (1, "data.input_train_dir=", "data.input_train_dir"),
@@ -104,7 +105,7 @@ def test_a_large_checkpoint_is_told_apart_as_fast(toy: TrainingToy, tmp_path: Pa
 
 def test_the_shipped_configs_are_the_published_ones() -> None:
     first, second = (
-        load_train_config([f"exp.config_dir={ROOT / 'configs'}", f"exp.config={name}.yaml"])
+        load_options(TrainConfig, [f"exp.config_dir={ROOT / 'configs'}", f"exp.config={name}.yaml"])
         for name in ("fse_inverter_train", "fse_editor_train")
     )
     losses = {"l2": 1.0, "lpips": 0.8, "id": 0.1, "adv": 0.01}

@@ -137,14 +137,6 @@ def test_an_unreadable_checkpoint_gives_way_to_the_one_before(tmp_path: Path, ca
     assert "iteration_2.pt" in caplog.text
 
 
-def test_leftovers_of_a_killed_writer_go(tmp_path: Path) -> None:
-    folder = CheckpointFolder(tmp_path, keep=3)
-    folder.save(make(1))
-    (tmp_path / ".0123456789abcdef.pt").write_text("half")
-    folder.remove_leftovers()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["iteration_0.pt", "save_options.json"]
-
-
 def test_only_training_checkpoints_have_a_light_form(tmp_path: Path) -> None:
     torch.save({"state_dict": {"decoder.x": torch.zeros(1)}}, tmp_path / "decoder.pt")
     with pytest.raises(UserError, match="wanted a checkpoint of training"):

@@ -1,4 +1,7 @@
+import logging
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -8,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from utils.colour import SRGB
 from utils.errors import UserError
-from utils.images import check_save_path, load_image, open_image, resize, save_image, to_image, to_tensor
+from utils.images import check_save_path, load_image, load_square, open_image, resize, save_image, to_image, to_tensor
 
 ASTRONAUT = Path(__file__).parents[2] / "assets" / "astronaut.png"
 
@@ -123,7 +127,7 @@ def test_lossy_files_come_back_nearly(suffix, tmp_path):
 
 def test_jpeg_is_written_at_quality_95_without_subsampling(tmp_path, ramp):
     save_image(ramp, tmp_path / "a.jpg")
-    ramp.save(tmp_path / "b.jpg", quality=95, subsampling=0)
+    ramp.save(tmp_path / "b.jpg", quality=95, subsampling=0, icc_profile=SRGB)
     assert (tmp_path / "a.jpg").read_bytes() == (tmp_path / "b.jpg").read_bytes()
 
 
@@ -220,6 +224,61 @@ def test_exif_rotation_is_applied(orientation, tmp_path):
 def test_broken_exif_is_no_reason_to_refuse(tmp_path, ramp):
     ramp.save(tmp_path / "a.png", exif=b"Exif\0\0garbage that is no TIFF header")
     assert load_image(tmp_path / "a.png").tobytes() == ramp.tobytes()
+
+
+def png_with_text(path: Path, picture: Image.Image, megabytes: int, kind: bytes = b"zTXt", late: bool = False) -> None:
+    """A PNG that carries compressed text, before the picture or behind it."""
+    picture.save(path)
+    content = path.read_bytes()
+    text = zlib.compress(b"a" * (megabytes << 20))
+    data = {b"zTXt": b"prompt\0\0" + text, b"iTXt": b"prompt\0\1\0\0\0" + text, b"iCCP": b"p\0\0" + text}[kind]
+    chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    at = content.index(b"IEND") - 4 if late else 33  # behind IHDR
+    path.write_bytes(content[:at] + chunk + content[at:])
+
+
+@pytest.mark.parametrize(("kind", "late"), [(b"zTXt", False), (b"zTXt", True), (b"iTXt", False), (b"iCCP", False)])
+def test_limits_on_text_are_none_on_the_picture(kind, late, tmp_path, ramp):
+    for megabytes in (3, 100):
+        png_with_text(tmp_path / "a.png", ramp, megabytes, kind, late)
+        assert load_image(tmp_path / "a.png").tobytes() == ramp.tobytes()
+    broken = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(broken[: broken.index(b"IDAT") + 20])
+    with pytest.raises(UserError, match="cannot be decoded"):
+        load_image(tmp_path / "a.png")
+
+
+def test_formats_that_are_read_but_not_written(tmp_path, ramp):
+    photo = load_image(ASTRONAUT).resize((64, 64))
+    for suffix in (".gif", ".jfif", ".jp2", ".avif"):
+        photo.save(tmp_path / f"a{suffix}")
+        error = np.asarray(load_image(tmp_path / f"a{suffix}"), dtype=float) - np.asarray(photo)
+        assert np.sqrt((error**2).mean()) < 12, suffix
+        with pytest.raises(UserError, match=r"use one of \.bmp"):
+            save_image(photo, tmp_path / f"b{suffix}")
+
+
+def test_heic_is_read_where_its_package_is_installed(tmp_path, monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    photo = load_image(ASTRONAUT).resize((64, 64))
+    pillow_heif.from_pillow(photo).save(tmp_path / "a.heic", quality=95)
+    error = np.asarray(load_image(tmp_path / "a.heic"), dtype=float) - np.asarray(photo)
+    assert np.sqrt((error**2).mean()) < 12
+    code = "import sys; sys.modules['pillow_heif'] = None; import importlib.util as u; f = u.find_spec\n"
+    code += "u.find_spec = lambda name, *a: None if name == 'pillow_heif' else f(name, *a)\n"  # as if it were not there
+    code += "from utils.images import load_image; load_image(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.heic"], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].endswith("a.heic: HEIC pictures need one package more: pip install pillow-heif")
+
+
+def test_squashed_pictures_are_warned_of_once_a_folder(tmp_path, caplog):
+    for name, size in (("a.png", (300, 100)), ("b.png", (100, 300)), ("c.png", (101, 100))):
+        Image.new("RGB", size).save(tmp_path / name)
+    with caplog.at_level(logging.WARNING):
+        for name in ("c.png", "a.png", "b.png"):
+            assert load_square(tmp_path / name, 32).size == (32, 32)
+    (warning,) = caplog.messages
+    assert "a.png: has 300×100 pixels and is squashed" in warning and "--align" in warning
 
 
 def test_open_image_keeps_mode_and_takes_one_pixel(tmp_path):

@@ -1,12 +1,17 @@
-"""Builds the compiled kernels now: `python -m models.stylegan2.ops`. Exits 1 if plain PyTorch has to do."""
+"""Builds and tests the compiled kernels now: `python -m models.stylegan2.ops`. Exits 1 if plain PyTorch has to do."""
 
 import logging
 import sys
 
 import torch
 
-from models.stylegan2.ops import library
+from models.stylegan2.ops import backend, cuda, native
 
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-device_types = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-sys.exit(0 if all([library.load(device_type) for device_type in device_types]) else 1)
+devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+ready = [
+    backend.ops_for(torch.empty(0, device=device, dtype=dtype)) is not native
+    for device in devices
+    for dtype in cuda.TYPES
+]
+sys.exit(0 if all(ready) else 1)

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "vector_cpu.h"
+
 #include "element.h"
 
 namespace sfe {
@@ -62,5 +64,4 @@ void for_each(int64_t count, const Body& body) {
 
 }  // namespace sfe
 
-#define SFE_DEVICE CPU
 #include "ops.h"

@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from models.stylegan2.ops import native, register
+from models.stylegan2.ops import cuda, native, register
 
 SQRT2 = math.sqrt(2)
 
@@ -19,10 +19,10 @@ def upfirdn2d(
 ) -> Tensor:
     """Upsamples by zero insertion, pads, filters by an FIR kernel and downsamples, in one pass (StyleGAN2, NVlabs).
 
-    x: B×C×H×W, floating. kernel: kh×kw, applied as a true convolution (flipped). up, down: factors, or (x, y) pairs.
-    pad: zeros added (left, right, top, bottom) to the upsampled image; negative numbers crop. gain multiplies the
-    kernel. Returns B×C×H'×W' of x's dtype and memory format, H' = (H·up + top + bottom − kh) // down + 1.
-    Differentiable to any order.
+    x: B×C×H×W, float16, bfloat16, float32 or float64. kernel: kh×kw, applied as a true convolution (flipped). up, down:
+    factors, or (x, y) pairs. pad: zeros added (left, right, top, bottom) to the upsampled image; negative numbers crop.
+    gain multiplies the kernel. Returns B×C×H'×W' of x's dtype and memory format, where
+    H' = (H·up + top + bottom − kh) // down + 1. Differentiable to any order.
     """
     up, down = _pair(up, "up"), _pair(down, "down")
     _check_filter(x, kernel, up, down, pad)
@@ -42,9 +42,9 @@ def fused_bias_act(
 ) -> Tensor:
     """Leaky ReLU of x · scale + noise · noise_weight + bias, times gain, in one pass.
 
-    x: B×C or B×C×…, floating. bias: C. noise: B×1×H×W or 1×1×H×W, with noise_weight, a tensor of one number. scale: B×C
-    (the demodulation of a modulated conv with shared weights). slope: of the negative side, 1 for no activation.
-    Returns x's shape, dtype and memory format. Twice differentiable in every tensor.
+    x: B×C or B×C×…, float16, bfloat16, float32 or float64. bias: C. noise: B×1×H×W or 1×1×H×W, with noise_weight, a
+    tensor of one number. scale: B×C (the demodulation of a modulated conv with shared weights). slope: of the negative
+    side, 1 for no activation. Returns x's shape, dtype and memory format. Twice differentiable in every tensor.
     """
     _check_bias_act(x, x.shape, bias, noise, noise_weight, scale, slope, gain)
     return register.kernels(x).fused_bias_act(x, bias, noise, noise_weight, scale, slope, gain)
@@ -80,14 +80,23 @@ def _pair(factor: int | tuple[int, int], name: str) -> tuple[int, int]:
     return x, y
 
 
+def _check_tensors(x: Tensor, **others: Tensor | None) -> None:
+    """Kernels read memory as they are told it is: a number on another device would be read from anywhere."""
+    if x.dtype not in cuda.TYPES:
+        raise ValueError(f"x is {x.dtype}; wanted float16, bfloat16, float32 or float64")
+    for name, tensor in others.items():
+        if tensor is not None and tensor.device != x.device:
+            raise ValueError(f"{name} is on {tensor.device}, but x on {x.device}: move one of them")
+        if tensor is not None and not tensor.is_floating_point():
+            raise ValueError(f"{name} is {tensor.dtype}; wanted a floating type")
+
+
 def _check_filter(
     x: Tensor, kernel: Tensor, up: tuple[int, int], down: tuple[int, int], pad: tuple[int, int, int, int]
 ) -> None:
-    if x.dim() != 4 or kernel.dim() != 2 or not x.is_floating_point():
-        raise ValueError(
-            f"wanted a floating B×C×H×W image and a kh×kw kernel, got {x.dtype} {tuple(x.shape)} "
-            f"and {tuple(kernel.shape)}"
-        )
+    if x.dim() != 4 or kernel.dim() != 2:
+        raise ValueError(f"wanted a B×C×H×W image and a kh×kw kernel, got {tuple(x.shape)} and {tuple(kernel.shape)}")
+    _check_tensors(x, kernel=kernel)
     height, width = native.output_size(x.shape[2:], kernel, up, down, pad)
     if height < 1 or width < 1:
         raise ValueError(
@@ -106,8 +115,9 @@ def _check_bias_act(
     gain: float,
 ) -> None:
     """`shape`: that of the activation, which for `blur_bias_act` is not x's."""
-    if len(shape) < 2 or not x.is_floating_point():
-        raise ValueError(f"wanted a floating tensor B×C×…, got {x.dtype} {tuple(shape)}")
+    if len(shape) < 2:
+        raise ValueError(f"wanted a tensor B×C×…, got {tuple(shape)}")
+    _check_tensors(x, bias=bias, noise=noise, noise_weight=noise_weight, scale=scale)
     if slope < 0 or gain <= 0:  # the backward pass reads the side of the activation from the sign of its result
         raise ValueError(f"slope must not be negative and gain must be positive, got {slope} and {gain}")
     if bias is not None and bias.shape != (shape[1],):

@@ -3,20 +3,37 @@
 Half and bfloat16 inputs are computed in float32 and rounded once, as the compiled kernels do.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import ParamSpec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+P = ParamSpec("P")
 Ints = Sequence[int]  # factors: (x, y); pads: (left, right, top, bottom)
 
 
+def _in_own_precision(op: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Keeps autocast away from the convs and matrix products in an op, as it is away from compiled kernels."""
+
+    @functools.wraps(op)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        x = args[0]
+        assert isinstance(x, Tensor)
+        with torch.autocast(x.device.type, enabled=False):
+            return op(*args, **kwargs)
+
+    return run
+
+
+@_in_own_precision
 def upfirdn2d(x: Tensor, kernel: Tensor, up: Ints, down: Ints, pad: Ints, gain: float) -> Tensor:
     """See `ops.upfirdn2d`; `up` and `down` are (x, y) pairs here."""
     batch, channels, height, width = x.shape
     up_x, up_y = up
-    y = x.to(_compute_dtype(x))
+    y = x.to(compute_dtype(x.dtype))
     if up_x > 1 or up_y > 1:  # each pixel is followed by up − 1 zeros
         y = F.pad(y[:, :, :, None, :, None], (0, up_x - 1, 0, 0, 0, up_y - 1))  # B×C×H×up_y×W×up_x
         y = y.reshape(batch, channels, height * up_y, width * up_x)
@@ -41,7 +58,7 @@ def fused_bias_act(
     gain: float,
 ) -> Tensor:
     """See `ops.fused_bias_act`."""
-    y = x.to(_compute_dtype(x))
+    y = x.to(compute_dtype(x.dtype))
     if scale is not None:
         y = y * scale.to(y.dtype).reshape(*scale.shape, *[1] * (x.dim() - 2))
     if noise is not None and noise_weight is not None:
@@ -65,14 +82,16 @@ def blur_bias_act(
     gain: float,
 ) -> Tensor:
     """See `ops.blur_bias_act`."""
-    blurred = upfirdn2d(x.to(_compute_dtype(x)), kernel, (1, 1), (1, 1), pad, blur_gain)
+    blurred = upfirdn2d(x.to(compute_dtype(x.dtype)), kernel, (1, 1), (1, 1), pad, blur_gain)
     y = fused_bias_act(blurred, bias, noise, noise_weight, scale, slope, gain)
     return y.to(x.dtype).contiguous(memory_format=memory_format(x))
 
 
 def act_grad(grad: Tensor, y: Tensor, slope: float, gain: float) -> Tensor:
     """The gradient before the leaky ReLU from that behind it; y is its result, of its input's sign."""
-    return (grad * torch.where(y > 0, gain, gain * slope).to(y.dtype)).contiguous(memory_format=memory_format(y))
+    result = grad.to(compute_dtype(y.dtype)) * gain
+    result = torch.where(y > 0, result, result * slope)
+    return result.to(y.dtype).contiguous(memory_format=memory_format(y))
 
 
 PANEL = 32  # output channels side by side in a transformed weight, as winograd.cpp reads them
@@ -89,6 +108,7 @@ WINOGRAD_B = (
 WINOGRAD_A = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
 
+@_in_own_precision
 def winograd_weight(weight: Tensor) -> Tensor:
     """Transforms O×I×3×3 to 36×(O/32)×I×32, the panels that winograd.cpp multiplies by."""
     out_channels, in_channels = weight.shape[:2]
@@ -98,6 +118,7 @@ def winograd_weight(weight: Tensor) -> Tensor:
     return panels.transpose(1, 2).contiguous()
 
 
+@_in_own_precision
 def winograd_conv(
     x: Tensor,
     weight: Tensor,
@@ -148,5 +169,6 @@ def memory_format(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def _compute_dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type of sums, and of all tensors of an op but its images."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

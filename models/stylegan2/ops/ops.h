@@ -1,15 +1,13 @@
-// The host's half of the ops, the same for every device: outputs, layouts, types and the choice of a kernel.
-// A device's file defines `for_each_row` and `for_each` before it includes this one, and SFE_DEVICE, its dispatch key.
+// The ops on the CPU around their loops: outputs, layouts, types and the choice of a kernel, as cuda.py does it for GPUs.
+// cpu.cpp defines `for_each_row` and `for_each` before it includes this file.
 #pragma once
 
 #include <ATen/Dispatch.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <c10/core/DeviceGuard.h>
 #include <torch/library.h>
 
-#include "element.h"
 #include "pages.h"
 
 namespace sfe {
@@ -49,11 +47,10 @@ void launch(
     const OptionalTensor& noise, const OptionalTensor& noise_weight, const OptionalTensor& scale, double slope,
     double gain) {
   if (y.numel() == 0) return;
-  const c10::DeviceGuard guard(x.device());
   const auto type = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;  // Accumulator, for the small tensors
   const auto same = [&](const OptionalTensor& t) { return t ? t->to(type).contiguous() : Tensor(); };
   const Tensor bias_ = same(bias), noise_ = same(noise), weight_ = same(noise_weight), scale_ = same(scale);
-  const Tensor kernel_ = kernel ? kernel->to(type).flip({0, 1}).mul(kernel_gain).contiguous() : Tensor();
+  const Tensor kernel_ = kernel ? kernel->to(type).contiguous() : Tensor();
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, x.scalar_type(), "sfe", [&] {
     using Acc = typename Accumulator<scalar_t>::type;
     const auto pointer = [](const Tensor& t) { return t.defined() ? t.const_data_ptr<Acc>() : nullptr; };
@@ -69,7 +66,7 @@ void launch(
     a.scale = pointer(scale_), a.bias = pointer(bias_);
     a.noise = pointer(noise_), a.noise_weight = pointer(weight_);
     a.noise_step = noise && noise_.size(0) > 1 ? noise_.stride(0) : 0;
-    a.slope = slope, a.gain = gain;
+    a.kernel_gain = kernel_gain, a.slope = slope, a.gain = gain;
     run(a, channels_last);
   });
 }
@@ -126,7 +123,6 @@ Tensor fused_bias_act(
 }
 
 Tensor act_grad(const Tensor& grad, const Tensor& y, double slope, double gain) {
-  const c10::DeviceGuard guard(y.device());
   const Tensor y_ = dense(y);
   const Tensor grad_ = y_.is_contiguous() ? grad.contiguous() : grad.contiguous(at::MemoryFormat::ChannelsLast);
   const Tensor result = with_large_pages(at::empty_like(y_));
@@ -140,7 +136,7 @@ Tensor act_grad(const Tensor& grad, const Tensor& y, double slope, double gain) 
   return result;
 }
 
-TORCH_LIBRARY_IMPL(sfe, SFE_DEVICE, m) {
+TORCH_LIBRARY_IMPL(sfe, CPU, m) {
   m.impl("upfirdn2d", &upfirdn2d);
   m.impl("blur_bias_act", &blur_bias_act);
   m.impl("fused_bias_act", &fused_bias_act);

@@ -1,16 +1,16 @@
 """The ops as PyTorch knows them: torch.ops.sfe.*, with shapes for the compiler and derivatives of any order.
 
-The compiled kernels join when library.py loads them. Till then the Python functions here stand for an op: they have the
-kernels built and loaded, from which time on the dispatcher calls those and not Python, or let plain PyTorch compute it.
+The CPU's compiled kernels join when backend.py loads them. Until then the Python functions here stand for an op: they
+have the kernels loaded, from which time on the dispatcher calls those and not Python, or let plain PyTorch compute it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.stylegan2.ops import library, native
+from models.stylegan2.ops import backend, native
 
 Ints = Sequence[int]
 
@@ -21,7 +21,7 @@ def kernels(x: Tensor) -> Any:
     A tracing compiler always gets torch.ops.sfe, as a graph may run where kernels can be built. Elsewhere plain PyTorch
     is called directly: a Python function behind an op would have PyTorch import its compiler, which takes a second.
     """
-    return torch.ops.sfe if torch.compiler.is_compiling() or library.load(x.device.type) else native
+    return torch.ops.sfe if torch.compiler.is_compiling() or backend.ops_for(x) is not native else native
 
 
 @torch.library.custom_op(
@@ -30,9 +30,7 @@ def kernels(x: Tensor) -> Any:
     schema="(Tensor x, Tensor kernel, int[] up, int[] down, int[] pad, float gain) -> Tensor",
 )
 def upfirdn2d(x: Tensor, kernel: Tensor, up: Ints, down: Ints, pad: Ints, gain: float) -> Tensor:
-    if library.load(x.device.type):
-        return torch.ops.sfe.upfirdn2d(x, kernel, up, down, pad, gain)
-    return native.upfirdn2d(x, kernel, up, down, pad, gain)
+    return backend.ops_for(x).upfirdn2d(x, kernel, up, down, pad, gain)
 
 
 @torch.library.custom_op(
@@ -50,9 +48,7 @@ def fused_bias_act(
     slope: float,
     gain: float,
 ) -> Tensor:
-    if library.load(x.device.type):
-        return torch.ops.sfe.fused_bias_act(x, bias, noise, noise_weight, scale, slope, gain)
-    return native.fused_bias_act(x, bias, noise, noise_weight, scale, slope, gain)
+    return backend.ops_for(x).fused_bias_act(x, bias, noise, noise_weight, scale, slope, gain)
 
 
 @torch.library.custom_op(
@@ -73,9 +69,7 @@ def blur_bias_act(
     slope: float,
     gain: float,
 ) -> Tensor:
-    if library.load(x.device.type):
-        return torch.ops.sfe.blur_bias_act(x, kernel, pad, bias, noise, noise_weight, scale, blur_gain, slope, gain)
-    return native.blur_bias_act(x, kernel, pad, bias, noise, noise_weight, scale, blur_gain, slope, gain)
+    return backend.ops_for(x).blur_bias_act(x, kernel, pad, bias, noise, noise_weight, scale, blur_gain, slope, gain)
 
 
 @torch.library.custom_op(
@@ -83,16 +77,12 @@ def blur_bias_act(
 )
 def act_grad(grad: Tensor, y: Tensor, slope: float, gain: float) -> Tensor:
     """The gradient before the activation from that behind it; y is the activation's result, of its input's sign."""
-    if library.load(y.device.type):
-        return torch.ops.sfe.act_grad(grad, y, slope, gain)
-    return native.act_grad(grad, y, slope, gain)
+    return backend.ops_for(y).act_grad(grad, y, slope, gain)
 
 
 @torch.library.custom_op("sfe::winograd_weight", mutates_args=(), schema="(Tensor weight) -> Tensor")
 def winograd_weight(weight: Tensor) -> Tensor:
-    if weight.device.type == "cpu" and library.load("cpu"):
-        return torch.ops.sfe.winograd_weight(weight)
-    return native.winograd_weight(weight)
+    return _winograd_ops(weight).winograd_weight(weight)
 
 
 @torch.library.custom_op(
@@ -102,9 +92,21 @@ def winograd_weight(weight: Tensor) -> Tensor:
     " Tensor? noise, Tensor? noise_weight, Tensor? prelu, Tensor? residual, float gain) -> Tensor",
 )
 def winograd_conv(x: Tensor, weight: Tensor, up: int, *rest: Any) -> Tensor:
-    if x.device.type == "cpu" and library.load("cpu"):
-        return torch.ops.sfe.winograd_conv(x, weight, up, *rest)
-    return native.winograd_conv(x, weight, up, *rest)
+    return _winograd_ops(x).winograd_conv(x, weight, up, *rest)
+
+
+def _winograd_ops(x: Tensor) -> Any:
+    return backend.ops_for(x) if x.device.type == "cpu" else native
+
+
+def _on_cuda(name: str) -> Callable[..., Tensor]:
+    return lambda x, *rest: getattr(backend.ops_for(x), name)(x, *rest)
+
+
+# Behind the dispatcher's own entry for CUDA: a custom_op's wrapper would be in the way of each call
+_cuda = torch.library.Library("sfe", "IMPL")
+for _name in ("upfirdn2d", "fused_bias_act", "blur_bias_act", "act_grad"):
+    _cuda.impl(_name, _on_cuda(_name), "CUDA")
 
 
 @upfirdn2d.register_fake

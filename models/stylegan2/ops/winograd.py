@@ -4,17 +4,19 @@ Transform a layer's weight once (it grows fourfold), then call `winograd_conv` i
 it. Sums differ from the direct conv's by about 1e-5 of the largest output.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.stylegan2.ops import library, native, register
+from models.stylegan2.ops import backend, native, register
 
 
 def winograd_fits(in_channels: int, out_channels: int, up: bool = False) -> bool:
     """Whether `winograd_conv` takes such a layer here and runs on compiled kernels (which it builds on first use)."""
     fits = in_channels % 16 == 0 and out_channels % (16 if up else native.PANEL) == 0
-    return fits and library.load("cpu")
+    return fits and backend.ops_for(torch.empty(0, device="cpu")) is not native
 
 
 def winograd_weight(weight: Tensor, blur: Tensor | None = None) -> Tensor:
@@ -59,6 +61,36 @@ def winograd_conv(
     padding comes after in_shift. up: the weight is an up-conv's, the result has twice the size.
     Returns B×O×H×W in channels_last. For inference: it has no derivative.
     """
+    if x.dim() != 4 or weight.dim() != 4:
+        raise ValueError(f"x is {tuple(x.shape)}, weight {tuple(weight.shape)}; wanted B×I×H×W and winograd_weight's")
+    batch, channels, height, width = x.shape
+    out = weight.shape[1] * native.PANEL // (4 if up else 1)
+    size = (height * 2, width * 2) if up else (height, width)
+    _check(x, "x", x, x.shape)
+    _check(x, "weight", weight, (36, weight.shape[1], channels, native.PANEL))
+    _check(x, "bias", bias, (out,))
+    _check(x, "in_scale", in_scale, (channels,), (batch, channels))
+    _check(x, "in_shift", in_shift, (channels,))
+    _check(x, "out_scale", out_scale, (batch, out))
+    _check(x, "noise", noise, (1, 1, *size), (batch, 1, *size))
+    _check(x, "noise_weight", noise_weight, (), (1,))
+    _check(x, "prelu", prelu, (out,))
+    _check(x, "residual", residual, (batch, out, *size))
+    if (noise is None) != (noise_weight is None):
+        raise ValueError("noise and noise_weight go together")
+    if channels % 16 or out % 16:
+        raise ValueError(f"Winograd wants a multiple of 16 channels, got {channels} and {out}")
     return register.kernels(x).winograd_conv(
         x, weight, 2 if up else 1, bias, in_scale, in_shift, out_scale, noise, noise_weight, prelu, residual, gain
     )
+
+
+def _check(x: Tensor, name: str, tensor: Tensor | None, *shapes: Sequence[int]) -> None:
+    """The kernels read memory as they are told it is."""
+    if tensor is None:
+        return
+    if tensor.device != x.device or tensor.dtype != torch.float32:
+        raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}; wanted float32 on {x.device}, as x is")
+    if tuple(tensor.shape) not in map(tuple, shapes):
+        wanted = " or ".join(str(tuple(shape)) for shape in shapes)
+        raise ValueError(f"{name} is {tuple(tensor.shape)}; wanted {wanted}")

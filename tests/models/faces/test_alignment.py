@@ -45,6 +45,11 @@ def coordinates() -> Image.Image:
     return Image.fromarray(np.stack([x, y, np.zeros_like(x)], axis=2).astype(np.uint8))
 
 
+@pytest.fixture(scope="module")
+def landmarks(photo):
+    return find_landmarks(photo)
+
+
 def psnr(a, b, where) -> float:
     error = np.asarray(a, dtype=np.float64)[where] - np.asarray(b)[where]
     return float(10 * np.log10(255**2 / (error**2).mean()))
@@ -132,10 +137,10 @@ def test_a_shrunk_crop_knows_where_it_lies():
     assert np.mean(pixels[:, 32, 1] - centres[:, 1] / 4) == pytest.approx(-0.875, abs=0.1)
 
 
-def test_the_astronaut_and_not_the_badge(crop):
-    x, y = crop.landmarks.mean(axis=0)
+def test_the_astronaut_and_not_the_badge(crop, landmarks):
+    x, y = landmarks.mean(axis=0)
     assert (200 < x < 240, 100 < y < 150) == (True, True)
-    assert crop.landmarks.shape == (68, 2)
+    assert landmarks.shape == (68, 2)
     assert crop.image.size == (1024, 1024)
     # In an aligned crop the eyes lie near these places, whatever the photograph.
     eyes = find_landmarks(crop.image)[36:48].reshape(2, 6, 2).mean(axis=1)
@@ -160,9 +165,9 @@ def test_a_large_false_detection_loses(photo):
     assert find_landmarks(both)[:, 0].max() < 230
 
 
-def test_large_photographs_are_searched_on_a_copy(photo, crop):
+def test_large_photographs_are_searched_on_a_copy(photo, landmarks):
     large = photo.resize((3000, 3000), Image.Resampling.BICUBIC)
-    wanted = (crop.landmarks + 0.5) * (3000 / 512) - 0.5
+    wanted = (landmarks + 0.5) * (3000 / 512) - 0.5
     assert np.abs(find_landmarks(large) - wanted).mean() < 10  # of a face 600 px wide
 
 
@@ -184,8 +189,8 @@ def test_a_damaged_predictor_is_named(photo, tmp_path):
         find_landmarks(photo, tmp_path / "bad.dat")
 
 
-def test_a_missing_predictor_means_the_packaged_one(photo, crop, tmp_path):
-    assert np.array_equal(find_landmarks(photo, tmp_path / "missing.dat"), crop.landmarks)
+def test_a_missing_predictor_means_the_packaged_one(photo, tmp_path, landmarks):
+    assert np.array_equal(find_landmarks(photo, tmp_path / "missing.dat"), landmarks)
 
 
 def test_heavy_imports_wait():
@@ -193,10 +198,10 @@ def test_heavy_imports_wait():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_round_trip_keeps_the_photograph(photo, crop, tmp_path, monkeypatch):
+def test_round_trip_keeps_the_photograph(photo, crop, tmp_path, monkeypatch, landmarks):
     monkeypatch.chdir(tmp_path)
     back = paste_back(photo, crop.image, crop.quad)
-    face = landmark_mask(crop.landmarks, photo.size) < 0.5
+    face = landmark_mask(landmarks, photo.size) < 0.5
     assert face.sum() > 5000
     assert psnr(photo, back, face) > 36.5
     outside = ~inside(crop.quad, photo.size)
@@ -205,16 +210,16 @@ def test_round_trip_keeps_the_photograph(photo, crop, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("size, least", [(256, 36.5), (128, 33), (2048, 36.5)])
-def test_edited_crops_of_another_size(size, least, photo, crop):
+def test_edited_crops_of_another_size(size, least, photo, crop, landmarks):
     edited = crop.image.resize((size, size), Image.Resampling.LANCZOS)
-    face = landmark_mask(crop.landmarks, photo.size) < 0.5
+    face = landmark_mask(landmarks, photo.size) < 0.5
     assert psnr(photo, paste_back(photo, edited, crop.quad), face) > least
 
 
 @pytest.mark.parametrize("shift", [0.25, -0.25])
-def test_round_trip_has_no_shift(shift, photo, crop):
+def test_round_trip_has_no_shift(shift, photo, crop, landmarks):
     """A quarter of a pixel away from its place the crop must fit worse."""
-    face = landmark_mask(crop.landmarks, photo.size) < 0.5
+    face = landmark_mask(landmarks, photo.size) < 0.5
     best = psnr(photo, paste_back(photo, crop.image, crop.quad), face)
     for step in ((shift, 0), (0, shift)):
         assert psnr(photo, paste_back(photo, crop.image, crop.quad + step), face) < best - 1
@@ -256,11 +261,11 @@ def test_a_quad_beside_the_picture_changes_nothing(photo, crop):
         assert paste_back(photo, crop.image, crop.quad + step).tobytes() == photo.tobytes()
 
 
-def test_landmark_mask(photo, crop):
-    mask = landmark_mask(crop.landmarks, photo.size)
+def test_landmark_mask(photo, landmarks):
+    mask = landmark_mask(landmarks, photo.size)
     assert mask.shape == (512, 512) and mask.dtype == np.float32
     assert mask.min() >= 0 and mask.max() <= 1
-    x, y = crop.landmarks[30].astype(int)  # the nose's tip
+    x, y = landmarks[30].astype(int)  # the nose's tip
     assert mask[y, x] < 0.01
     assert mask[y - 50, x] < 0.1  # forehead
     assert mask[0, 0] == mask[400, 170] == 1
