@@ -25,7 +25,8 @@ from utils.cli import run
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["boundaries", "components", "channels", "scores"], help="which kind of direction")
+    kinds = ["boundaries", "components", "channels", "scores"]
+    parser.add_argument("kind", choices=kinds, help="which kind of direction")
     parser.add_argument("--domain", required=True, help="a file of configs/domains without .yaml, or the path of one")
     parser.add_argument("--input_dir", type=path, help="images with labels.jsonl (boundaries), or scores.npz")
     parser.add_argument("--recipes", type=path, help="YAML file, see datasets/recipes.py")
