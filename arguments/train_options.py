@@ -43,6 +43,10 @@ class TrainArgs:
     lr_decay: str = option("", "cosine: learning rates fall to 0 at the last step; empty: they stay")
     precision: str = option("fp32", "fp32, or autocast to bf16 (any device) or fp16 (GPU, with a gradient scaler)")
     grad_accumulation: int = option(1, "batches of model.batch_size whose gradients make one step")
+    ema: float = option(0.0, "decay of a moving average of the trained network, which is then the result; 0: none")
+    activation_checkpointing: bool = option(
+        False, "compute the trained network's activations again in backward: less memory, a third more time"
+    )
     clip_grad_norm: float = option(0.0, "scale a network's gradient down to this norm; 0: leave it")
 
     def __post_init__(self) -> None:
@@ -55,6 +59,8 @@ class TrainArgs:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise UserError(f"train.{name} is {getattr(self, name)}; wanted {low} or more")
+        if not 0 <= self.ema < 1:
+            raise UserError(f"train.ema is {self.ema}; wanted a number from 0 to less than 1")
         choices = {
             "resume": ("", "auto"), "lr_decay": ("", "cosine"), "precision": PRECISIONS,
         }  # fmt: skip

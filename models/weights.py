@@ -208,7 +208,7 @@ def save(content: dict, path: Path) -> None:
 
 def export_light(full: Path, light: Path) -> WeightKind:
     """Write what inference needs of a training checkpoint in the light format, and say what it holds."""
-    tensors = read_tensors(full, "state_dict")
+    tensors = _averaged(read_tensors(full, "state_dict"))
     kind = kind_of(tensors)
     if kind not in (WeightKind.INVERTER, WeightKind.FEATURE_EDITOR):
         raise UserError(f"{full} holds {_described(tensors)}; wanted a checkpoint of training")
@@ -242,7 +242,12 @@ def _expect(path: Path, kind: WeightKind, option: str) -> Tensors:
     tensors = {k: v for k, v in tensors.items() if isinstance(v, Tensor)} if isinstance(tensors, dict) else {}
     if kind_of(tensors) != kind:
         raise UserError(f"{path} holds {_described(tensors)}; {option} wants {kind.value} checkpoint")
-    return tensors
+    return _averaged(tensors)
+
+
+def _averaged(tensors: Tensors) -> Tensors:
+    """With the trained network's moving average in its place, if training kept one (train.ema)."""
+    return tensors | {f"encoder.{key}": value for key, value in _under(tensors, "ema.").items()}
 
 
 def _described(tensors: Tensors) -> str:

@@ -20,6 +20,7 @@ from training.loggers import Console, JsonLines, PictureFiles, Sink, WeightsAndB
 from training.loop import Plan, TrainingLoop
 from training.losses import LossBuilder
 from training.parts import build_discriminator, build_optimizer, build_stage
+from training.recompute import recompute
 from training.tasks.network import NetworkTask
 from training.tasks.sfe import SFETask
 from utils.errors import UserError
@@ -76,6 +77,8 @@ class TrainingRunner:
         )  # fmt: skip
         stage = build_stage(self.config, self.domain, device)
         stage.encoder = synchronise_batch_norm(stage.encoder, device)
+        if self.train.activation_checkpointing:
+            stage.encoder = recompute(stage.encoder)
         optimizer = build_optimizer(self.train.encoder_optimizer, stage.encoder.parameters(), options)
         discriminator: nn.Module | None = None
         disc_optimizer: Optimizer | None = None

@@ -1,6 +1,6 @@
 """Several processes train one network (torchrun): gradients are averaged, and every number means the whole batch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,6 +11,7 @@ from torch.distributed.nn.functional import all_reduce
 
 from utils.devices import resolve_device
 from utils.errors import UserError
+from utils.memory import portions
 from utils.processes import gather, own_device, rank_and_size
 
 BUCKET = 2**25  # numbers that are exchanged at once
@@ -70,26 +71,13 @@ def average(tensors: Iterable[Tensor]) -> None:
     """Replace each tensor by its mean over the processes, which all have the same ones in the same order."""
     if not dist.is_initialized():
         return
-    for bucket in _buckets(tensors):
+    for bucket in portions(tensors, BUCKET):
         flat = torch.cat([tensor.flatten() for tensor in bucket])
         dist.all_reduce(flat)
         flat /= dist.get_world_size()
         parts = flat.split([tensor.numel() for tensor in bucket])
         for tensor, part in zip(bucket, parts, strict=True):
             tensor.copy_(part.view(tensor.shape))
-
-
-def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    bucket: list[Tensor] = []
-    size = 0
-    for tensor in tensors:
-        bucket.append(tensor)
-        size += tensor.numel()
-        if size >= BUCKET:
-            yield bucket
-            bucket, size = [], 0
-    if bucket:
-        yield bucket
 
 
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
@@ -107,11 +95,9 @@ def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
 class CPUSyncBatchNorm(nn.BatchNorm2d):
     """nn.SyncBatchNorm, which torch has for GPUs only."""
 
-    MOMENTUM = 0.1  # torch's default, which all our networks have
-
     def __init__(self, of: nn.BatchNorm2d) -> None:
         """Shares the numbers of `of`."""
-        super().__init__(of.num_features, of.eps)
+        super().__init__(of.num_features, of.eps, of.momentum)
         self.weight, self.bias = of.weight, of.bias
         self.running_mean, self.running_var = of.running_mean, of.running_var
         self.num_batches_tracked = of.num_batches_tracked
@@ -124,9 +110,10 @@ class CPUSyncBatchNorm(nn.BatchNorm2d):
         mean = all_reduce(x.sum(dim=(0, 2, 3))) / count
         var = all_reduce((x - mean[:, None, None]).square().sum(dim=(0, 2, 3))) / count
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.momentum is not None
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean, self.MOMENTUM)
-            self.running_var.lerp_(var * count / (count - 1), self.MOMENTUM)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * count / (count - 1), self.momentum)
         scale = self.weight * torch.rsqrt(var + self.eps)
         return torch.addcmul(self.bias[:, None, None], x - mean[:, None, None], scale[:, None, None]).to(dtype)

@@ -1,12 +1,17 @@
 """Ranger: RAdam, lookahead and gradient centralisation in one optimizer."""
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from utils.memory import portions
+
+PORTION = 2**22  # numbers that are updated together: memory for temporary ones is bounded
 
 # What groups of the published checkpoints lack, since they kept it beside the groups
 _OPTIONS = {"alpha": 0.5, "k": 6, "N_sma_threshhold": 5, "use_gc": True, "gc_conv_only": False}
@@ -58,18 +63,23 @@ class Ranger(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """One update; `closure`, if given, computes the loss anew, which is returned."""
+        """One update; `closure`, if given, computes the loss again, which is returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            same_step: dict[int, list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
+                    same_step[self._begin(parameter)].append(parameter)
+            for number, parameters in same_step.items():
+                for part in portions(parameters, PORTION):
+                    self._update(part, number, group)
         return loss
 
-    def _update(self, parameter: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+    def _begin(self, parameter: Tensor) -> int:
+        """Count the update of a parameter, from 1."""
         state = self.state[parameter]
         if not state:
             state["step"] = 0
@@ -77,24 +87,41 @@ class Ranger(Optimizer):
             state["exp_avg_sq"] = torch.zeros_like(parameter)
             state["slow_buffer"] = parameter.clone()
         state["step"] += 1
+        return state["step"]
 
-        if group["use_gc"] and grad.dim() > (3 if group["gc_conv_only"] else 1):
-            grad = grad - grad.mean(dim=tuple(range(1, grad.dim())), keepdim=True)
+    def _update(self, parameters: list[Tensor], step: int, group: dict[str, Any]) -> None:
+        """A few launches for all of them."""
+        means, squares, slow = (
+            [self.state[parameter][name] for parameter in parameters]
+            for name in ("exp_avg", "exp_avg_sq", "slow_buffer")
+        )
+        gradients = [_centralised(parameter.grad, group) for parameter in parameters if parameter.grad is not None]
         beta1, beta2 = group["betas"]
-        mean = state["exp_avg"].mul_(beta1).add_(grad, alpha=1 - beta1)
-        square = state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        torch._foreach_mul_(means, beta1)
+        torch._foreach_add_(means, gradients, alpha=1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
 
         if group["weight_decay"]:
-            parameter.mul_(1 - group["weight_decay"] * group["lr"])
-        step_size = group["lr"] / (1 - beta1 ** state["step"])
-        rectification = _rectification(state["step"], beta2, group["N_sma_threshhold"])
+            torch._foreach_mul_(parameters, 1 - group["weight_decay"] * group["lr"])
+        step_size = group["lr"] / (1 - beta1**step)
+        rectification = _rectification(step, beta2, group["N_sma_threshhold"])
         if rectification is None:
-            parameter.add_(mean, alpha=-step_size)
+            torch._foreach_add_(parameters, means, alpha=-step_size)
         else:
-            parameter.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-step_size * rectification)
+            deviations = torch._foreach_sqrt(squares)
+            torch._foreach_add_(deviations, group["eps"])
+            torch._foreach_addcdiv_(parameters, means, deviations, value=-step_size * rectification)
 
-        if state["step"] % group["k"] == 0:
-            parameter.copy_(state["slow_buffer"].lerp_(parameter, group["alpha"]))
+        if step % group["k"] == 0:
+            torch._foreach_lerp_(slow, parameters, group["alpha"])
+            torch._foreach_copy_(parameters, slow)
+
+
+def _centralised(gradient: Tensor, group: dict[str, Any]) -> Tensor:
+    if group["use_gc"] and gradient.dim() > (3 if group["gc_conv_only"] else 1):
+        return gradient - gradient.mean(dim=tuple(range(1, gradient.dim())), keepdim=True)
+    return gradient
 
 
 def set_cosine_lr(optimizer: Optimizer, lr: float, step: int, steps: int) -> None:

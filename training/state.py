@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from models.weights import read, read_tensors, save
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import atomic_path, numbered_files
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class TrainState:
     optimizers: Mapping[str, Optimizer]
     others: Mapping[str, Stateful]
     latent_avg: Tensor | None = None
-    optional: Collection[str] = ()  # networks that a run may begin with later: a checkpoint may lack them
+    optional: Mapping[str, str] = field(default_factory=dict)  # may be missing -> whose tensors it takes then, or ""
     step: int = 0  # the last step that was made
     best: dict[str, float] = field(default_factory=dict)  # step and value of the best validation
     wandb_id: str = ""
@@ -66,9 +66,9 @@ class TrainState:
         """Raises UserError if the file is not one of this kind of training and domain."""
         tensors = content.get("state_dict") or {}
         try:
-            for prefix, network in self.networks.items():
-                part = {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
-                if part or prefix not in self.optional:
+            for name, network in self.networks.items():
+                part = _under(tensors, name) or _under(tensors, self.optional.get(name, ""))
+                if part or name not in self.optional:
                     network.load_state_dict(part)
             for name, optimizer in self.optimizers.items():
                 if name in content:  # the options are the configuration's, which may have changed
@@ -93,6 +93,10 @@ class TrainState:
             return False
         self.best = {"step": self.step, "value": value}
         return True
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
 
 
 def adopt(networks: Mapping[str, nn.Module], checkpoints: Sequence[Path]) -> int:
@@ -139,7 +143,7 @@ class CheckpointFolder:
 
     def files(self) -> list[Path]:
         """All checkpoints, the newest last."""
-        return sorted(self.folder.glob("iteration_*.pt"), key=lambda path: int(path.stem.rpartition("_")[2]))
+        return [path for _, path in numbered_files(self.folder, "iteration_", ".pt")]
 
 
 def load_newest(state: TrainState, files: Sequence[Path]) -> Path | None:

@@ -1,8 +1,8 @@
-"""Memory of weights that lie in mapped files."""
+"""Memory: of weights that are in mapped files, and of work done in portions."""
 
 import ctypes
 import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from torch import Tensor
@@ -41,3 +41,17 @@ def pages(tensor: Tensor) -> tuple[int, int]:
     """The address range of the whole pages that the tensor has for itself."""
     first, last = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
     return -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, max(first, last // mmap.PAGESIZE * mmap.PAGESIZE)
+
+
+def portions(tensors: Iterable[Tensor], numbers: int) -> Iterator[list[Tensor]]:
+    """All the tensors in order, in lists of about so many numbers together; a larger tensor is a list of its own."""
+    part: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if part and size + tensor.numel() > numbers:
+            yield part
+            part, size = [], 0
+        part.append(tensor)
+        size += tensor.numel()
+    if part:
+        yield part

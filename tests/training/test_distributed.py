@@ -1,16 +1,34 @@
-"""Two processes under torchrun learn what one does with twice the batch."""
+"""Trainings of several processes under torchrun: they learn what one does with a larger batch, stop and go on."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from training_toy import TrainingToy, shared_toy
+from warm_python import WarmPython
+
+from arguments.domain import load_domain
+from arguments.loader import load_options
+from arguments.loop_options import GeneratorTrainConfig
+from models.weights import read
+from runners.training_runner import train_network
+from training.distributed import Process
+from training.loggers import read_stats
+from training.loop import Plan, TrainingLoop
+from training.tasks.generator import GeneratorTask
+from utils.seeds import derive_seed, seed_everything
 
 ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+ONE_CORE = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +36,20 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> TrainingToy:
     return shared_toy(tmp_path_factory.getbasetemp())
 
 
-def run(toy: TrainingToy, stage: int, processes: int, batch: int, *more: str) -> Path:
+def torchrun(processes: int, *command: str) -> list[str]:
+    return [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", *command
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def python() -> Iterator[WarmPython]:
+    warm = WarmPython("runners.training_runner", "matplotlib.figure")
+    yield warm
+    warm.close()
+
+
+def run(toy: TrainingToy, python: WarmPython, stage: int, processes: int, batch: int, *more: str) -> Path:
     """The experiment's folder after steps 14 to 17: the discriminator from 15 on, and R1 in 16."""
     name = f"ranks_{stage}_{processes}_{'_'.join(more)}".replace("=", "_")
     options = [
@@ -26,20 +57,25 @@ def run(toy: TrainingToy, stage: int, processes: int, batch: int, *more: str) ->
         "train.dis_train_start_step=15", "train.log_step=1", "train.val_step=17", "optimizers.ranger.lr=0.001",
         f"data.input_val_dir={toy.pictures}", f"data.special_dir={toy.pictures}", *more,
     ]  # fmt: skip
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-    command = [sys.executable, *launch, "scripts/train.py", *toy.arguments(stage, name, *options)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert process.returncode == 0, process.stderr[-3000:]
+    arguments = toy.arguments(stage, name, *options)
+    if processes > 1:
+        command = torchrun(processes, "scripts/train.py", *arguments)
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=ONE_CORE)
+        assert process.returncode == 0, process.stderr[-3000:]
+    else:
+        log = toy.folder / f"{name}.txt"
+        assert python.run("train.py", *arguments, log=log) == 0, log.read_text()
     (folder,) = toy.experiments.glob(f"{name}_*")  # the second process writes nothing
     return folder
 
 
 @pytest.mark.parametrize(("stage", "accumulation"), [(1, 1), (2, 2)])
-def test_two_processes_equal_one_with_twice_the_batch(toy: TrainingToy, stage: int, accumulation: int) -> None:
+def test_two_processes_equal_one_with_twice_the_batch(
+    toy: TrainingToy, python: WarmPython, stage: int, accumulation: int
+) -> None:
     """All of the state, BatchNorm statistics too, up to the order of float sums; and the numbers of the log."""
     more = [f"train.grad_accumulation={accumulation}"]
-    one, two = run(toy, stage, 1, 8, *more), run(toy, stage, 2, 4, *more)
+    one, two = (run(toy, python, stage, ranks, 8 // ranks, *more) for ranks in (1, 2))
     first, second = (torch.load(folder / "iteration_17.pt", weights_only=True) for folder in (one, two))
     assert first["training"]["pictures"] == second["training"]["pictures"]
     for key, value in first["state_dict"].items():
@@ -54,3 +90,115 @@ def test_two_processes_equal_one_with_twice_the_batch(toy: TrainingToy, stage: i
     for a, b in zip(*rows, strict=True):
         a.pop("time"), b.pop("time")
         assert a == pytest.approx(b, rel=1e-3)
+
+
+def test_bf16_in_two_processes_takes_nearly_the_same_steps(toy: TrainingToy, python: WarmPython) -> None:
+    one, two = (run(toy, python, 1, ranks, 8 // ranks, "train.precision=bf16") for ranks in (1, 2))
+    for a, b in zip(read_stats(one / "stats.jsonl"), read_stats(two / "stats.jsonl"), strict=True):
+        assert {k: v for k, v in a.items() if k.endswith(("l2", "total"))} == pytest.approx(
+            {k: v for k, v in b.items() if k.endswith(("l2", "total"))}, rel=0.05
+        )
+
+
+def test_a_loss_that_is_not_finite_in_one_process_stops_all(toy: TrainingToy) -> None:
+    """Both say the same, and name pictures of the process where it happened."""
+    options = ["optimizers.ranger.lr=1e30", "train.checkpoint_step=1", "train.steps=50", "model.batch_size=2"]
+    command = torchrun(2, "scripts/train.py", *toy.arguments(1, "diverged_ranks", *options))
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=ONE_CORE)
+    assert process.returncode != 0
+    lines = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert lines and len(set(lines)) == 1 and "not finite" in lines[0], process.stderr[-3000:]
+    assert sum(f"{i}.png" in lines[0] for i in range(8)) == 2
+
+
+# ---- The generator, in a folder of its own ----
+
+
+def generator_options(toy: TrainingToy, name: str, *more: str) -> list[str]:
+    return [
+        f"exp.domain={toy.files.path}", f"exp.exp_dir={toy.experiments}", f"exp.name={name}", "train.device=cpu",
+        f"data.train_dir={toy.pictures}", "train.r1_every=2", "train.path_length=0", "train.log_step=1", *more,
+    ]  # fmt: skip
+
+
+def test_processes_draw_numbers_of_their_own_and_average_the_gradients(toy: TrainingToy) -> None:
+    """torchrun's checkpoint is that of two tasks here whose gradients are averaged by hand."""
+    options = generator_options(toy, "generator_ranks", "train.batch_size=2", "train.steps=2")
+    process = subprocess.run(
+        torchrun(2, "scripts/train_generator.py", *options), cwd=ROOT, capture_output=True, text=True, env=ONE_CORE
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    folder = toy.experiments / "generator_ranks"
+    found = read(folder / "iteration_2.pt")["state_dict"]
+
+    config = load_options(GeneratorTrainConfig, options)
+    tasks = []
+    for rank in (0, 1):
+        seed_everything(config.exp.seed)
+        tasks.append(GeneratorTask(config, load_domain(config.exp.domain), Process(CPU, rank, 2)))
+    for step in (1, 2):
+        for rank, task in enumerate(tasks):
+            seed_everything(derive_seed(config.exp.seed, rank, step))
+            task.gradients(step)
+        pairs = [task.generator.parameters() for task in tasks], [task.discriminator.parameters() for task in tasks]
+        for networks in pairs:
+            for a, b in zip(*networks, strict=True):
+                a.grad = b.grad = (a.grad + b.grad) / 2
+        for task in tasks:
+            TrainingLoop(task, Plan(2, 1, 1, 1), Process(CPU), folder).update(step, {"none": torch.zeros(())})
+    expected = tasks[0].state.state_dict()["state_dict"]
+    assert found.keys() == expected.keys()
+    for key, value in found.items():
+        assert torch.allclose(value, expected[key], rtol=1e-3, atol=1e-5), key
+    assert [row["images"] for row in read_stats(folder / "stats.jsonl")] == [4, 8]
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=ONE_CORE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
+    start = time.monotonic()
+    while max((row["step"] for row in read_stats(folder / "stats.jsonl")), default=0) < step:
+        assert time.monotonic() - start < 120 and process.poll() is None, process.communicate()[1][-3000:]
+        time.sleep(0.05)
+
+
+def workers(pid: int) -> list[int]:
+    """Process ids of torchrun's processes, by their rank."""
+    children = (Path(f"/proc/{pid}/task/{pid}/children")).read_text().split()
+    ranks = {}
+    for child in map(int, children):
+        environment = dict(item.partition("=")[::2] for item in Path(f"/proc/{child}/environ").read_text().split("\0"))
+        if "LOCAL_RANK" in environment:
+            ranks[int(environment["LOCAL_RANK"])] = child
+    return [ranks[rank] for rank in sorted(ranks)]
+
+
+def test_a_run_is_killed_stopped_and_goes_on_with_fewer_processes(toy: TrainingToy) -> None:
+    folder = toy.experiments / "generator_stopped"
+    options = generator_options(toy, "generator_stopped", "train.batch_size=2", "train.checkpoint_minutes=0")
+    command = torchrun(2, "scripts/train_generator.py", *options, "train.steps=1000000")
+    with started(command) as process:
+        wait_for_step(folder, 2, process)
+        os.kill(workers(process.pid)[1], signal.SIGKILL)
+        assert process.wait(timeout=120) != 0  # the other one does not wait for ever
+    killed = max(int(path.stem.rpartition("_")[2]) for path in folder.glob("iteration_*.pt"))
+    with started(command) as process:
+        wait_for_step(folder, killed + 2, process)
+        process.send_signal(signal.SIGTERM)
+        errors = process.communicate(timeout=120)[1]
+    assert f"going on from {folder}/iteration_{killed}.pt" in errors
+    stopped = max(int(path.stem.rpartition("_")[2]) for path in folder.glob("iteration_*.pt"))
+    assert f"stopped by SIGTERM after step {stopped}" in errors
+    train_network(load_options(GeneratorTrainConfig, [*options, f"train.steps={stopped + 2}"]), GeneratorTask)
+    rows = read_stats(folder / "stats.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, stopped + 3))
+    images = [4 * step for step in range(1, stopped + 1)]
+    assert [row["images"] for row in rows] == [*images, images[-1] + 2, images[-1] + 4]

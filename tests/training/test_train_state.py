@@ -39,7 +39,7 @@ def make(seed: int, discriminator: bool = True, lr: float = 0.1) -> TrainState:
         networks["discriminator"] = nn.Linear(3, 1)
         optimizers["disc_opt"] = Adam(networks["discriminator"].parameters(), lr)
     latent_avg = torch.full((4,), float(seed))
-    state = TrainState(networks, optimizers, {"pictures": Counter(seed)}, latent_avg, {"discriminator"})
+    state = TrainState(networks, optimizers, {"pictures": Counter(seed)}, latent_avg, {"discriminator": ""})
     for network, optimizer in zip(networks.values(), optimizers.values(), strict=True):
         for _ in range(2):
             optimizer.zero_grad()
@@ -125,6 +125,18 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
         folder.save(state)
     assert [path.name for path in folder.files()] == ["iteration_9.pt", "iteration_11.pt", "iteration_100.pt"]
     assert (tmp_path / "save_options.json").read_text() == '{"start_step": 101, "wandb_id": ""}'
+
+
+def test_files_beside_the_checkpoints_are_left_alone(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, keep=1)
+    odd = ["iteration_2_backup.pt", "iteration_best.pt", "iteration_3.pt.old"]
+    for name in odd:
+        (tmp_path / name).write_bytes(b"mine")
+    state = make(1)
+    for state.step in (9, 10):
+        folder.save(state)
+    assert folder.files() == [tmp_path / "iteration_10.pt"]
+    assert all((tmp_path / name).read_bytes() == b"mine" for name in odd)
 
 
 def test_an_unreadable_checkpoint_gives_way_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from utils.devices import resolve_device
 from utils.errors import UserError
+from utils.processes import own_device
 
 
 def test_cpu(caplog):
@@ -36,3 +37,18 @@ def test_names_that_are_none(name):
     with pytest.raises(UserError, match="wanted cpu, a GPU's number") as caught:
         resolve_device(name)
     assert f"'{name}'" in str(caught.value)
+
+
+def test_processes_of_torchrun_each_take_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert own_device("0") == "1" and own_device("cpu") == "cpu"
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert own_device(" CPU") == " CPU"
+    with pytest.raises(UserError, match=r"process 2 of this machine has no GPU .* there are 2; .* --nproc_per_node=2"):
+        own_device("0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)  # then all of them take the CPU
+    assert own_device("0") == "2"
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert own_device("cuda:5") == "cuda:5"

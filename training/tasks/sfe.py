@@ -4,6 +4,7 @@ import logging
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from datasets.training_images import Batch, TrainingImages
 from metrics.metric_set import MetricSet
 from models.weights import export_light
 from training.distributed import Process
+from training.ema import MovingAverage
 from training.loggers import Sheet
 from training.loop import Task, Validation
 from training.losses import LossBuilder, Losses
@@ -53,11 +55,14 @@ class SFETask(Task):
         self.precision = Precision(config.train.precision, process.device)
         self.batch_names = []
         networks, optimizers = dict(stage.saved()), {"encoder_opt": optimizer}
+        self.ema = MovingAverage(stage.encoder, self.train.ema) if self.train.ema else None
+        if self.ema is not None:
+            networks["ema"] = self.ema.network
         if discriminator is not None and disc_optimizer is not None:
             networks["discriminator"], optimizers["disc_opt"] = discriminator, disc_optimizer
         self.state = TrainState(
             networks, optimizers, {"pictures": pictures, "scaler": self.precision.scaler}, stage.decoder.latent_avg,
-            optional={"discriminator"}, step=config.train.start_step - 1,
+            optional={"discriminator": "", "ema": "encoder"}, step=config.train.start_step - 1,
         )  # fmt: skip
 
     # ---- step ----
@@ -120,6 +125,10 @@ class SFETask(Task):
             lr = getattr(options, names[key]).lr
             set_cosine_lr(optimizer, lr, step - first, self.train.steps - first + 1)
 
+    def updated(self, step: int) -> None:
+        if self.ema is not None:
+            self.ema.update()
+
     def logged(self, losses: Mapping[str, float]) -> dict[str, float]:
         return {f"train/{name}": value for name, value in losses.items()}
 
@@ -133,12 +142,23 @@ class SFETask(Task):
         values: dict[str, float] = {}
         best = False
         sheets = []
-        with eval_mode(self.stage):
+        with eval_mode(self.stage), self._averaged():
             if self.validation is not None and self.train.val_metrics:
                 values, best = self._measure(self.validation)
             if self.special is not None and self.process.first:
                 sheets.append(self._sheet(self.special))
         return Validation(values, best, sheets)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Meanwhile the stage has the trained network's moving average, if there is one."""
+        trained = self.stage.encoder
+        if self.ema is not None:
+            self.stage.encoder = self.ema.network
+        try:
+            yield
+        finally:
+            self.stage.encoder = trained
 
     def _measure(self, folder: ImageFolder) -> tuple[dict[str, float], bool]:
         metrics = MetricSet(self.train.val_metrics, self.device)

@@ -11,9 +11,13 @@ from torch import nn
 from training_toy import EDITS, TrainingToy, shared_toy
 
 from arguments.train_options import TrainArgs
+from datasets.images import ImageFolder
 from datasets.training_images import Batch, TrainingImages
-from models.weights import save
+from metrics.metric_set import MetricSet
+from models.weights import read, save
+from runners.training_runner import TrainingRunner
 from training.distributed import Process
+from training.loggers import read_stats
 from training.loop import Plan, TrainingLoop
 from training.losses import LossBuilder
 from training.parts import build_discriminator, build_optimizer, build_stage
@@ -200,3 +204,47 @@ def test_stage_2_overfits_their_edits(toy: TrainingToy, trained_inverter: tuple[
     for i in range(120):
         learner.step(i, batch, adversarial=False)
     assert editing_loss() < before / 3
+
+
+def train(toy: TrainingToy, stage: int, name: str, *more: str) -> Path:
+    return TrainingRunner(toy.config(stage, name, "train.resume=auto", *more), toy.domain).run()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_activation_checkpointing_changes_no_number(toy: TrainingToy, number: int) -> None:
+    values = []
+    for option in ("False", "True"):
+        folder = train(
+            toy, number, f"recomputed_{number}_{option}", f"train.activation_checkpointing={option}", "train.steps=3"
+        )
+        values.append(read(folder / "iteration_3.pt")["state_dict"])
+    assert values[0].keys() == values[1].keys()
+    assert not [key for key, value in values[0].items() if not torch.equal(value, values[1][key])]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_moving_average_is_measured_exported_and_begun_from(toy: TrainingToy, number: int) -> None:
+    name, rate = f"averaged_{number}", "optimizers.ranger.lr=0.05"
+    folder = train(toy, number, name, "train.steps=2", "train.log_step=1", rate)
+    before = read(folder / "iteration_2.pt")["state_dict"]
+    measured = [f"data.input_val_dir={toy.pictures}", "train.val_step=3"]
+    train(toy, number, name, "train.steps=3", "train.ema=0.75", "train.log_step=1", rate, *measured)
+    tensors = read(folder / "iteration_3.pt")["state_dict"]
+    light = read(next(folder.glob("sfe_*_light.pt")))["state_dict"]
+    for key, value in tensors.items():
+        if key.startswith("encoder.") and value.is_floating_point():
+            average = tensors[key.replace("encoder.", "ema.", 1)]
+            assert torch.allclose(average, torch.lerp(before[key], value, 0.25), atol=1e-6), key
+            assert torch.equal(light[key], average)
+    assert any(not torch.equal(light[key], tensors[key]) for key in light if key.startswith("encoder."))
+
+    option = f"model.checkpoint_path={folder / 'iteration_3.pt'}"  # the average, not the network that goes on learning
+    stage = build_stage(toy.config(number, "x", option), toy.domain, CPU).eval()
+    assert all(torch.equal(value, light[f"encoder.{key}"]) for key, value in stage.encoder.state_dict().items())
+    metrics = MetricSet(["l2"], CPU)
+    images = ImageFolder(toy.pictures, toy.domain.generator.size)
+    for name, x in zip(images.names, images, strict=True):
+        with torch.no_grad():
+            metrics.update(x[None], stage.reconstruct(x[None]), [name])
+    (row,) = [row for row in read_stats(folder / "stats.jsonl") if "val/l2" in row]
+    assert row["val/l2"] == pytest.approx(metrics.compute()["l2"], rel=1e-4)
