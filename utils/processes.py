@@ -54,8 +54,17 @@ def _group() -> Any:
     """All processes, on the CPU and with all patience, whatever the group is that exchanges gradients."""
     import torch.distributed as dist
 
+    atexit.register(leave)
     if dist.is_initialized():
         return dist.new_group(backend="gloo", timeout=_PATIENCE)
     dist.init_process_group("gloo", timeout=_PATIENCE)
-    atexit.register(dist.destroy_process_group)
     return dist.group.WORLD
+
+
+def leave() -> None:
+    """Leave the other processes. A group that outlived this would abort the process when Python ends."""
+    import torch.distributed as dist
+
+    _group.cache_clear()
+    if dist.is_initialized():
+        dist.destroy_process_group()

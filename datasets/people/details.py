@@ -237,8 +237,9 @@ def _scarf(details: Details, vertices: Array) -> Mesh:
     angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     parts = []
     for lift, grow in ((-0.035, 0.012), (-0.018, 0.006), (-0.002, 0.010)):
-        ring = np.stack([middle[0] + (half[0] + grow) * np.sin(angle), middle[1] - (half[1] + grow) * np.cos(angle),
-                         -0.160 + lift + 0.022 * (1 - np.cos(angle)) + 0.004 * np.sin(3 * angle + lift * 200)], axis=1)  # fmt: skip
+        x, y = middle[0] + (half[0] + grow) * np.sin(angle), middle[1] - (half[1] + grow) * np.cos(angle)
+        z = -0.160 + lift + 0.022 * (1 - np.cos(angle)) + 0.004 * np.sin(3 * angle + lift * 200)
+        ring = np.stack([x, y, z], axis=1)
         parts.append(tube(ring, 0.016 + 0.003 * np.sin(5 * angle + 100 * lift), 12, closed=True))
     points, faces = join(parts)
     stripes = np.stack([np.arctan2(points[:, 0], -points[:, 1]) / (2 * np.pi), points[:, 2] * 8], axis=1)

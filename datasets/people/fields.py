@@ -19,7 +19,7 @@ def step(low: float | Array, high: float | Array, x: Array) -> Array:
     return t * t * (3 - 2 * t)
 
 
-def bump(x: Array, centre: float, width: float) -> Array:
+def bump(x: Array, centre: float | Array, width: float) -> Array:
     """A Gaussian of height 1."""
     return np.exp(-np.square((x - centre) / width))
 

