@@ -53,7 +53,8 @@ class Recipe:
 def read_recipes(path: Path) -> dict[str, Recipe]:
     """Direction -> recipe. Raises UserError if the file is missing or a recipe is not as needed."""
     recipes = {}
-    for name, row in OmegaConf.to_container(read_yaml(path)).items():
+    rows: Any = OmegaConf.to_container(read_yaml(path))
+    for name, row in rows.items():
         try:
             recipes[str(name)] = _recipe(row)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
