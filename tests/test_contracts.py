@@ -26,7 +26,7 @@ from datasets.recipes import read_recipes
 from editings.deltaedit import DeltaMapper
 from editings.styleclip_mapper import LevelsMapper
 from models.e4e import E4E
-from models.inverter import FeatureFusion, Inverter
+from models.sfe import FeatureEditor, Inverter
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import Generator
 
@@ -70,7 +70,7 @@ def test_networks_have_the_published_keys():
     assert found == {k: v for k, v in discriminator.items() if k not in filters}
     assert built(lambda: E4E(domain)) == published("e4e_ffhq_encode.pt", "encoder.")
     assert built(lambda: Inverter(domain)) == published("sfe_editor_light.pt", "inverter.")
-    assert built(lambda: FeatureFusion(domain)) == published("sfe_editor_light.pt", "encoder.")
+    assert built(lambda: FeatureEditor(domain)) == published("sfe_editor_light.pt", "encoder.")
     prefixes = {key.split(".")[0] for key in published("sfe_editor_light.pt")}
     assert prefixes == {"inverter", "encoder"}
 

@@ -26,9 +26,9 @@ def own_device(name: str) -> str:
     """
     if rank_and_size()[1] == 1 or name.strip().lower() == "cpu":
         return name
-    import torch  # here, since most runs have one process
+    from utils.devices import gpu_count  # here, since most runs have one process, and need no torch
 
-    local, gpus = os.environ.get("LOCAL_RANK", "0"), torch.cuda.device_count()
+    local, gpus = os.environ.get("LOCAL_RANK", "0"), gpu_count()
     if 0 < gpus <= int(local):
         raise UserError(
             f"process {local} of this machine has no GPU of its own, as there are {gpus}; "
