@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from measure import machine
-from models.inference import FSEFull, FSEInverter
 from torch import Tensor
 from tqdm import tqdm
 
@@ -31,6 +30,7 @@ from metrics.domain import BATCH, DomainMetrics, milliseconds_per_image, rounded
 from metrics.fid import frechet_distance
 from metrics.identity import IDDlib
 from metrics.tables import markdown_table
+from models.inference import FSEFull, FSEInverter
 from utils.cli import run
 from utils.files import atomic_path
 from utils.images import normalize
