@@ -17,6 +17,7 @@ from models.weights import load_generator, load_predictor
 from training.plots import plot_curves
 from utils.errors import UserError
 from utils.files import atomic_path, numbered_files
+from utils.parallel import batches
 
 BATCH = 50
 _SEED = 0
@@ -39,11 +40,13 @@ def measure_generators(domain_name: str, generators: Path, pictures: Path, outpu
     def gaussian(parts: Iterable[Tensor]) -> Gaussian:
         return Gaussian.of(torch.cat([predictor.embedding(part) for part in parts]))
 
-    real = gaussian(part for part in torch.stack([folder[i] for i in range(len(folder))]).split(BATCH))
+    real = gaussian(torch.stack([folder[i] for i in part]) for part in batches(range(len(folder)), BATCH))
     z = torch.randn(samples, domain.generator.style_dim, generator=torch.Generator().manual_seed(_SEED))
     rows = []
     for step, path in tqdm(files, "generators", unit="file", disable=None):
-        generator = optimize(load_generator(path, domain.generator))
+        generator = load_generator(path, domain.generator)
+        empty = torch.empty(0, domain.generator.n_styles, domain.generator.style_dim)
+        generator = optimize(generator, generator.affine(empty))
         w = generator.mapping(z)[:, None].expand(-1, domain.generator.n_styles, -1)
         fake = gaussian(generator(generator.affine(part)).clamp(-1, 1) for part in w.split(BATCH))
         rows.append({"step": step, "fid_like": frechet_distance(real, fake)})
