@@ -59,7 +59,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--editor_ckpt_pth", type=path, help="weights of the trained part (default: that of the config)")
     add("--simple_config_pth", type=path, help="YAML with domain and method (default: configs/simple_inference.yaml)")
-    add("--device", help="cpu, 0, cuda:1 (default: that of the config)")
+    add("--device", help="cpu, 0, cuda:1, mps (default: that of the config)")
 
 
 def add_mask_flags(parser: argparse.ArgumentParser) -> None:

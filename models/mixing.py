@@ -49,7 +49,7 @@ def mix(
             steps = zip(features[i].split(1), edited.split(1), strict=True)
             changed = [method.feature_editor(own, delta(original, moved)) for own, moved in steps]
             features[i] = torch.cat(changed).float()
-    blend = torch.lerp(*features, share[..., None]) if len(features) == 2 else features[0]
+    blend = torch.lerp(features[0], features[1], share[..., None]) if len(features) == 2 else features[0]
     pictures = []
     for i in range(len(share)):
         part = Coarse([style[i : i + 1] for style in coarse.styles], coarse.features[i : i + 1], coarse.rgb[i : i + 1])

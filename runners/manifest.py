@@ -1,11 +1,11 @@
 """The record of a run over a folder: JSON lines that several processes append to, and that outlive a kill."""
 
-import fcntl
 import json
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
+from utils.file_locks import lock
 
 
 class Manifest:
@@ -24,7 +24,7 @@ class Manifest:
         self.states: dict[str, str] = {}  # those of earlier runs
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file)
             file.seek(0)
             text = file.read()
             if text and not text.endswith(b"\n"):
@@ -45,7 +45,7 @@ class Manifest:
     def add(self, **entry: Any) -> None:
         """Append a line, whole or not at all."""
         with self.path.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file)
             file.write(_line(entry))
 
 
