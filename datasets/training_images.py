@@ -27,6 +27,7 @@ class Batch:
 
     pixels: Tensor  # B×3×size×size, uint8
     names: list[str]
+    flipped: Tensor  # B, bool: mirrored left and right
 
     def images(self, device: torch.device) -> Tensor:
         """B×3×size×size float32 in [-1, 1] on the device: one copy of bytes, which a GPU does not wait for."""
@@ -38,6 +39,7 @@ class Batch:
 class _Sample:
     pixels: Tensor  # 3×size×size, uint8
     name: str
+    flipped: bool
     damaged: dict[str, str]  # file -> what is wrong with it, of those that this sample stands in for
 
 
@@ -77,7 +79,8 @@ class TrainingImages:
             if name not in self.damaged:
                 self.damaged[name] = reason
                 logger.warning("skipped training picture %d of %d: %s", len(self.damaged), len(self.names), reason)
-        return Batch(torch.stack([sample.pixels for sample in samples]), [sample.name for sample in samples])
+        flipped = torch.tensor([sample.flipped for sample in samples])
+        return Batch(torch.stack([sample.pixels for sample in samples]), [sample.name for sample in samples], flipped)
 
     def state_dict(self) -> dict[str, int]:
         return {"position": self.position, "pictures": len(self.names)}
@@ -115,6 +118,6 @@ def _read(folder: Path, names: list[str], size: int, draw: tuple[int, bool]) -> 
         except UserError as error:
             damaged[name] = str(error)
             continue
-        return _Sample(pixels.flip(-1) if flip else pixels, name, damaged)
+        return _Sample(pixels.flip(-1) if flip else pixels, name, flip, damaged)
     first = next(iter(damaged.values()))
     raise UserError(f"{folder}: none of its {len(names)} pictures can be read; the first: {first}")

@@ -26,20 +26,22 @@ def align_folder(root: Path, processes: int, output: Path | None = None) -> tupl
     """Cut the main face out of every picture below `root`, by FFHQ's rule, into `{output}/{relative path}.jpg`.
 
     `output`: None stands for `{root}_crops`. Crops that are there already are left as they are, so an interrupted run
-    goes on, but those of a picture that was replaced since are made again: `manifest.jsonl` knows what was read.
+    goes on, but those of a picture that was replaced since are made again: `{output}.jsonl` knows what was read.
 
     Returns the failures, a line each, and what else lies in the folder ("" if nothing does). Raises UserError if there
     is no picture, if the crops cannot be written or would overwrite a picture, or if a process dies.
     """
-    target = output or _beside(root)
+    target = output.absolute() if output else _beside(root)
     pictures = PictureNames.find(root, without=target)
     names = output_names(pictures.names, ".jpg")
     if target.resolve() == root.resolve():
         raise UserError(f"--output_dir: {target} is --root_path itself; choose another folder")
     check_folders_apart(root, names, target, list(names.values()), "--output_dir")
-    check_writable(target / "manifest.jsonl")
+    record = target.with_name(f"{target.name}.jsonl")
+    check_writable(record)
+    check_writable(target / "crop.jpg")
 
-    manifest = Manifest(target / "manifest.jsonl", {"size": SIZE})
+    manifest = Manifest(record, {"size": SIZE})
     stamps = {name: stamp(root / name) for name in names}
     jobs = {}
     for name, crop in names.items():

@@ -1,7 +1,7 @@
 """Moving pictures of edits: sweeps and chains of one photograph, and edited videos."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
@@ -12,11 +12,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from configs.paths import weight_file
-from editings.latent_editor import LatentEditor
 from models.faces.alignment import align, paste_back
 from models.faces.landmarks import NoFaceError, find_landmarks
 from models.faces.masks import extent_note, read_mask
 from models.faces.tracking import smooth
+from models.sfe import Edits
 from runners.build_method import check_files
 from runners.simple_runner import InvertedPhoto, SimpleRunner, check_mask_options
 from utils.errors import UserError
@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 BATCH = 4  # powers at once
 WRITERS = {".gif": save_gif, ".mp4": save_mp4}
 
-Edits = Sequence[tuple[str, Sequence[float]]]  # direction names with a power, or with the two ends of a range
 Row = tuple[float, ...]  # a power of each edit
 
 
@@ -38,7 +37,7 @@ class AnimationRunner:
     """Makes moving pictures with the method of a `SimpleRunner`. Raises UserError, which leaves old files alone."""
 
     def __init__(self, runner: SimpleRunner) -> None:
-        self.runner, self.method = runner, runner.method
+        self.runner, self.method, self.latent_editor = runner, runner.method, runner.latent_editor
 
     def photo(
         self, orig_img_pth: str | Path, edits: Edits, save_pth: str | Path, frames: int = 24, fps: int = 12,
@@ -102,10 +101,8 @@ class AnimationRunner:
 
     def _check(self, edits: Edits) -> None:
         for name, powers in edits:
-            self.method.latent_editor.check(name, powers)
-        editor = self.method.latent_editor
-        assert isinstance(editor, LatentEditor)
-        check_files(self.method, editor, [name for name, _ in edits])
+            self.latent_editor.check(name, powers)
+        check_files(self.method, self.latent_editor, [name for name, _ in edits])
 
     def _masks(self, use: bool, threshold: float, path: str | Path | None) -> Callable[[InvertedPhoto], Tensor | None]:
         """What makes the mask of a crop. A crop in which no face is found gets the mask of the crop before it."""

@@ -43,7 +43,9 @@ def measure_generators(domain_name: str, generators: Path, pictures: Path, outpu
     z = torch.randn(samples, domain.generator.style_dim, generator=torch.Generator().manual_seed(_SEED))
     rows = []
     for step, path in tqdm(files, "generators", unit="file", disable=None):
-        generator = optimize(load_generator(path, domain.generator))
+        generator = load_generator(path, domain.generator)
+        empty = torch.empty(0, domain.generator.n_styles, domain.generator.style_dim)
+        generator = optimize(generator, generator.affine(empty))
         w = generator.mapping(z)[:, None].expand(-1, domain.generator.n_styles, -1)
         fake = gaussian(generator(generator.affine(part)).clamp(-1, 1) for part in w.split(BATCH))
         rows.append({"step": step, "fid_like": frechet_distance(real, fake)})

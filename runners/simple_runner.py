@@ -13,11 +13,10 @@ from torch import Tensor
 from arguments.loader import merge, read_yaml
 from arguments.options import Config
 from configs.paths import ROOT, weight_file
-from editings.latent_editor import LatentEditor
 from models.faces.alignment import align as align_face
 from models.faces.alignment import paste_back, turned_note
 from models.faces.masks import MASK_PICTURES, background_probability, extent_note, read_mask, save_mask_pictures
-from models.methods import Inversion
+from models.sfe import Inversion
 from runners.build_method import build_method, check_files
 from utils.drawing import TILE, picture_strip
 from utils.errors import UserError
@@ -68,11 +67,12 @@ class SimpleRunner:
         model = {"checkpoint_path": editor_ckpt_pth and str(editor_ckpt_pth), "device": device}
         given = {"model": {key: value for key, value in model.items() if value is not None}}
         path = Path(simple_config_pth)
-        self.method = build_method(merge(Config, [(str(path), read_yaml(path)), ("SimpleRunner", given)]))
+        config = merge(Config, [(str(path), read_yaml(path)), ("SimpleRunner", given)])
+        self.method, self.latent_editor = build_method(config)
 
     def available_editings(self) -> dict[str, dict[str, tuple[float, float]]]:
         """Family -> direction -> (lowest, highest) useful power."""
-        return self.method.latent_editor.available()
+        return self.latent_editor.available()
 
     def invert(self, orig_img_pth: str | Path, align: bool = False) -> InvertedPhoto:
         """Read a photograph and invert it; with `align`, the crop around its largest face."""
@@ -129,13 +129,15 @@ class SimpleRunner:
         pairs = _pairs(editing_name, edited_power, edits)
         stack = [(name, [power]) for name, power in pairs]
         for name, powers in stack:
-            self.method.latent_editor.check(name, powers)
+            self.latent_editor.check(name, powers)
         check_mask_options(use_mask, mask_trashold, mask_path)
-        read = orig_img_pth.path if isinstance(orig_img_pth, InvertedPhoto) else Path(orig_img_pth)
+        given = orig_img_pth if isinstance(orig_img_pth, InvertedPhoto) else None
+        read = given.path if given else Path(str(orig_img_pth))
         if save_pth is not None:
             check_save_path(save_pth)
+            aligned = align or (given is not None and given.original is not None)
             wanted = {
-                "_aligned": align, "_unaligned": align, "_inversion": save_inversion, "_strip": save_strip,
+                "_aligned": aligned, "_unaligned": aligned, "_inversion": save_inversion, "_strip": save_strip,
                 "_e4e_inversion": save_e4e, "_e4e_edit": save_e4e,
             }  # fmt: skip
             written = [Path(save_pth), *(_beside(save_pth, suffix) for suffix, made in wanted.items() if made)]
@@ -144,10 +146,8 @@ class SimpleRunner:
         own_mask = read_mask(mask_path) if mask_path else None
         if own_mask is not None and (note := extent_note(own_mask, str(mask_path))):
             logger.warning(note)
-        editor = self.method.latent_editor
-        assert isinstance(editor, LatentEditor)
-        check_files(self.method, editor, [name for name, _ in pairs], save_e4e)
-        photo = orig_img_pth if isinstance(orig_img_pth, InvertedPhoto) else self.invert(orig_img_pth, align)
+        check_files(self.method, self.latent_editor, [name for name, _ in pairs], save_e4e)
+        photo = given or self.invert(read, align)
         if align and photo.quad is None:
             raise UserError(f"align: {photo.path} was inverted without it; use invert(…, align=True)")
 

@@ -39,8 +39,7 @@ def crops(photos: Path) -> set[str]:
 def test_tree_failures_and_resume(photos: Path) -> None:
     done = subprocess.run([*COMMAND, str(photos)], capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
-    made = {"x/a.jpg", "y/a.jpg", "twin.png.jpg", "twin.jpg.jpg"}
-    assert crops(photos) == made | {"manifest.jsonl"}
+    assert crops(photos) == {"x/a.jpg", "y/a.jpg", "twin.png.jpg", "twin.jpg.jpg"}
     errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
     assert len(errors) == 2
     assert "photos/broken.jpg: cannot be decoded" in errors[0] or "photos/broken.jpg: is not a picture" in errors[0]
@@ -91,14 +90,14 @@ def test_a_replaced_photograph_is_cut_again(photo_path: Path, tmp_path: Path) ->
         f"INFO {folder}: left out 1 hidden (.Trash-1000/); 1 of formats that are not read (clip.mov)"
     )
     old = {path: path.read_bytes() for path in (tmp_path / "photos_crops").glob("*.jpg")}
-    face.transpose(Image.Transpose.ROTATE_90).save(folder / "a.png")
+    face.transpose(Image.Transpose.TRANSPOSE).save(folder / "a.png")  # on its side, and mirrored
     os.utime(folder / "a.png", (1e9, 1e9))
     second = run(folder)
     assert "1 of 2 pictures to align" in second.stderr and "photos/a.png: no face is upright in it" in second.stderr
     new = {path: path.read_bytes() for path in old}
     assert [path.name for path in old if old[path] != new[path]] == ["a.jpg"]
-    pixels = [np.asarray(Image.open(path), dtype=int) for path in sorted(new)]
-    assert np.abs(pixels[0] - pixels[1]).mean() < 3  # both are upright
+    lying, upright = (np.asarray(Image.open(path), dtype=int) for path in sorted(new))
+    assert np.abs(lying[:, ::-1] - upright).mean() < 12  # the landmarks of a mirrored face differ a little
     assert "0 of 2 pictures to align" in run(folder).stderr
 
 

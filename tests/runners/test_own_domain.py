@@ -176,14 +176,14 @@ def test_directions_are_found_and_can_be_used(tiny: TinyDomain, predictor_folder
     for directions in editor.available().values():
         for name, (low, high) in directions.items():
             with torch.inference_mode():
-                ends = [editor.edit_many(w, [(name, power)], runner.generator.affine) for power in (low, high)]
+                ends = [editor.apply(w, [(name, power)], runner.generator.affine) for power in (low, high)]
                 less, more = (search.log_odds(styles)[:, 0].mean() for styles in ends)
             changes[name] = float(more - less)
     assert changes["light_w"] > 0.5
     assert abs(changes["light_pc"]) > 0.1
     with torch.inference_mode():
         styles = runner.generator.affine(w)
-        five = search.log_odds(editor.edit_many(w, [("light_w", 5)], runner.generator.affine))[:, 0]
+        five = search.log_odds(editor.apply(w, [("light_w", 5)], runner.generator.affine))[:, 0]
         # The channel of `light` changes it more than nine of ten channels do, moved by as many standard deviations.
         layer, channel = found["stylespace"]["directions"]["light_ss"]["channels"][0]
         others = [search.channel_change(styles, layer, i)[0].abs() for layer in (0, 2, 3) for i in range(0, 8, 2)]

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Adam
 
 from arguments.domain import load_domain
-from models.inverter import FeatureFusion, Inverter
+from models.sfe import FeatureEditor, Inverter
 from models.weight_kinds import WeightKind
 from models.weights import export_light
 from training.state import CheckpointFolder, TrainState, load_newest
@@ -91,7 +91,7 @@ def test_a_published_checkpoint_has_no_progress(tmp_path: Path, caplog: pytest.L
     assert "has no step" in caplog.text
 
 
-@pytest.mark.parametrize(("prefix", "network"), [("inverter.", Inverter), ("encoder.", FeatureFusion)])
+@pytest.mark.parametrize(("prefix", "network"), [("inverter.", Inverter), ("encoder.", FeatureEditor)])
 def test_parameters_stand_in_the_published_order(prefix: str, network: type[nn.Module]) -> None:
     """The published optimizer states go by position."""
     published = json.loads((PARITY / "checkpoints.json").read_text())["sfe_editor_light.pt"]["tensors"]
