@@ -105,15 +105,20 @@ def remove_temporaries(folder: Path) -> None:
 
 def check_apart(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
     """Fail before any work if one of the files to be written is one that is read. Raises UserError naming it."""
-    # Resolved, as a folder that is not there yet may lead back: new/../photo.jpg.
-    there = {_identity(path.resolve()): path for path in map(Path, outputs) if path.resolve().exists()}
+    there = {_identity(path): path for path in map(Path, outputs)}
+    there.pop(None, None)
     for path in map(Path, inputs) if there else ():
-        if path.exists() and (output := there.get(_identity(path))):
+        if output := there.get(_identity(path)):
             raise UserError(f"{output}: would be overwritten, but it is an input; choose another place for results")
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What two paths of one file share; None where there is no file."""
+    try:
+        # Resolved, as a folder that is not there yet may lead back: new/../photo.jpg.
+        status = path.resolve().stat()
+    except (OSError, ValueError):
+        return None
     return status.st_dev, status.st_ino
 
 
