@@ -62,6 +62,14 @@ class GeneratorTrainArgs(LoopArgs):
     start_from: list[str] = option(
         [], "checkpoints of other trainings, such as one of fewer pixels: what fits by name and shape is taken over"
     )
+    sizes: dict[int, int] = option(
+        {}, "begin with fewer pixels: 16: 1000 is up to step 1000 at 16 px, then the next; batches are larger, too"
+    )
+    adversarial: float = option(1.0, "weight of the adversarial loss, at the full size; 0: no discriminator")
+    paired: float = option(
+        0.0, "weight of the distance from a picture to the generator's of the same scores (scores.npz); 0: none"
+    )
+    predictor: float = option(0.0, "weight, beside paired's own parts, of the distance in the predictor's features")
     noise: bool = option(True, "learn to use noise; leave it out where pictures have no random detail, as drawings")
     mixing: float = option(0.9, "probability that a picture has two w, one from a random layer on")
     r1: float = option(1.0, "γ of the gradient penalty: γ/2 · |∇D(x)|²")
@@ -73,6 +81,8 @@ class GeneratorTrainArgs(LoopArgs):
         super().__post_init__()
         check_betas("train.betas", self.betas)
         _at_least_one(self, "r1_every", "path_length_every")
+        if not (self.paired or self.adversarial):
+            raise UserError("train.paired and train.adversarial are 0; the generator needs one of them to learn from")
         for name in ("ema", "mixing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}; wanted a number from 0 to 1")

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import torch
 from measure import faces, machine, matmul_gflops, seconds
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from arguments.domain import DomainConfig, load_domain
@@ -28,8 +27,8 @@ from arguments.options import Config, ExpArgs, ModelArgs
 from configs.paths import ROOT
 from models.backbone import Backbone
 from models.e4e import E4E
-from models.inverter import FeatureFusion
-from models.methods import Method
+from models.inference import FSEFull
+from models.sfe import FeatureEditor, resized
 from models.stylegan2.generator import Generator
 from models.weights import freeze
 from runners.build_method import build_method
@@ -57,16 +56,18 @@ def main() -> None:
     print(json.dumps(report) if arguments.json else table(report))
 
 
-def build(domain: Path, arguments: argparse.Namespace) -> Method:
+def build(domain: Path, arguments: argparse.Namespace) -> FSEFull:
     model = ModelArgs(checkpoint_path=str(arguments.weights / "sfe_editor_light.pt"), device=arguments.device)
-    return build_method(Config(exp=ExpArgs(domain=str(domain)), model=model))
+    method, _ = build_method(Config(exp=ExpArgs(domain=str(domain)), model=model))
+    assert isinstance(method, FSEFull)
+    return method
 
 
 def picture() -> torch.Tensor:
     return to_tensor(resize(load_image(ROOT / "assets" / "astronaut.png"), 1024))[None]
 
 
-def one_edit(method: Method) -> dict[str, float]:
+def one_edit(method: FSEFull) -> dict[str, float]:
     """Peak memory of a first and a second edit, in a fresh process."""
     inversion = method.invert(picture())
     method.edit(inversion, [(DIRECTION, [5])])
@@ -86,7 +87,7 @@ def cold(arguments: argparse.Namespace) -> tuple[float, float]:
 def gflop_of_parts(domain: DomainConfig) -> dict[str, float]:
     """Counted on the plain networks, on the meta device."""
     size, generator = domain.encoder_size, domain.generator
-    nets = [Backbone(domain), FeatureFusion(domain), E4E(domain), Generator(generator)]
+    nets = [Backbone(domain), FeatureEditor(domain), E4E(domain), Generator(generator)]
     backbone, fusion, e4e, decoder = (freeze(net).to("meta") for net in nets)
     with torch.device("meta"):
         x, feature = torch.empty(1, 3, size, size), torch.empty(1, domain.feature_channels, size // 4, size // 4)
@@ -96,7 +97,7 @@ def gflop_of_parts(domain: DomainConfig) -> dict[str, float]:
         "fuser": count(fusion, feature, feature),
         "editor": count(fusion, feature, feature),
         "e4e": count(e4e, x),
-        "decoder_features": count(decoder.features, styles, domain.feature_layer),
+        "decoder_features": count(decoder.trunk, styles, domain.feature_layer),
         "decoder_full": count(decoder, styles),
     }
 
@@ -120,18 +121,16 @@ def measure(path: Path, arguments: argparse.Namespace) -> dict:
     x = picture()
     inversion = method.invert(x)
     method.edit(inversion, [(DIRECTION, [5])])
-    small, maps = inversion.small, inversion.features
+    small, maps = resized(x, domain.encoder_size), inversion.features
     with torch.inference_mode():
         styles = method.decoder.affine(inversion.w)
-    editor = method._trained[1]
-    assert isinstance(editor, nn.Module)
 
     runs = {
         "backbone": lambda: method.inverter.fs_backbone(small),
         "fuser": lambda: method.inverter.fuser(maps, maps),
-        "editor": lambda: editor(maps, maps),
+        "editor": lambda: method.feature_editor(maps, maps),
         "e4e": lambda: method.e4e(small),
-        "decoder_features": lambda: method.decoder.features(styles, method.layer),
+        "decoder_features": lambda: method.decoder.trunk(styles, method.layer),
         "decoder_full": lambda: method.decoder(styles),
         "first_edit": lambda: method.edit(method.invert(x), [(DIRECTION, [5])]),
         "second_edit": lambda: method.edit(inversion, [(DIRECTION, [-5])]),

@@ -34,6 +34,7 @@ from training.tasks.sfe import SFETask
 from utils.devices import resolve_device
 from utils.images import load_image, resize, to_pixels
 from utils.malloc import tune_malloc
+from utils.threads import sleep_while_waiting
 
 # GFLOP of one picture (two for a multiplication and addition), as benchmarks/edit.py counts them
 BACKBONE, FUSION, E4E, TRUNK, DECODER = 218.6, 197.6, 145.0, 32.3, 150.8
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # the process that is measured
     arguments = parser.parse_args()
     tune_malloc()
+    sleep_while_waiting()  # for the processes that are measured
     if arguments.here:
         print(json.dumps(measure(arguments)))
         return

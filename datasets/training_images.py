@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Batch:
 
     pixels: Tensor  # B×3×size×size, uint8
     names: list[str]
+    flipped: Tensor  # B, bool: mirrored left and right
 
     def images(self, device: torch.device) -> Tensor:
         """B×3×size×size float32 in [-1, 1] on the device: one copy of bytes, which a GPU does not wait for."""
@@ -37,6 +39,7 @@ class Batch:
 class _Sample:
     pixels: Tensor  # 3×size×size, uint8
     name: str
+    flipped: bool
     damaged: dict[str, str]  # file -> what is wrong with it, of those that this sample stands in for
 
 
@@ -65,14 +68,19 @@ class TrainingImages:
     def next_batch(self, size: int) -> Batch:
         """The next `size` pictures of this process. Raises UserError if no picture of the folder can be read."""
         if self._samples is None:
-            self._samples = ahead(self._read, self._draws(), self._workers)
+            # Neither knows this object: one that is dropped ends its threads at once, not in whichever thread collects
+            # garbage, where waiting for them could wait for ever.
+            positions = count(self.position + self._rank, self._ranks)
+            draws = _draws(positions, len(self.names), self._seed, self.mirror)
+            self._samples = ahead(partial(_read, self.folder, self.names, self.size), draws, self._workers)
         samples = list(islice(self._samples, size))
         self.position += size * self._ranks
         for name, reason in {name: reason for sample in samples for name, reason in sample.damaged.items()}.items():
             if name not in self.damaged:
                 self.damaged[name] = reason
                 logger.warning("skipped training picture %d of %d: %s", len(self.damaged), len(self.names), reason)
-        return Batch(torch.stack([sample.pixels for sample in samples]), [sample.name for sample in samples])
+        flipped = torch.tensor([sample.flipped for sample in samples])
+        return Batch(torch.stack([sample.pixels for sample in samples]), [sample.name for sample in samples], flipped)
 
     def state_dict(self) -> dict[str, int]:
         return {"position": self.position, "pictures": len(self.names)}
@@ -87,27 +95,29 @@ class TrainingImages:
         self.position = state["position"]
         self._samples = None
 
-    def _draws(self) -> Iterator[tuple[int, bool]]:
-        """(picture, flip) from `position` on."""
-        epoch, order, flips = -1, np.empty(0, int), np.empty(0, bool)
-        for position in count(self.position + self._rank, self._ranks):
-            if position // len(self.names) != epoch:
-                epoch = position // len(self.names)
-                random = np.random.default_rng((self._seed, epoch))
-                order = random.permutation(len(self.names))
-                flips = random.random(len(self.names)) < (FLIP_PROBABILITY if self.mirror else 0)
-            yield int(order[position % len(self.names)]), bool(flips[position % len(self.names)])
 
-    def _read(self, draw: tuple[int, bool]) -> _Sample:
-        index, flip = draw
-        damaged: dict[str, str] = {}
-        for offset in range(len(self.names)):
-            name = self.names[(index + offset) % len(self.names)]
-            try:
-                pixels = to_pixels(load_square(self.folder / name, self.size)).contiguous()
-            except UserError as error:
-                damaged[name] = str(error)
-                continue
-            return _Sample(pixels.flip(-1) if flip else pixels, name, damaged)
-        first = next(iter(damaged.values()))
-        raise UserError(f"{self.folder}: none of its {len(self.names)} pictures can be read; the first: {first}")
+def _draws(positions: Iterator[int], pictures: int, seed: int, mirror: bool) -> Iterator[tuple[int, bool]]:
+    """(picture, flip) at each position."""
+    epoch, order, flips = -1, np.empty(0, int), np.empty(0, bool)
+    for position in positions:
+        if position // pictures != epoch:
+            epoch = position // pictures
+            random = np.random.default_rng((seed, epoch))
+            order = random.permutation(pictures)
+            flips = random.random(pictures) < (FLIP_PROBABILITY if mirror else 0)
+        yield int(order[position % pictures]), bool(flips[position % pictures])
+
+
+def _read(folder: Path, names: list[str], size: int, draw: tuple[int, bool]) -> _Sample:
+    index, flip = draw
+    damaged: dict[str, str] = {}
+    for offset in range(len(names)):
+        name = names[(index + offset) % len(names)]
+        try:
+            pixels = to_pixels(load_square(folder / name, size)).contiguous()
+        except UserError as error:
+            damaged[name] = str(error)
+            continue
+        return _Sample(pixels.flip(-1) if flip else pixels, name, flip, damaged)
+    first = next(iter(damaged.values()))
+    raise UserError(f"{folder}: none of its {len(names)} pictures can be read; the first: {first}")

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -34,7 +34,7 @@ FAMILIES: dict[str, type[WFamily] | type[SFamily]] = {
 # A slip of the keyboard, not a wish: useful powers end at 45, and far beyond them pictures fall apart.
 MAX_POWER = 1000.0
 
-Powers = Tensor | Sequence[float] | float  # one per picture, or one for all
+Powers = Sequence[float] | float  # one per picture, or one for all
 
 
 class LatentEditor:
@@ -64,7 +64,7 @@ class LatentEditor:
         """Those whose directions are named by words."""
         return {name: family for name, family in self._families.items() if isinstance(family, TextFamily)}
 
-    def edit_many(
+    def apply(
         self,
         w: Tensor,
         edits: Sequence[tuple[str, Powers]],
@@ -88,10 +88,10 @@ class LatentEditor:
         in_s: list[tuple[str, SFamily, Tensor]] = []
         for name, powers in edits:
             family = self._find(name)
-            power = _checked_powers(name, powers, family.useful_range(name))
-            if len(power) not in (1, len(w)):
-                raise UserError(f"editing '{name}': {len(power)} powers for {len(w)} pictures; give one, or one each")
-            power = power.to(w).expand(len(w))
+            values = _checked_powers(name, powers, family.useful_range(name))
+            if len(values) not in (1, len(w)):
+                raise UserError(f"editing '{name}': {len(values)} powers for {len(w)} pictures; give one, or one each")
+            power = w.new_tensor(values).expand(len(w))
             if isinstance(family, WFamily):
                 in_w.append((name, family, power))
             else:
@@ -145,14 +145,13 @@ def _family(domain: str, name: str, spec: dict, resources: Resources) -> WFamily
         raise UserError(f"domain {domain}: editings.{name} lacks something or is ill-formed: {error!r}") from error
 
 
-def _checked_powers(name: str, powers: Powers, useful: Range) -> Tensor:
-    """The powers as one dimension on the CPU."""
-    power = torch.as_tensor(powers, dtype=torch.float64, device="cpu").flatten()
-    for value in power.tolist():
+def _checked_powers(name: str, powers: Powers, useful: Range) -> list[float]:
+    values = [float(power) for power in (powers if isinstance(powers, Iterable) else [powers])]
+    for value in values:
         if not math.isfinite(value) or abs(value) > MAX_POWER:
             low, high = useful
             raise UserError(
                 f"editing '{name}': power {value:g} is not a finite number from {-MAX_POWER:g} to {MAX_POWER:g}; "
                 f"useful are {low:g} to {high:g}"
             )
-    return power
+    return values

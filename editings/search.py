@@ -48,12 +48,7 @@ class DirectionSearch:
         Raises UserError if every trait is.
         """
         has_trait = self.log_odds(self._styles(self.w), "samples") > 0  # B×T
-        frequencies = has_trait.float().mean(dim=0).tolist()
-        kept = [i for i, share in enumerate(frequencies) if MIN_FREQUENCY <= share <= 1 - MIN_FREQUENCY]
-        for i in set(range(len(self.names))) - set(kept):
-            logger.warning("%s: too few samples of the generator have it, or lack it; left out", self.names[i])
-        if not kept:
-            raise UserError("no trait is seen in some of the generator's images, not all; there is nothing to separate")
+        kept = self._separable(has_trait.float(), "samples of the generator")
         normals = torch.stack([boundary(self.w, has_trait[:, i]) for i in kept])
         moves = {}
         for i, normal, move in zip(kept, normals, conditioned(normals, self.w), strict=True):
@@ -65,17 +60,27 @@ class DirectionSearch:
         return moves
 
     def labelled_boundaries(self, w: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """FS boundaries: trait -> the move in W+ of a unit of power, n_styles×D.
+        """FS boundaries: trait -> the move in W+ of a unit of power, n_styles×D. Traits are left out as there.
 
         w: latents of labelled images, B×n_styles×D. labels: B×T, 1 or 0, or NaN where a trait is hidden.
         """
-        moves = {}
-        for i, move in enumerate(effects(w.flatten(1), labels).unflatten(1, w.shape[1:])):
+        kept, moves = self._separable(labels, "labelled images"), {}
+        for i, move in zip(kept, effects(w.flatten(1), labels[:, kept]).unflatten(1, w.shape[1:]), strict=True):
             without = w[labels[:, i] == 0][:_EDITED]
             strength = self._strength(i, without, move, [step / 8 for step in range(1, 33)])
             if strength is not None:
                 moves[self.names[i]] = strength / POWER * move
         return moves
+
+    def _separable(self, labels: Tensor, what: str) -> list[int]:
+        """The traits that enough of B have and enough lack, of labels B×T (1, 0 or NaN). UserError if none is."""
+        shares = labels.nanmean(dim=0).tolist()
+        kept = [i for i, share in enumerate(shares) if MIN_FREQUENCY <= share <= 1 - MIN_FREQUENCY]  # NaN: all hidden
+        for i in set(range(len(self.names))) - set(kept):
+            logger.warning("%s: too few %s have it, or lack it; left out", self.names[i], what)
+        if not kept:
+            raise UserError(f"no trait is seen in some of the {what}, but not all; there is nothing to separate")
+        return kept
 
     def components(self) -> tuple[dict[str, Tensor], dict[str, tuple[int, tuple[int, int]]]]:
         """GANSpace: the components of W, and trait -> the component and styles (first, end) that change it best."""

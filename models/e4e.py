@@ -35,6 +35,7 @@ class E4E(IRBody):
     def __init__(self, domain: DomainConfig) -> None:
         config = domain.e4e
         super().__init__(config.widths, config.blocks, squeeze_excite=True)
+        self.size = domain.encoder_size
         *_, fine, middle, coarse = config.widths
         self.latlayer1 = nn.Conv2d(middle, coarse, 1)
         self.latlayer2 = nn.Conv2d(fine, coarse, 1)

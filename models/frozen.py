@@ -1,9 +1,11 @@
 """Frozen networks made fast: BatchNorm folded into the convs, channels_last, weights in the layout that runs best.
 
-What is computed stays the same; tests/models/test_frozen.py and the goldens hold it to that.
+What is computed stays the same; tests/models/test_frozen.py and the goldens hold it to that. All is decided when a
+network is made ready: a forward changes nothing in it, so that copies and compiled graphs of it are right.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -13,9 +15,9 @@ from torch import Tensor, nn
 
 from models.backbone import IResNetBlock
 from models.e4e import StyleHead
-from models.inverter import FusionBlock
 from models.irse import IRBlock
-from models.stylegan2.layers import EqualLinear, StyledConv, ToRGB
+from models.sfe import FusionBlock
+from models.stylegan2.layers import EqualLinear, StyledConv, ToRGB, full_precision
 from models.stylegan2.ops import (
     blur_bias_act,
     fused_bias_act,
@@ -24,22 +26,44 @@ from models.stylegan2.ops import (
     winograd_fits,
     winograd_weight,
 )
-from utils.memory import mapped_files, pages, release
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def optimize(module: M, frugal: bool = False) -> M:
+class SizedConv(nn.Module, ABC):
+    """A conv that is laid out for the size of what it reads."""
+
+    @abstractmethod
+    def make_ready(self, x: Tensor, winograd: bool, frugal: bool) -> None:
+        """Choose how to compute for inputs of x's size; see `optimize`."""
+
+
+def optimize(module: M, *inputs: Tensor | list[Tensor], winograd: bool = True, frugal: bool = False) -> M:
     """Replace the parts of a frozen module by fast equals; returns the module.
 
-    Winograd's weights are four times as big as the plain ones. `frugal`, for networks that run once a picture, makes
-    them anew at every use, which costs about a fifth of the conv's time; else they are kept.
+    Args:
+        inputs: of the module's forward, with batch size 0: they say for which sizes it is made ready. It runs on others
+            too, if less fast.
+        winograd: take Winograd's convs where they are faster; they are for float32 on the CPU.
+        frugal: for networks that run once a picture. Winograd's weights are four times as big as the plain ones; they
+            are then made at every use, which costs about a fifth of the conv's time, and not kept.
     """
     module = _fast(module)  # type: ignore[assignment]
-    for part in module.modules():
-        if isinstance(part, FrozenConv):
-            part.frugal = frugal
+    for conv, x in _conv_inputs(module, inputs):
+        conv.make_ready(x, winograd, frugal)
     return module
+
+
+def _conv_inputs(module: nn.Module, inputs: tuple) -> list[tuple[SizedConv, Tensor]]:
+    """The module's convs with what each reads when the module reads `inputs`."""
+    found: list[tuple[SizedConv, Tensor]] = []
+    convs = [part for part in module.modules() if isinstance(part, SizedConv)]
+    hooks = [conv.register_forward_pre_hook(lambda conv, given: found.append((conv, given[0]))) for conv in convs]
+    with torch.inference_mode():
+        module(*inputs)
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 def _fast(module: nn.Module) -> nn.Module:
@@ -52,7 +76,7 @@ def _fast(module: nn.Module) -> nn.Module:
     if isinstance(module, EqualLinear):
         return FrozenLinear(module)
     if isinstance(module, StyleHead):
-        return FrozenStyleHead(module)
+        module.convs = nn.Sequential(*(HeadConv(x) if isinstance(x, nn.Conv2d) else x for x in module.convs))
     if isinstance(module, StyledConv):
         return FrozenStyledConv(module)
     if isinstance(module, ToRGB):
@@ -84,7 +108,7 @@ def _fold(layers: Iterable[nn.Module]) -> list[nn.Module]:
     return result
 
 
-class FrozenConv(nn.Module):
+class FrozenConv(SizedConv):
     """[BN,] conv [, BN] [, PReLU] [, + residual].
 
     The BN behind the conv is folded into weight and bias. Of the BN in front a scale and a shift per channel remain:
@@ -106,8 +130,7 @@ class FrozenConv(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
         self.register_buffer("slope", None)
-        self.frugal = False
-        self.winograd: bool | None = None  # decided by the first picture
+        self.winograd = self.frugal = False
 
     def fold(self, after: nn.BatchNorm2d) -> None:
         """Take in a BN that follows."""
@@ -116,8 +139,6 @@ class FrozenConv(nn.Module):
         self.bias = shift if self.bias is None else self.bias * scale + shift
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        if self.winograd is None:
-            self._choose(x)
         if self.winograd:
             weight = winograd_weight(self.weight) if self.frugal else self.weight
             return winograd_conv(x, weight, self.bias, self.scale, self.shift, self.slope, residual)
@@ -128,12 +149,12 @@ class FrozenConv(nn.Module):
             x = F.prelu(x, self.slope)
         return x if residual is None else x + residual
 
-    def _choose(self, x: Tensor) -> None:
+    def make_ready(self, x: Tensor, winograd: bool, frugal: bool) -> None:
         plain = self.size == (3, 3) and self.stride == (1, 1) and self.padding == (1, 1)
-        self.winograd = plain and winograd_pays(x, len(self.weight))
+        self.winograd, self.frugal = winograd and plain and winograd_pays(x, len(self.weight)), frugal
         if not self.winograd:
             self.weight = self.weight.contiguous(memory_format=torch.channels_last)
-        elif not self.frugal:
+        elif not frugal:
             self.weight = winograd_weight(self.weight)
 
 
@@ -166,12 +187,12 @@ class FrozenLinear(nn.Module):
         self.activation = layer.activation
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # few numbers, and styles want all their digits
+        with full_precision(x):  # few numbers, and styles want all their digits
             x = F.linear(x.float(), self.weight, self.bias)
         return F.leaky_relu(x, 0.2) * math.sqrt(2) if self.activation else x
 
 
-class FrozenStyledConv(nn.Module):
+class FrozenStyledConv(SizedConv):
     """A StyledConv that keeps what depends on its weight alone, and is one pass where Winograd pays."""
 
     weight: Tensor
@@ -184,25 +205,23 @@ class FrozenStyledConv(nn.Module):
         self.conv = nn.Module()  # Generator.affine looks for the modulation here
         self.conv.modulation = FrozenLinear(layer.conv.modulation)
         self.up, self.scale = layer.conv.up, layer.conv.scale
-        weight = layer.conv.weight[0]
-        self.register_buffer("weight", weight)
+        weight = layer.conv.weight[0]  # out×in
+        self.register_buffer("weight", weight.transpose(0, 1) if self.up else weight)
         self.register_buffer("energy", (weight * self.scale).square().sum(dim=(2, 3)))  # out×in
         self.register_buffer("kernel", layer.kernel)
         self.bias, self.noise_weight = layer.activate.bias, layer.noise.weight
         self.register_buffer("slope", torch.full_like(self.bias, 0.2))
-        self.winograd: bool | None = None
+        self.winograd = False
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
         """As StyledConv.forward."""
-        if self.winograd is None:
-            self._choose(x)
-        with torch.autocast(x.device.type, enabled=False):  # the squares overflow float16
+        with full_precision(x):  # the squares overflow float16
             demodulation = torch.rsqrt(style.square() @ self.energy.t() + 1e-8)
         style = style * self.scale
         if self.winograd:
             return winograd_conv(
                 x, self.weight, self.bias, style, prelu=self.slope, out_scale=demodulation, noise=noise,
-                noise_weight=self.noise_weight, gain=math.sqrt(2), up=self.up,
+                noise_weight=self.noise_weight, gain=math.sqrt(2),
             )  # fmt: skip
         x = x * style[:, :, None, None].to(x.dtype)
         if not self.up:
@@ -211,13 +230,12 @@ class FrozenStyledConv(nn.Module):
         x = F.conv_transpose2d(x, self.weight, stride=2)
         return blur_bias_act(x, self.kernel, (1, 1, 1, 1), self.bias, noise, self.noise_weight, demodulation)
 
-    def _choose(self, x: Tensor) -> None:
-        self.winograd = winograd_pays(x, len(self.weight), self.up)
-        if self.winograd:
-            self.weight = winograd_weight(self.weight, self.kernel if self.up else None)
+    def make_ready(self, x: Tensor, winograd: bool, frugal: bool) -> None:
+        self.winograd = winograd and not self.up and winograd_pays(x, len(self.weight))
+        if self.winograd:  # used too often to be frugal
+            self.weight = winograd_weight(self.weight)
         else:
-            weight = self.weight.transpose(0, 1) if self.up else self.weight
-            self.weight = weight.contiguous(memory_format=torch.channels_last)
+            self.weight = self.weight.contiguous(memory_format=torch.channels_last)
 
 
 class FrozenToRGB(nn.Module):
@@ -225,65 +243,61 @@ class FrozenToRGB(nn.Module):
 
     weight: Tensor
     kernel: Tensor
+    bias: Tensor
 
     def __init__(self, layer: ToRGB) -> None:
         super().__init__()
         self.conv = nn.Module()  # Generator.affine looks for the modulation here
         self.conv.modulation = FrozenLinear(layer.conv.modulation)
-        self.register_buffer("weight", layer.conv.weight[0] * layer.conv.scale)
+        self.register_buffer("weight", layer.conv.weight[0].flatten(1) * layer.conv.scale)  # 3×C
         self.register_buffer("kernel", layer.kernel)
-        self.bias = layer.bias
+        self.register_buffer("bias", layer.bias.flatten())
 
     def forward(self, x: Tensor, style: Tensor, skip: Tensor | None = None) -> Tensor:
         """As ToRGB.forward."""
-        weights = self.weight.to(x.dtype) * style[:, None, :, None, None].to(x.dtype)  # B×3×C×1×1
-        bias = self.bias.flatten()
-        rgb = torch.cat([F.conv2d(x[i : i + 1], weight, bias).contiguous() for i, weight in enumerate(weights)])
+        weight = self.weight * style[:, None]  # B×3×C
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # B×HW×C, as channels_last has them
+        rgb = (pixels @ weight.transpose(1, 2).to(x.dtype) + self.bias.to(x.dtype)).transpose(1, 2)
+        rgb = rgb.unflatten(2, x.shape[2:]).contiguous()
         return rgb if skip is None else rgb + upfirdn2d(skip, self.kernel, up=2, pad=(2, 1, 2, 1))
 
 
-class FrozenStyleHead(nn.Module):
-    """A StyleHead that reads its weights as they are stored.
+class HeadConv(SizedConv):
+    """A 3×3 conv with stride 2 and padding 1 of a StyleHead, as a matrix product where the map is small.
 
-    There are many of them (0.9 GB in the published e4e) for small maps, so that reading them is much of the work. They
-    are used where the file is mapped, and each is given back after its use.
+    There are many of them (0.9 GB in the published e4e), so that reading their weights is much of the work. The matrix
+    product reads them as they are stored; a convolution would first reorder them.
     """
 
-    SMALL = 8  # px; from here down a matrix product beats a convolution, which would first reorder the weights
+    SMALL = 8  # px
 
-    def __init__(self, head: StyleHead) -> None:
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        self.convs, self.linear = head.convs, FrozenLinear(head.linear)
-        self.mapped = bool(mapped_files(head.parameters()))
+        self.register_buffer("weight", conv.weight)
+        self.register_buffer("bias", conv.bias)
+        self.small = False
 
-    def forward(self, x: Tensor) -> Tensor:  # B×C×S×S → B×D
-        for layer in self.convs:
-            if isinstance(layer, nn.Conv2d) and x.shape[-1] <= self.SMALL:
-                x = self._matrix_product(x, layer)
-            else:
-                x = layer(x)
-            if self.mapped and isinstance(layer, nn.Conv2d) and x.device.type == "cpu":
-                release([pages(layer.weight)])
-        return self.linear(x.flatten(1))
-
-    @staticmethod
-    def _matrix_product(x: Tensor, conv: nn.Conv2d) -> Tensor:
-        """conv(x), for 3×3 with stride 2 and padding 1."""
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.small:
+            return F.conv2d(x, self.weight, self.bias, stride=2, padding=1)
         columns = F.unfold(x, 3, padding=1, stride=2).transpose(1, 2)  # B×S²/4×9C
-        y = F.linear(columns, conv.weight.flatten(1), conv.bias)
+        y = F.linear(columns, self.weight.flatten(1), self.bias)
         return y.transpose(1, 2).unflatten(2, (x.shape[-1] // 2, -1))  # channels_last
 
+    def make_ready(self, x: Tensor, winograd: bool, frugal: bool) -> None:
+        self.small = x.shape[-1] <= self.SMALL
 
-def winograd_pays(x: Tensor, out_channels: int, up: bool = False) -> bool:
-    """Whether a 3×3 conv of x (B×C×H×W) is faster by Winograd here, and worth weights four times (up: 16 times) as big.
 
-    With few tiles of 4×4 px, reading those weights would be most of the work. torch.compile brings its own kernels.
+def winograd_pays(x: Tensor, out_channels: int) -> bool:
+    """Whether a 3×3 conv of x (B×C×H×W) is faster by Winograd, and worth weights four times as big.
+
+    With few tiles of 4×4 px, reading those weights would be most of the work.
     """
-    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-        return False
     channels, pixels = x.shape[1], x.shape[-2] * x.shape[-1]
-    pays = channels <= 256 if up else pixels / 16 >= channels / 8
-    return pays and not torch.compiler.is_compiling() and winograd_fits(channels, out_channels, up)
+    return pixels / 16 >= channels / 8 and winograd_fits(channels, out_channels)
 
 
 def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

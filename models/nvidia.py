@@ -1,12 +1,14 @@
 """NVIDIA's StyleGAN2 pickles (`G`, `D`, `G_ema`), under our names of tensors."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from arguments.domain import GeneratorConfig
 from utils import safe_pickle
 from utils.errors import UserError
+from utils.pickle_builders import PersistentObject
 
 
 def read_network(path: Path, network: str) -> tuple[dict[str, Tensor], dict]:
@@ -16,7 +18,37 @@ def read_network(path: Path, network: str) -> tuple[dict[str, Tensor], dict]:
     content = safe_pickle.load(path)
     if not isinstance(content, dict) or network not in content:
         raise UserError(f"{path} has no network '{network}'")
-    return safe_pickle.module_tensors(content[network]), content[network].init_kwargs
+    module = content[network]
+    return module_tensors(module), _dict(module.state.get("_init_kwargs"))
+
+
+def module_tensors(module: Any) -> dict[str, Tensor]:
+    """Parameters and buffers of a network and its parts, under state-dict keys like `b1024.conv0.weight`.
+
+    Raises UserError if it is not a tree of NVIDIA's modules.
+    """
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+
+    def visit(part: Any, prefix: str) -> None:
+        # A file can put one part in many places, or inside itself: that would never end.
+        if not isinstance(part, PersistentObject) or id(part) in seen or prefix.count(".") > 32:
+            raise UserError(f"found no tree of NVIDIA modules at {prefix or 'the top'!r}; download the file again")
+        seen.add(id(part))
+        for group in ("_parameters", "_buffers"):
+            for name, value in _dict(part.state.get(group)).items():
+                if isinstance(value, Tensor):  # a parameter that is switched off is None
+                    tensors[f"{prefix}{name}"] = value
+        for name, child in _dict(part.state.get("_modules")).items():
+            if child is not None:
+                visit(child, f"{prefix}{name}.")
+
+    visit(module, "")
+    return tensors
+
+
+def _dict(value: Any) -> dict[Any, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def generator_tensors(tensors: dict[str, Tensor], config: GeneratorConfig, path: Path) -> dict[str, Tensor]:

@@ -23,8 +23,8 @@ from arguments.domain import DomainConfig, GeneratorConfig
 from configs.paths import weight_file
 from models import nvidia
 from models.e4e import E4E
-from models.inverter import FeatureFusion, Inverter
 from models.predictor import Predictor
+from models.sfe import FeatureEditor, Inverter
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import Generator
 from models.weight_kinds import WeightKind, kind_of
@@ -158,11 +158,11 @@ def load_inverter(path: Path, domain: DomainConfig, option: str = "model.checkpo
 
 def load_feature_editor(
     path: Path, domain: DomainConfig, option: str = "model.checkpoint_path of fse_full"
-) -> tuple[Inverter, FeatureFusion]:
+) -> tuple[Inverter, FeatureEditor]:
     """The Inverter and the Feature Editor of a stage-2 checkpoint, light or full."""
     tensors = _expect(path, WeightKind.FEATURE_EDITOR, option)
     inverter = load_frozen(lambda: Inverter(domain), _under(tensors, "inverter."), str(path))
-    return inverter, load_frozen(lambda: FeatureFusion(domain), _under(tensors, "encoder."), str(path))
+    return inverter, load_frozen(lambda: FeatureEditor(domain), _under(tensors, "encoder."), str(path))
 
 
 def new_inverter(domain: DomainConfig) -> Inverter:

@@ -1,0 +1,3 @@
+"""Orchestration; no compute of its own."""
+
+from arguments import check_rooms as check_rooms  # if another `arguments` is imported, this error names its file

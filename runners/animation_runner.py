@@ -1,6 +1,6 @@
 """Moving pictures of edits: sweeps and chains of one photograph, and edited videos."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
@@ -15,6 +15,7 @@ from models.faces.alignment import align, paste_back
 from models.faces.landmarks import NoFaceError, find_landmarks
 from models.faces.masks import read_mask
 from models.faces.tracking import smooth
+from models.sfe import Edits
 from runners.simple_runner import InvertedPhoto, SimpleRunner
 from utils.errors import UserError
 from utils.images import resize, to_image, to_tensor
@@ -24,7 +25,6 @@ from utils.video import VideoInfo, check_movie_path, mp4_writer, probe, read_fra
 BATCH = 4  # powers at once
 WRITERS = {".gif": save_gif, ".mp4": save_mp4}
 
-Edits = Sequence[tuple[str, Sequence[float]]]  # direction names with a power, or with the two ends of a range
 Row = tuple[float, ...]  # a power of each edit
 
 
@@ -32,7 +32,7 @@ class AnimationRunner:
     """Makes moving pictures with the method of a `SimpleRunner`. Raises UserError, which leaves old files alone."""
 
     def __init__(self, runner: SimpleRunner) -> None:
-        self.runner, self.method = runner, runner.method
+        self.runner, self.method, self.latent_editor = runner, runner.method, runner.latent_editor
 
     def photo(
         self, orig_img_pth: str | Path, edits: Edits, save_pth: str | Path, frames: int = 24, fps: int = 12,
@@ -94,7 +94,7 @@ class AnimationRunner:
 
     def _check(self, edits: Edits) -> None:
         for name, powers in edits:
-            self.method.latent_editor.check(name, powers)
+            self.latent_editor.check(name, powers)
 
     def _masks(self, use: bool, threshold: float, path: str | Path | None) -> Callable[[InvertedPhoto], Tensor | None]:
         """What makes the mask of a crop. A crop in which no face is found gets the mask of the crop before it."""

@@ -5,16 +5,16 @@ import torch
 from arguments.domain import load_domain
 from arguments.options import Config
 from editings.latent_editor import LatentEditor
-from models.methods import METHODS, Method
+from models.inference import METHODS, Method
 from utils.devices import resolve_device
 from utils.errors import UserError
 from utils.malloc import tune_malloc
 
 
-def build_method(config: Config) -> Method:
-    """The method of `model.method` for the domain of `exp.domain`. No weights are read yet.
+def build_method(config: Config) -> tuple[Method, LatentEditor]:
+    """The method of `model.method` for the domain of `exp.domain`, and the editor that knows the domain's directions.
 
-    Raises UserError for an unknown domain, or where no checkpoint is named.
+    No weights are read yet. Raises UserError for an unknown domain, or where no checkpoint is named.
     """
     tune_malloc()
     name = config.model.method
@@ -22,4 +22,5 @@ def build_method(config: Config) -> Method:
         raise UserError(f"model.checkpoint_path is empty; {name} wants the file of its trained part")
     device, domain = resolve_device(config.model.device), load_domain(config.exp.domain)
     editor, dtype = LatentEditor(domain, device=device), getattr(torch, config.model.dtype)
-    return METHODS[name](domain, config.model.checkpoint_path, device, editor, dtype, config.model.compile)
+    method = METHODS[name](domain, config.model.checkpoint_path, device, editor, dtype, config.model.compile)
+    return method, editor

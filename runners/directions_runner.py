@@ -105,6 +105,9 @@ class DirectionsRunner:
         encoder = load_e4e(weight_file(self.domain.weights["e4e"]), self.domain)
         folder, size = ImageFolder(images, self.domain.generator.size), self.domain.encoder_size
         index = {name: i for i, name in enumerate(folder.names)}
+        missing = [name for name in names if name not in index]
+        if missing:
+            raise UserError(f"{images}: its labels name {missing[0]}, which is not there; {len(missing)} are missing")
         latents = []
         for rows in tqdm(list(batches(len(names))), "encoder", unit="batch", disable=None):
             x = torch.stack([folder[index[name]] for name in names[rows]])

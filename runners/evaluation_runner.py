@@ -17,7 +17,8 @@ from editings.latent_editor import LatentEditor
 from metrics.domain import BATCH, DomainMetrics, milliseconds_per_image, rounded, ssim
 from metrics.fid import frechet_distance
 from metrics.tables import markdown_table, write_report
-from models.methods import FSEFull, FSEInverter, Inversion
+from models.inference import FSEFull, FSEInverter
+from models.sfe import Inversion
 from utils.drawing import picture_column, picture_strip
 from utils.errors import UserError
 from utils.images import load_image, resize, save_image, to_image, to_tensor
@@ -57,7 +58,7 @@ class EvaluationRunner:
         stage_1 = FSEInverter(self.domain, inverter, device, latent_editor)
         self.ways = {
             "W+ encoder": Way(
-                lambda x: sfe.decoder(sfe.decoder.affine(sfe.e4e(sfe.shrink(x.to(device))) + sfe.decoder.latent_avg)),
+                lambda x: sfe.e4e_pictures(sfe.invert(x)),
                 lambda inversion, name, power: sfe.e4e_pictures(inversion, [(name, [power])]),
             ),
             "Inverter (stage 1)": Way(

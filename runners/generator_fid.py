@@ -16,7 +16,7 @@ from models.frozen import optimize
 from models.weights import load_generator, load_predictor
 from training.plots import plot_curves
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import atomic_path, numbered_files
 
 BATCH = 50
 _SEED = 0
@@ -26,13 +26,15 @@ _SEED = 0
 def measure_generators(domain_name: str, generators: Path, pictures: Path, output: Path, samples: int) -> list[dict]:
     """`step` and `fid_like` of each `step_{step}.pt`; also written, as fid.jsonl and fid.png. Raises UserError."""
     domain = load_domain(domain_name)
-    files = sorted(generators.glob("step_*.pt"))
+    files = numbered_files(generators, "step_", ".pt")
     if not files:
         raise UserError(f"{generators} has no step_….pt; wanted the folder `generators` of a training")
     if "predictor" not in domain.weights:
         raise UserError(f"domain {domain.name} has no weights.predictor; distances are measured in its embedding")
     predictor = load_predictor(weight_file(domain.weights["predictor"]))
     folder = ImageFolder(pictures, domain.generator.size)
+    if len(folder) < 2:
+        raise UserError(f"{pictures} has one picture; a distance between sets wants two or more, better a thousand")
 
     def gaussian(parts: Iterable[Tensor]) -> Gaussian:
         return Gaussian.of(torch.cat([predictor.embedding(part) for part in parts]))
@@ -40,11 +42,13 @@ def measure_generators(domain_name: str, generators: Path, pictures: Path, outpu
     real = gaussian(part for part in torch.stack([folder[i] for i in range(len(folder))]).split(BATCH))
     z = torch.randn(samples, domain.generator.style_dim, generator=torch.Generator().manual_seed(_SEED))
     rows = []
-    for path in tqdm(files, "generators", unit="file", disable=None):
-        generator = optimize(load_generator(path, domain.generator))
+    for step, path in tqdm(files, "generators", unit="file", disable=None):
+        generator = load_generator(path, domain.generator)
+        empty = torch.empty(0, domain.generator.n_styles, domain.generator.style_dim)
+        generator = optimize(generator, generator.affine(empty))
         w = generator.mapping(z)[:, None].expand(-1, domain.generator.n_styles, -1)
         fake = gaussian(generator(generator.affine(part)).clamp(-1, 1) for part in w.split(BATCH))
-        rows.append({"step": int(path.stem.rpartition("_")[2]), "fid_like": frechet_distance(real, fake)})
+        rows.append({"step": step, "fid_like": frechet_distance(real, fake)})
     with atomic_path(output / "fid.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
     plot_curves(rows, output / "fid.png")

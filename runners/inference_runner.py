@@ -15,7 +15,7 @@ from configs.paths import weight_file
 from datasets.images import Pair, output_names, relative_names, transform_size
 from metrics.metric_set import MetricSet
 from metrics.report import Report
-from models.methods import Stack
+from models.sfe import Edits
 from runners.build_method import build_method
 from runners.manifest import Manifest
 from runners.metrics_runner import measure
@@ -47,7 +47,7 @@ class InferenceRunner:
             raise UserError("data.inference_dir is empty; wanted: the folder of the pictures")
         self.rank, self.processes = rank_and_size()
         config.model.device = own_device(config.model.device)
-        self.method = build_method(config)
+        self.method, self.latent_editor = build_method(config)
         self.size = transform_size(config.data.transform, self.method.domain.generator.size)
         self.folder = Path(config.data.inference_dir)
         self.output = Path(config.exp.root) / config.exp.output_dir
@@ -107,7 +107,7 @@ class InferenceRunner:
 
     def _check_directions(self) -> None:
         for name, powers in self.config.inference.editings_data.items():
-            self.method.latent_editor.check(name, powers)
+            self.latent_editor.check(name, powers)
             if "/" in name:
                 raise UserError(f"inference.editings_data: '{name}' becomes a folder's name; leave the '/' out")
             folders = [_power_folder(power) for power in powers]
@@ -115,7 +115,7 @@ class InferenceRunner:
                 raise UserError(f"inference.editings_data: two powers of '{name}' are alike to four decimals")
 
     def _check_stacks(self) -> None:
-        options, editor = self.config.inference, self.method.latent_editor
+        options, editor = self.config.inference, self.latent_editor
         taken = {"inversion", *options.editings_data}.union(*editor.available().values())
         for folder, edits in options.stacks.items():
             if folder in taken:
@@ -140,7 +140,7 @@ class InferenceRunner:
         paths += [path for _, results in self._batches(name) for path in results]
         return [path for path in paths if not path.exists()]
 
-    def _batches(self, name: str) -> Iterator[tuple[Stack, list[Path]]]:
+    def _batches(self, name: str) -> Iterator[tuple[Edits, list[Path]]]:
         """What is computed together, and the files of its results."""
         options = self.config.inference
         for direction, powers in options.editings_data.items():

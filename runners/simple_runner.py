@@ -15,7 +15,7 @@ from configs.paths import ROOT, weight_file
 from models.faces.alignment import align as align_face
 from models.faces.alignment import paste_back
 from models.faces.masks import background_probability, read_mask, save_mask_pictures
-from models.methods import Inversion
+from models.sfe import Inversion
 from runners.build_method import build_method
 from utils.drawing import TILE, picture_strip
 from utils.errors import UserError
@@ -54,11 +54,12 @@ class SimpleRunner:
         model = {"checkpoint_path": editor_ckpt_pth and str(editor_ckpt_pth), "device": device}
         given = {"model": {key: value for key, value in model.items() if value is not None}}
         path = Path(simple_config_pth)
-        self.method = build_method(merge(Config, [(str(path), read_yaml(path)), ("SimpleRunner", given)]))
+        config = merge(Config, [(str(path), read_yaml(path)), ("SimpleRunner", given)])
+        self.method, self.latent_editor = build_method(config)
 
     def available_editings(self) -> dict[str, dict[str, tuple[float, float]]]:
         """Family -> direction -> (lowest, highest) useful power."""
-        return self.method.latent_editor.available()
+        return self.latent_editor.available()
 
     def invert(self, orig_img_pth: str | Path, align: bool = False) -> InvertedPhoto:
         """Read a photograph and invert it; with `align`, the crop around its largest face."""
@@ -110,7 +111,7 @@ class SimpleRunner:
         pairs = _pairs(editing_name, edited_power, edits)
         stack = [(name, [power]) for name, power in pairs]
         for name, powers in stack:
-            self.method.latent_editor.check(name, powers)
+            self.latent_editor.check(name, powers)
         if save_pth is not None:
             check_save_path(save_pth)
         own_mask = read_mask(mask_path) if use_mask and mask_path else None

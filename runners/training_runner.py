@@ -24,7 +24,7 @@ from training.recompute import recompute
 from training.tasks.network import NetworkTask
 from training.tasks.sfe import SFETask
 from utils.errors import UserError
-from utils.processes import gather
+from utils.processes import gather, leave
 from utils.seeds import seed_everything
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class TrainingRunner:
         self._setup_experiment_dir()
         self.loop.resume(self.candidates)
         self.loop.run(self._loggers())
-        distributed.leave()
+        leave()
         return self.loop.folder
 
     def setup(self) -> None:
@@ -147,7 +147,7 @@ def train_network(config: LoopConfig, make_task: type[NetworkTask]) -> Path:
         OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
     loop.resume(loop.checkpoints.files())
     loop.run(file_sinks(loop) if process.first else [])
-    distributed.leave()
+    leave()
     return folder
 
 

@@ -35,6 +35,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that files are removed then, too
     with tempfile.TemporaryDirectory(prefix="sfe_app_") as folder:
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")
+        from runners.app.guard import check_port, without_proxies
+
+        check_port(options.port)
+        without_proxies(options.share)
         from runners.app.page import serve  # torch and gradio are imported only once the options are right
         from runners.app.studio import Studio, default_config
 

@@ -13,10 +13,12 @@ from typing import Any
 import requests
 
 ROOT = Path(__file__).resolve().parent.parent
+DEAD = "http://127.0.0.1:9"
+DEAD_PROXY = {"http_proxy": DEAD, "HTTPS_PROXY": DEAD, "all_proxy": "socks5://127.0.0.1:9"}
 
 
 class AppServer:
-    """The page of `config` on a free port; its output goes to `log`."""
+    """The page of `config` on a free port, in an environment of dead proxies; its output goes to `log`."""
 
     def __init__(self, config: Path, log: Path) -> None:
         with socket.socket() as free:
@@ -28,7 +30,7 @@ class AppServer:
         self.temporary.mkdir()
         self.process = subprocess.Popen(
             [*command, "--device", "cpu"], stdout=log.open("w"), stderr=subprocess.STDOUT,
-            env={**os.environ, "TMPDIR": str(self.temporary), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **DEAD_PROXY, "TMPDIR": str(self.temporary), "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         end = time.monotonic() + 400
         while not self._answers():

@@ -8,7 +8,7 @@ from torch import nn
 
 from arguments.domain import DomainConfig, load_domain
 from models.e4e import E4E
-from models.inverter import FeatureFusion, Inverter
+from models.sfe import FeatureEditor, Inverter
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import Generator
 
@@ -56,18 +56,18 @@ class SmallDomain:
         }))  # fmt: skip
 
         config = self.load()
-        generator = _random(Generator(config.generator), 1)
+        generator = randomised(Generator(config.generator), 1)
         torch.save({"g_ema": generator.state_dict(), "latent_avg": 0.1 * torch.ones(16)}, self.generator)
-        discriminator = _prefixed("discriminator", _random(Discriminator(config.generator), 2))
+        discriminator = _prefixed("discriminator", randomised(Discriminator(config.generator), 2))
         torch.save({"state_dict": discriminator}, self.discriminator)
-        torch.save({"state_dict": _prefixed("encoder", _random(E4E(config), 3))}, self.e4e)
-        inverter = _random(Inverter(config), 4)
+        torch.save({"state_dict": _prefixed("encoder", randomised(E4E(config), 3))}, self.e4e)
+        inverter = randomised(Inverter(config), 4)
         torch.save({"state_dict": _prefixed("encoder", inverter)}, self.inverter)
-        editor = {**_prefixed("encoder", _random(FeatureFusion(config), 5)), **_prefixed("inverter", inverter)}
+        editor = {**_prefixed("encoder", randomised(FeatureEditor(config), 5)), **_prefixed("inverter", inverter)}
         torch.save({"state_dict": editor}, self.editor)
 
 
-def _random(module: nn.Module, seed: int) -> nn.Module:
+def randomised(module: nn.Module, seed: int) -> nn.Module:
     """Every number drawn anew, BatchNorm statistics too, so that none is trivially 0 or 1; values stay tame."""
     source = torch.Generator().manual_seed(seed)
     plain = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, (nn.Conv2d, nn.Linear))}

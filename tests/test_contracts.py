@@ -24,7 +24,7 @@ from criteria.moco import MocoLoss
 from editings.deltaedit import DeltaMapper
 from editings.styleclip_mapper import LevelsMapper
 from models.e4e import E4E
-from models.inverter import FeatureFusion, Inverter
+from models.sfe import FeatureEditor, Inverter
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import Generator
 
@@ -68,7 +68,7 @@ def test_networks_have_the_published_keys():
     assert found == {k: v for k, v in discriminator.items() if k not in filters}
     assert built(lambda: E4E(domain)) == published("e4e_ffhq_encode.pt", "encoder.")
     assert built(lambda: Inverter(domain)) == published("sfe_editor_light.pt", "inverter.")
-    assert built(lambda: FeatureFusion(domain)) == published("sfe_editor_light.pt", "encoder.")
+    assert built(lambda: FeatureEditor(domain)) == published("sfe_editor_light.pt", "encoder.")
     prefixes = {key.split(".")[0] for key in published("sfe_editor_light.pt")}
     assert prefixes == {"inverter", "encoder"}
 
@@ -128,6 +128,7 @@ FLAGS = {
     "generator_fid.py": "domain generators input_dir output_dir samples",
     "inference.py": "report",
     "make_avatars.py": "count output_dir size split workers",
+    "make_people.py": "count output_dir photos size split workers",
     "simple_inference.py": "align device edited_power editing_name editor_ckpt_pth edits mask_path mask_trashold "
     "orig_img_pth save_e4e save_inversion save_pth simple_config_pth strip use_mask",
     "shrink_weights.py": "prefix",
@@ -136,7 +137,7 @@ FLAGS = {
     "train_generator.py": "",
     "train_predictor.py": "",
 }
-IMPORT_TORCH_FOR_HELP = {"make_avatars.py"}  # tools for developers
+IMPORT_TORCH_FOR_HELP = {"make_avatars.py", "make_people.py"}  # tools for developers
 
 HELP = """
 import runpy, sys
@@ -231,7 +232,9 @@ RUNS = {
     "simple_inference.yaml": Config,
 }
 # options of their own: arguments/loop_options.py
-LOADED_ELSEWHERE = {f"avatars_{name}_train.yaml" for name in ("generator", "encoder", "predictor")}
+LOADED_ELSEWHERE = {f"avatars_{name}_train.yaml" for name in ("generator", "encoder", "predictor")} | {
+    "people_generator_paired.yaml"
+}
 
 
 @pytest.mark.parametrize("name", sorted(RUNS))

@@ -53,11 +53,6 @@ def join(device: str, timeout: timedelta | None = None) -> Process:
     return Process(place, rank, ranks)
 
 
-def leave() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
-
-
 def copy_from_first(tensors: Iterable[Tensor]) -> None:
     """Give all processes the numbers that the first one has."""
     if dist.is_initialized():

@@ -12,7 +12,7 @@ from arguments.train_options import OptimizersArgs, TrainConfig
 from configs.paths import weight_file
 from editings.latent_editor import LatentEditor
 from models.e4e import E4E
-from models.inverter import FeatureFusion
+from models.sfe import FeatureEditor
 from models.stylegan2.discriminator import Discriminator
 from models.weights import (
     load_discriminator,
@@ -50,7 +50,7 @@ def build_stage(config: TrainConfig, domain: DomainConfig, device: torch.device)
             inverter, editor = load_feature_editor(weight_file(start), domain)
         else:
             path = weight_file(config.methods_args.fse_full.inverter_pth)
-            inverter, editor = load_inverter(path, domain, INVERTER_OPTION), FeatureFusion(domain)
+            inverter, editor = load_inverter(path, domain, INVERTER_OPTION), FeatureEditor(domain)
         stage = EditorStage(
             domain, trainable(editor), inverter, decoder, _e4e(config, domain), latent_editor,
             config.train.editings_data, config.train.disc_edits,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.backbone import IResNetBlock
-from models.inverter import FusionBlock
+from models.sfe import FusionBlock
 
 M = TypeVar("M", bound=nn.Module)
 

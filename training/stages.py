@@ -6,15 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from arguments.domain import DomainConfig
 from models.e4e import E4E
-from models.inverter import FeatureFusion, Inverter
-from models.methods import LatentEditor
-from models.stylegan2.generator import Generator, Styles
+from models.sfe import (
+    Coarse,
+    DirectionEditor,
+    FeatureEditor,
+    Inversion,
+    Inverter,
+    decode,
+    decode_coarse,
+    delta,
+    invert,
+    invert_e4e,
+)
+from models.stylegan2.generator import Generator
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,6 @@ class Stage(nn.Module, ABC):
         super().__init__()
         self.decoder = decoder
         self.layer = domain.feature_layer
-        self.small = domain.encoder_size
 
     @abstractmethod
     def forward(self, x: Tensor, step: int) -> Pairs:
@@ -58,37 +65,8 @@ class Stage(nn.Module, ABC):
         self.training = mode
         return self
 
-    def _shrink(self, x: Tensor) -> Tensor:
-        """As the encoders see it."""
-        return F.interpolate(x, size=(self.small, self.small), mode="bilinear", align_corners=False)
-
-    def _head(self, out: Tensor, rgb: Tensor, styles: Styles) -> Tensor:
-        """The decoder's picture from what its trunk gave; `out` may have been replaced by features.
-
-        Backward computes the activations anew, block by block: 2 GB less per picture at 1024 px, and on the CPU no
-        slower, since fresh memory costs it as much as the convs.
-        """
-        for first in range(self.layer, 2 * len(self.decoder.to_rgbs) + 1, 2):
-            out, rgb = checkpoint(
-                self.decoder.blocks, out, rgb, styles, first, first + 2, use_reentrant=False, preserve_rng_state=False
-            )
-        return rgb
-
-    def _invert(self, x: Tensor, inverter: Inverter) -> "_Inverted":
-        offsets, content = inverter.fs_backbone(self._shrink(x))
-        w = offsets + self.decoder.latent_avg
-        styles = self.decoder.affine(w)
-        own, rgb = self.decoder.trunk(styles, self.layer)
-        return _Inverted(w, styles, own, rgb, inverter.fuser(content, own))
-
-
-@dataclass(frozen=True)
-class _Inverted:
-    w: Tensor  # B×n_styles×D
-    styles: Styles
-    own: Tensor  # F_w, B×C×h×w
-    rgb: Tensor  # the decoder's picture at that resolution, B×3×h×w
-    fused: Tensor  # F_k, B×C×h×w
+    def _decode(self, features: Tensor, coarse: Coarse) -> Tensor:
+        return decode(self.decoder, features, coarse, self.layer)
 
 
 class InverterStage(Stage):
@@ -107,18 +85,18 @@ class InverterStage(Stage):
         self.e4e = e4e
 
     def forward(self, x: Tensor, step: int) -> Pairs:
-        it = self._invert(x, self.encoder)
-        mixed = torch.lerp(it.own, it.fused, min(1.0, step / self.ramp))
-        fake = torch.cat([self._head(features, it.rgb, it.styles) for features in (mixed, it.own)])
+        inversion, coarse = invert(self.encoder, self.decoder, x)
+        mixed = torch.lerp(coarse.features, inversion.features, min(1.0, step / self.ramp))
+        fake = torch.cat([self._decode(features, coarse) for features in (mixed, coarse.features)])
         latents = None
         if self.e4e is not None:
             with torch.no_grad():
-                latents = it.w, self.e4e(self._shrink(x)) + self.decoder.latent_avg
-        return Pairs(fake, torch.cat([x, x]), fake, fake, (it.fused, it.own), latents)
+                latents = inversion.w, invert_e4e(self.e4e, self.decoder, x)
+        return Pairs(fake, torch.cat([x, x]), fake, fake, (inversion.features, coarse.features), latents)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        it = self._invert(x, self.encoder)
-        return self._head(it.fused, it.rgb, it.styles)
+        inversion, coarse = invert(self.encoder, self.decoder, x)
+        return self._decode(inversion.features, coarse)
 
     def saved(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder}
@@ -131,15 +109,15 @@ class EditorStage(Stage):
     """
 
     def __init__(
-        self, domain: DomainConfig, editor: FeatureFusion, inverter: Inverter, decoder: Generator, e4e: E4E,
-        latent_editor: LatentEditor, edits: Mapping[str, Sequence[float]], judged_edits: Sequence[str] = (),
+        self, domain: DomainConfig, editor: FeatureEditor, inverter: Inverter, decoder: Generator, e4e: E4E,
+        direction_editor: DirectionEditor, edits: Mapping[str, Sequence[float]], judged_edits: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """`edits`: direction -> powers; `judged_edits`: directions whose edits of x enter the adversarial loss."""
         super().__init__(domain, decoder)
-        self.encoder: FeatureFusion = editor
+        self.encoder: FeatureEditor = editor
         self.inverter = inverter
         self.e4e = e4e
-        self.latent_editor = latent_editor
+        self.direction_editor = direction_editor
         self.edits = {name: list(powers) for name, powers in edits.items()}
         self.judged_edits = frozenset(judged_edits)
 
@@ -147,39 +125,37 @@ class EditorStage(Stage):
         name = random.choice(list(self.edits))
         power = random.choice(self.edits[name])
         with torch.no_grad():
-            real = self._invert(x, self.inverter)
-            source, target, delta = self._known_edit(x, name, power)
-            it = self._invert(source, self.inverter)
-        inversion = self._decode(real.fused, torch.zeros_like(delta), real.rgb, real.styles)
-        edited = self._decode(it.fused, delta, *self._edit(it.w, name, power, source)[1:])
+            real, coarse = invert(self.inverter, self.decoder, x)
+            source, target, change = self._known_edit(x, name, power)
+            known, _ = invert(self.inverter, self.decoder, source)
+        inversion = self._edited_picture(real, torch.zeros_like(change), coarse)
+        edited = self._edited_picture(known, change, self._edit(known.w, name, power, source))
         judged = inversion
         if name in self.judged_edits:
-            of_x = self._decode(real.fused, delta, *self._edit(real.w, name, power, x)[1:])
+            of_x = self._edited_picture(real, change, self._edit(real.w, name, power, x))
             judged = torch.cat([inversion, of_x])
         return Pairs(torch.cat([inversion, edited]), torch.cat([x, target]), judged, inversion)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        it = self._invert(x, self.inverter)
-        return self._decode(it.fused, torch.zeros_like(it.fused), it.rgb, it.styles)
+        inversion, coarse = invert(self.inverter, self.decoder, x)
+        return self._edited_picture(inversion, torch.zeros_like(inversion.features), coarse)
 
     def saved(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder, "inverter": self.inverter}
 
     def _known_edit(self, x: Tensor, name: str, power: float) -> tuple[Tensor, Tensor, Tensor]:
         """e4e's picture of x, its edit, and the features of the first minus those of the second."""
-        w = self.e4e(self._shrink(x)) + self.decoder.latent_avg
-        styles = self.decoder.affine(w)
-        features, rgb = self.decoder.trunk(styles, self.layer)
-        source = self._head(features, rgb, styles)
-        edited, rgb, styles = self._edit(w, name, power, source)
-        return source, self._head(edited, rgb, styles), features - edited
+        w = invert_e4e(self.e4e, self.decoder, x)
+        original = decode_coarse(self.decoder, self.decoder.affine(w), self.layer)
+        source = self._decode(original.features, original)
+        edited = self._edit(w, name, power, source)
+        return source, self._decode(edited.features, edited), delta(original.features, edited.features)
 
     @torch.no_grad()  # the decoder up to the features does not depend on the Feature Editor
-    def _edit(self, w: Tensor, name: str, power: float, image: Tensor) -> tuple[Tensor, Tensor, Styles]:
-        """F_w of the edited w, the decoder's picture at that resolution, and the edited styles."""
-        powers = torch.full((len(w),), power, dtype=w.dtype, device=w.device)
-        styles = self.latent_editor.edit_many(w, [(name, powers)], self.decoder.affine, image)
-        return *self.decoder.trunk(styles, self.layer), styles
+    def _edit(self, w: Tensor, name: str, power: float, image: Tensor) -> Coarse:
+        """The decoder's state for the edited w."""
+        styles = self.direction_editor.apply(w, [(name, [power])], self.decoder.affine, image)
+        return decode_coarse(self.decoder, styles, self.layer)
 
-    def _decode(self, features: Tensor, delta: Tensor, rgb: Tensor, styles: Styles) -> Tensor:
-        return self._head(self.encoder(features, delta), rgb, styles)
+    def _edited_picture(self, inversion: Inversion, change: Tensor, coarse: Coarse) -> Tensor:
+        return self._decode(self.encoder(inversion.features, change), coarse)

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from models.weights import read, read_tensors, save
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import atomic_path, numbered_files
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class CheckpointFolder:
 
     def files(self) -> list[Path]:
         """All checkpoints, the newest last."""
-        return sorted(self.folder.glob("iteration_*.pt"), key=lambda path: int(path.stem.rpartition("_")[2]))
+        return [path for _, path in numbered_files(self.folder, "iteration_", ".pt")]
 
 
 def load_newest(state: TrainState, files: Sequence[Path]) -> Path | None:

@@ -7,14 +7,17 @@ from typing import NoReturn
 
 from utils.errors import UserError
 from utils.malloc import tune_malloc
+from utils.threads import sleep_while_waiting
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run `main` with tuned memory and logging on stderr, and leave with its exit code (None is 0).
+    """Run `main` with tuned memory and threads, and logging on stderr, and leave with its exit code (None is 0).
 
-    A UserError is printed as one line and leaves with 2; Ctrl-C leaves with 130.
+    `main` itself imports torch, which reads the tuning of its threads then. A UserError is printed as one line
+    and leaves with 2; Ctrl-C leaves with 130.
     """
     tune_malloc()
+    sleep_while_waiting()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         sys.exit(main())

@@ -22,12 +22,17 @@ def resolve_device(name: str) -> torch.device:
     if match is None:
         raise UserError(f"device is '{name}'; wanted cpu, a GPU's number such as 0, or cuda:0")
     index = int(match[1] or 0)
-    if index < torch.cuda.device_count():
+    if index < gpu_count():
         return torch.device("cuda", index)
-    logger.warning("device %s is not there (%d GPUs found): going on with the CPU", name, torch.cuda.device_count())
+    logger.warning("device %s is not there (%d GPUs found): going on with the CPU", name, gpu_count())
     return torch.device("cpu")
 
 
 def send(x: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A tensor of the CPU on the device; to a GPU from pinned memory, so that the CPU does not wait for the copy."""
     return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
+
+
+def gpu_count() -> int:
+    """GPUs that PyTorch can use. `torch.cuda.device_count` alone counts those of a driver too old for it, too."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -152,7 +152,8 @@ def _to_8_bits(image: Image.Image, file_format: str | None) -> Image.Image:
     """Scale 16-bit, 32-bit and float greyscale, which Pillow itself would clip, to mode L; pass others through.
 
     Such files do not say which number is white. PNG and PPM mean 65535; elsewhere it is the least usual white that the
-    brightest pixel does not exceed (floats may overshoot theirs by half a stop or so, as after sharpening).
+    brightest pixel does not exceed (floats may overshoot theirs by half a stop or so, as after sharpening). Where no
+    value is above 1, that is white: the file is a mask.
     """
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
@@ -160,6 +161,8 @@ def _to_8_bits(image: Image.Image, file_format: str | None) -> Image.Image:
     brightest = values.max()
     if image.mode == "F":
         white = next((white for white in (1, 255, 65535) if brightest <= 1.5 * white), brightest)
+    elif brightest <= 1:
+        white = 1
     elif image.mode == "I" and file_format not in ("PNG", "PPM"):
         white = next(white for white in (255, 65535, 2**31 - 1) if brightest <= white)
     else:

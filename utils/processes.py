@@ -26,9 +26,9 @@ def own_device(name: str) -> str:
     """
     if rank_and_size()[1] == 1 or name.strip().lower() == "cpu":
         return name
-    import torch  # here, since most runs have one process
+    from utils.devices import gpu_count  # here, since most runs have one process, and need no torch
 
-    local, gpus = os.environ.get("LOCAL_RANK", "0"), torch.cuda.device_count()
+    local, gpus = os.environ.get("LOCAL_RANK", "0"), gpu_count()
     if 0 < gpus <= int(local):
         raise UserError(
             f"process {local} of this machine has no GPU of its own, as there are {gpus}; "
@@ -54,8 +54,17 @@ def _group() -> Any:
     """All processes, on the CPU and with all patience, whatever the group is that exchanges gradients."""
     import torch.distributed as dist
 
+    atexit.register(leave)
     if dist.is_initialized():
         return dist.new_group(backend="gloo", timeout=_PATIENCE)
     dist.init_process_group("gloo", timeout=_PATIENCE)
-    atexit.register(dist.destroy_process_group)
     return dist.group.WORLD
+
+
+def leave() -> None:
+    """Leave the other processes. A group that outlived this would abort the process when Python ends."""
+    import torch.distributed as dist
+
+    _group.cache_clear()
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -3,6 +3,7 @@
 Videos go through PyAV, whose wheels bring FFmpeg's libraries along; it is imported when the first video is opened.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,14 +16,13 @@ from PIL import Image
 
 from utils.errors import UserError
 from utils.files import atomic_path, check_writable
+from utils.video_colour import BT601, BT709, HD, HDR, SCALING, UNKNOWN, ToRGB, converter, is_wide, matrix_of
+
+logger = logging.getLogger(__name__)
 
 MAX_FRAME_PIXELS = 4096 * 2304  # 4K; the encoder holds some fifty frames
 QUALITY = {"crf": "17", "preset": "fast"}  # of H.264: hard to tell from the original
 
-_HD = 720  # rows from which on players take an untagged video for BT.709
-_BT709, _BT601, _UNKNOWN = 1, 6, 2  # FFmpeg's numbers of colour matrices, primaries and transfer functions
-_MATRICES = (1, 4, 5, 6, 7, 9)  # those that the converter knows
-_SCALING = 0x4 | 0x2000 | 0x4000 | 0x40000  # the converter's flags: bicubic, colours at full width, exact rounding
 _MP4_SOUND = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}  # what players expect in an MP4
 _SOUND_RATE = 48_000  # Hz, of sound that has to be encoded anew
 _PICTURES = ("image2", "_pipe")  # FFmpeg's names of formats that hold one picture
@@ -37,9 +37,9 @@ class VideoInfo:
     time_base: Fraction  # seconds; the unit of Frame.pts
     count: int | None = None  # of frames, as far as the file tells
     aspect: Fraction = Fraction(1)  # a pixel's width : height
-    matrix: int = _BT601
-    primaries: int = _UNKNOWN
-    transfer: int = _UNKNOWN
+    matrix: int = BT601
+    primaries: int = UNKNOWN
+    transfer: int = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -73,38 +73,42 @@ def probe(path: str | Path) -> VideoInfo:
         if frame is None:
             raise UserError(f"{path}: holds no picture that can be decoded; get the video anew")
         _check_size(path, frame.width, frame.height)
-        upright = _upright(frame, _to_rgb(frame, (frame.width, frame.height)))
+        upright = _upright(frame, ToRGB(stream)(frame, (frame.width, frame.height)))
         aspect = stream.sample_aspect_ratio or Fraction(1)
         rate = _rate(stream)
         seconds = container.duration / 1e6 if container.duration else None
+        converted = is_wide(frame)
+        if converted:
+            logger.info("%s: its colours (%s) are mapped to BT.709", path, HDR.get(frame.color_trc, "wide gamut"))
         return VideoInfo(
             size=upright.size,
             rate=rate,
             time_base=stream.time_base,
             count=stream.frames or (round(seconds * rate) if seconds else None),
             aspect=1 / aspect if frame.rotation % 180 else aspect,
-            matrix=_matrix(frame),
-            primaries=stream.codec_context.color_primaries,
-            transfer=stream.codec_context.color_trc,
+            matrix=BT709 if converted else matrix_of(frame),
+            primaries=BT709 if converted else stream.codec_context.color_primaries,
+            transfer=BT709 if converted else stream.codec_context.color_trc,
         )
 
 
 def read_frames(path: str | Path) -> Iterator[Frame]:
     """Every frame, one at a time; frames that are turned on the screen are turned here, too.
 
-    All have the size of the first one. `pts` always rises, and 0 is when the video begins. Raises UserError as `probe`
-    does.
+    All have the size of the first one. Colours of HDR or of a wide gamut are mapped to BT.709. `pts` always rises, and
+    0 is when the video begins. Raises UserError as `probe` does.
     """
     path, last, size = Path(path), -1, None
     with _opened(path) as container, _told(path, "cannot be decoded"):
         stream = _pictures(path, container)
         start = round(_start(container) / stream.time_base)
         usual = max(round(1 / (_rate(stream) * stream.time_base)), 1)
+        to_rgb = ToRGB(stream)
         for frame in container.decode(stream):
             size = size or (frame.width, frame.height)
             pts = last + usual if frame.pts is None else frame.pts - start
             last = max(pts, last + 1)  # where a clock is broken
-            yield Frame(_upright(frame, _to_rgb(frame, size)), last, frame.duration or usual)
+            yield Frame(_upright(frame, to_rgb(frame, size)), last, frame.duration or usual)
 
 
 @contextmanager
@@ -138,8 +142,8 @@ def mp4_writer(path: str | Path, info: VideoInfo, sound: str | Path | None = Non
             def write(frame: Frame) -> None:
                 pixels = np.ascontiguousarray(np.asarray(frame.image.convert("RGB"))[: size[1], : size[0]])
                 picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
-                    format="yuv420p", dst_colorspace=_converter(info.matrix), dst_color_range=1,
-                    interpolation=_SCALING,
+                    format="yuv420p", dst_colorspace=converter(info.matrix), dst_color_range=1,
+                    interpolation=SCALING,
                 )  # fmt: skip
                 picture.pts, picture.duration, picture.time_base = frame.pts, frame.duration, info.time_base
                 output.mux(stream.encode(picture))
@@ -153,7 +157,7 @@ def mp4_writer(path: str | Path, info: VideoInfo, sound: str | Path | None = Non
 def save_mp4(images: Sequence[Image.Image], path: str | Path, fps: int) -> None:
     """Write pictures of one size as an MP4. Raises UserError."""
     size = images[0].size
-    matrix = _BT709 if size[1] >= _HD else _BT601
+    matrix = BT709 if size[1] >= HD else BT601
     with mp4_writer(path, VideoInfo(size, Fraction(fps), Fraction(1, fps), matrix=matrix)) as write:
         for number, image in enumerate(images):
             write(Frame(image, number, 1))
@@ -289,23 +293,7 @@ def _check_size(path: Path, width: int, height: int) -> None:
         )
 
 
-def _to_rgb(frame: Any, size: tuple[int, int]) -> Any:
-    return frame.reformat(*size, format="rgb24", src_colorspace=_converter(_matrix(frame)), interpolation=_SCALING)
-
-
 def _upright(frame: Any, rgb: Any) -> Image.Image:
     """Turned as the screen would turn `frame`: by whole quarters, counter-clockwise."""
     pixels = np.rot90(rgb.to_ndarray(), round(frame.rotation / 90) % 4)
     return Image.fromarray(np.ascontiguousarray(pixels))
-
-
-def _matrix(frame: Any) -> int:
-    """FFmpeg's number of the matrix between the frame's YUV and RGB."""
-    if frame.colorspace in _MATRICES:
-        return int(frame.colorspace)
-    return _BT709 if frame.height >= _HD else _BT601
-
-
-def _converter(matrix: int) -> int:
-    """The converter's number of a matrix: its own are the same, but for one of two names of BT.601."""
-    return 5 if matrix == _BT601 else matrix

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from models.faces.landmarks import find_landmarks
+from models.faces.landmarks import find_turned_landmarks
 from utils.errors import UserError
 
 FEATHER = 0.08  # width of the seam, as a part of the crop's side
@@ -27,10 +27,13 @@ class Crop:
 
     image: the crop, size×size.
     quad: 4×2 float64, where the crop's corners TL, BL, BR, TR lie in the photograph; they may lie outside of it.
+    turned: by how many degrees clockwise the photograph was turned to find the face: 0, 90, 180 or 270. The crop is
+        upright in any case.
     """
 
     image: Image.Image
     quad: np.ndarray
+    turned: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,16 @@ def align(
 
     Args:
         image: any RGB picture.
-        landmarks: 68×2, where the face is known already; otherwise `find_landmarks` looks for it.
-        predictor: see `find_landmarks`.
+        landmarks: 68×2, where the face is known already; otherwise `find_turned_landmarks` looks for it.
+        predictor: see `models.faces.landmarks.find_landmarks`.
 
     Raises:
         UserError: no face was found, or it lies wholly outside the picture.
     """
-    image = image.convert("RGB")
-    landmarks = find_landmarks(image, predictor) if landmarks is None else np.asarray(landmarks, dtype=np.float64)
+    image, turned = image.convert("RGB"), 0
+    if landmarks is None:
+        landmarks, turned = find_turned_landmarks(image, predictor)
+    landmarks = np.asarray(landmarks, dtype=np.float64)
     quad = _face_quad(landmarks)
 
     # The transform below takes one sample a pixel, so a much larger face is shrunk first.
@@ -88,7 +93,14 @@ def align(
     corners = work - frame.box[:2] + frame.padding[:2] + 0.5  # PIL counts from the first pixel's corner
     crop = source.transform((size, size), Image.Transform.QUAD, corners.ravel().tolist(), Image.Resampling.BILINEAR)
     # Where the corners really lie: shrinking by whole pixels moved them a little.
-    return Crop(crop, (work + 0.5) * scale - 0.5)
+    return Crop(crop, (work + 0.5) * scale - 0.5, turned)
+
+
+def turned_note(path: str | Path, crop: Crop) -> str:
+    """A line on a photograph whose face is not upright; "" for others."""
+    if not crop.turned:
+        return ""
+    return f"{path}: no face is upright in it; one was found after a turn by {crop.turned}° clockwise and cut out so"
 
 
 def paste_back(original: Image.Image, edited: Image.Image, crop_quad: np.ndarray) -> Image.Image:

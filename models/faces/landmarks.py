@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from utils.errors import UserError
 
 MAX_DETECTION_PIXELS = 4_000_000  # dlib takes 0.3 µs a pixel on one core
 
+_LEAST_TURNED_SCORE = 0.25  # of dlib's detector; what it takes for a face by mistake scores less
+_TURNS = {
+    90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90,
+}  # fmt: skip  # degrees clockwise
 _PACKAGED_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
 
 
@@ -38,6 +43,37 @@ def find_landmarks(
         NoFaceError: no face was found.
         UserError: the predictor is missing or damaged.
     """
+    return _find(image, predictor, near)[0]
+
+
+def find_turned_landmarks(image: Image.Image, predictor: str | Path | None = None) -> tuple[np.ndarray, int]:
+    """As `find_landmarks`, also of a face that lies on its side or stands on its head.
+
+    Returns the landmarks in the picture as it is, and by how many degrees clockwise it has to be turned for the face to
+    be upright: 0, 90, 180 or 270. Raises as `find_landmarks` does.
+    """
+    try:
+        return find_landmarks(image, predictor), 0
+    except NoFaceError:
+        found = []
+        for degrees, turn in _TURNS.items():
+            with suppress(NoFaceError):
+                points, score = _find(image.transpose(turn), predictor)
+                if score >= _LEAST_TURNED_SCORE:
+                    found.append((score, degrees, points))
+        if not found:
+            raise
+    _, degrees, points = max(found, key=lambda face: face[0])
+    x, y = points.T
+    right, bottom = image.width - 1, image.height - 1
+    back = {90: (y, bottom - x), 180: (right - x, bottom - y), 270: (right - y, x)}[degrees]
+    return np.stack(back, axis=1), degrees
+
+
+def _find(
+    image: Image.Image, predictor: str | Path | None, near: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
+    """What `find_landmarks` gives, and the detector's score of that face."""
     copy = image.convert("RGB")
     reduction = math.sqrt(MAX_DETECTION_PIXELS / (image.width * image.height))
     if reduction < 1:
@@ -50,14 +86,15 @@ def find_landmarks(
             "no face was found in the picture; give one that shows a face from the front and at least 80 px wide, or an"
             " aligned crop without align"
         )
-    real = [box for box, score in zip(boxes, scores, strict=True) if score >= 0.5 * max(scores)]
-    main = max(real, key=lambda box: box.area())
+    real = [(box, score) for box, score in zip(boxes, scores, strict=True) if score >= 0.5 * max(scores)]
+    main, score = max(real, key=lambda face: face[0].area())
     if near is not None:
         place = (near.mean(axis=0) + 0.5) * np.divide(copy.size, image.size) - 0.5
-        main = next((box for box in real if box.contains(*(round(value) for value in place))), main)
+        there = (face for face in real if face[0].contains(*(round(value) for value in place)))
+        main, score = next(there, (main, score))
     shape = _predictor(_predictor_file(predictor))(pixels, main)
     points = np.array([(point.x, point.y) for point in shape.parts()], dtype=np.float64)
-    return (points + 0.5) * np.divide(image.size, copy.size) - 0.5
+    return (points + 0.5) * np.divide(image.size, copy.size) - 0.5, score
 
 
 @cache

@@ -21,6 +21,7 @@ from utils.images import open_image, save_image, to_image, to_tensor
 logger = logging.getLogger(__name__)
 
 _LEAST_FACE_SCORE = 0.01
+_TRACE = 0.02  # what JPEG makes of black
 
 
 def background_probability(
@@ -66,12 +67,26 @@ def background_probability(
 def read_mask(path: str | Path, size: int | None = None) -> torch.Tensor:
     """Read a mask of any size and mode: its first channel, H×W, or scaled bilinearly to size×size.
 
-    Raises UserError if the file is missing or not a picture.
+    In a mask that has no values but 0 and 1, as programs write them, 1 is white. Raises UserError if the file is
+    missing or not a picture.
     """
-    mask = to_tensor(open_image(path).convert("RGB"))[None, :1].add(1).div(2)  # 1×1×H×W in [0, 1]
+    levels = np.array(open_image(path).convert("RGB"))[..., 0]
+    if levels.max() == 1:  # open_image does the same for more than 8 bits
+        logger.warning("%s: has no values but 0 and 1; 1 is taken for white", path)
+        levels *= 255
+    mask = torch.from_numpy(levels).float().div(255)[None, None]  # 1×1×H×W in [0, 1]
     if size is not None:
         mask = F.interpolate(mask, size=(size, size), mode="bilinear", align_corners=False)
     return mask[0, 0]
+
+
+def extent_note(mask: torch.Tensor, name: str) -> str:
+    """A line on a mask that leaves nothing unedited, or everything; "" for others. `name`: what the mask is called."""
+    if mask.max() <= _TRACE:
+        return f"{name} is black: nothing is left unedited, as without it; white is what stays as it is"
+    if mask.min() >= 1 - _TRACE:
+        return f"{name} is white: all of the picture is left unedited; black is what an edit may change"
+    return ""
 
 
 def save_mask_pictures(stem: str, folder: str | Path, image: Image.Image | torch.Tensor, mask: torch.Tensor) -> None:

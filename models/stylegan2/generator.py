@@ -65,26 +65,14 @@ class Generator(nn.Module):
             styles += [layer.conv.modulation(w[:, 2 * k + 1 + i]) for i, layer in enumerate(layers)]
         return styles
 
-    def forward(
-        self, styles: Styles, feature: Tensor | None = None, feature_layer: int = 1, feature_scale: float = 1.0
-    ) -> Tensor:
-        """The picture, B×3×size×size, about [-1, 1].
+    @property
+    def last_layer(self) -> int:
+        """The number of the last conv's output."""
+        return 2 * len(self.to_rgbs) + 1
 
-        `feature` (B×C×h×w) takes the place of the output of layer `feature_layer`, the second conv of its block, just
-        before the next conv reads it: out ← (1 − feature_scale)·out + feature_scale·feature. The toRGB of that
-        resolution still reads the output itself.
-        """
-        out, rgb = self.trunk(styles, feature_layer)
-        if feature is not None:
-            out = feature if feature_scale == 1 else torch.lerp(out, feature, feature_scale)
-        return self.head(out, rgb, styles, feature_layer)
-
-    def features(self, styles: Styles, layer: int) -> Tensor:
-        """The output of layer `layer`, B×C×h×w; nothing after it, and no toRGB, is computed."""
-        out = self.input.input.expand(len(styles[0]), -1, -1, -1)
-        for i in range(1, layer + 1):
-            out = self._conv(out, styles, i)
-        return out
+    def forward(self, styles: Styles) -> Tensor:
+        """The picture, B×3×size×size, about [-1, 1]."""
+        return self.head(*self.trunk(styles, 1), styles, 1)
 
     def trunk(self, styles: Styles, layer: int) -> tuple[Tensor, Tensor]:
         """Output of `layer` (odd: the second conv of its block) and the RGB picture of its resolution."""
@@ -92,8 +80,12 @@ class Generator(nn.Module):
         return self.blocks(out, self.to_rgb1(out, styles[1]), styles, 1, layer)
 
     def head(self, out: Tensor, rgb: Tensor, styles: Styles, layer: int) -> Tensor:
-        """The picture, from what `trunk` gave for `layer`; `out` may have been replaced by a feature."""
-        return self.blocks(out, rgb, styles, layer, 2 * len(self.to_rgbs) + 1)[1]
+        """The picture, from what `trunk` gave for `layer`; features may be in the place of its `out`.
+
+        They replace the layer's output just before the next conv reads it: the toRGB of that resolution has read the
+        output itself.
+        """
+        return self.blocks(out, rgb, styles, layer, self.last_layer)[1]
 
     def blocks(self, out: Tensor, rgb: Tensor, styles: Styles, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Run the blocks whose convs are the layers first + 1 … last."""

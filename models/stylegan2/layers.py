@@ -1,12 +1,19 @@
 """Building blocks of StyleGAN2 (Karras et al., arXiv 1912.04958): equalised layers and modulated convolution."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.stylegan2.ops import blur_bias_act, fused_bias_act, upfirdn2d
+
+
+def full_precision(x: Tensor) -> AbstractContextManager:
+    """Autocast switched off on x's device, where it has autocast."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def normal(*shape: int, std: float = 1.0) -> Tensor:
@@ -23,7 +30,10 @@ class PixelNorm(nn.Module):
 
 
 class EqualLinear(nn.Module):
-    """Linear layer with equalised learning rate: weight · lr_mul / √in, bias · lr_mul; leaky ReLU · √2 if wanted."""
+    """Linear layer with equalised learning rate: weight · lr_mul / √in, bias · lr_mul; leaky ReLU · √2 if wanted.
+
+    Always in float32: it has few numbers, and styles need all their digits.
+    """
 
     def __init__(
         self, in_dim: int, out_dim: int, lr_mul: float = 1.0, bias_init: float = 0.0, activation: bool = False
@@ -36,7 +46,8 @@ class EqualLinear(nn.Module):
         self.scale = lr_mul / math.sqrt(in_dim)
 
     def forward(self, x: Tensor) -> Tensor:  # …×in → …×out
-        x = F.linear(x, self.weight * self.scale, self.bias * self.lr_mul)
+        with full_precision(x):
+            x = F.linear(x.to(self.weight.dtype), self.weight * self.scale, self.bias * self.lr_mul)
         return F.leaky_relu(x, 0.2) * math.sqrt(2) if self.activation else x
 
 
@@ -84,8 +95,9 @@ class ModulatedConv(nn.Module):
         """style B×in → factors B×out, or None."""
         if not self.demodulate:
             return None
-        energy = (self.weight[0] * self.scale).square().sum(dim=(2, 3))  # out×in
-        return torch.rsqrt(style.square() @ energy.t() + 1e-8)
+        with full_precision(style):  # the squares overflow float16
+            energy = (self.weight[0] * self.scale).square().sum(dim=(2, 3))  # out×in
+            return torch.rsqrt(style.square() @ energy.t() + 1e-8)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """x B×in×H×W, style B×in → B×out×H×W, or (2H+1)×(2W+1) if `up`; before demodulation and blur."""

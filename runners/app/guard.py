@@ -1,8 +1,12 @@
-"""What the page's server refuses before gradio sees it."""
+"""What is kept from gradio: requests that the page's server refuses, proxies on the way to itself, busy ports."""
 
 import json
+import os
+import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from utils.errors import UserError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -73,3 +77,26 @@ def _names_address(value: Any) -> bool:
 async def _refuse(send: Send, status: int) -> None:
     await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": b"refused"})
+
+
+def without_proxies(share: bool) -> None:
+    """Let no proxy of the environment stand between gradio and its own page; with `share` it goes out to the network.
+
+    Before gradio is imported: it reads them then.
+    """
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        for spelling in (name, name.upper()):
+            if not share:
+                os.environ.pop(spelling, None)
+    for spelling in ("no_proxy", "NO_PROXY"):
+        os.environ[spelling] = ",".join(filter(None, (os.environ.get(spelling), "127.0.0.1", "localhost")))
+
+
+def check_port(port: int) -> None:
+    """Raises UserError if the page could not be served on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gradio does: a server that just ended is fine
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UserError(f"--port {port}: cannot be used ({error.strerror}); choose another") from None

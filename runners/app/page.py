@@ -235,7 +235,7 @@ def _parsed(label: str) -> tuple[str, float]:
 
 
 def serve(studio: Studio, port: int, share: bool) -> None:
-    """Serve the page on 127.0.0.1 until Ctrl-C."""
+    """Serve the page on 127.0.0.1 until Ctrl-C. Raises UserError if the port cannot be used."""
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice as many; gradio opens painted masks by Pillow
     page = Page(studio).blocks
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=1, api_open=False)

@@ -15,7 +15,6 @@ from PIL import Image, ImageChops
 
 from arguments.loader import read_yaml
 from configs.paths import ROOT, weight_file
-from editings.latent_editor import LatentEditor
 from runners.app.visit import PAINTED, UPLOADED, Progress, Result, Visit, Wish
 from runners.simple_runner import CONFIG, SimpleRunner
 from utils.errors import UserError
@@ -57,9 +56,7 @@ class Studio:
             family: [Direction(name, *powers) for name, powers in directions.items()]
             for family, directions in self.runner.available_editings().items()
         }
-        editor = self.runner.method.latent_editor
-        assert isinstance(editor, LatentEditor)
-        self.text_families = editor.text_families()
+        self.text_families = self.runner.latent_editor.text_families()
         self.samples = _samples(self.domain.name, self.domain.alignment is not None)
         self._visits: OrderedDict[str, tuple[float, Visit]] = OrderedDict()  # by visitor, with the time of last use
         self._opening = threading.Lock()

@@ -1,6 +1,8 @@
 """The stream of training pictures."""
 
+import gc
 import logging
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,19 @@ def take(pictures: TrainingImages, count: int, batch: int = 1) -> list[tuple[str
         assert taken.pixels.shape == (batch, 3, SIZE, SIZE) and taken.pixels.dtype == torch.uint8
         found += [(name, bool(x[0, 0, 0] < 0.99)) for name, x in zip(taken.names, taken.images(CPU), strict=True)]
     return found
+
+
+def test_a_dropped_stream_ends_its_threads_without_the_garbage_collector(folder: Path) -> None:
+    gc.disable()
+    try:
+        before = set(threading.enumerate())
+        stream = TrainingImages(folder, SIZE, seed=3, workers=3)
+        take(stream, 4)
+        assert len(set(threading.enumerate()) - before) == 3
+        del stream
+        assert set(threading.enumerate()) <= before
+    finally:
+        gc.enable()
 
 
 def test_every_epoch_shows_each_picture_once_in_an_order_of_its_own(folder: Path) -> None:

@@ -39,7 +39,7 @@ def image() -> Tensor:
 def edited_w(files: DirectionFiles, w: Tensor, name: str, powers: list[float]) -> Tensor:
     """What the generator's affine gets: the edited w."""
     seen = []
-    files.editor().edit_many(w, [(name, powers)], lambda x: seen.append(x) or files.generator.affine(x))
+    files.editor().apply(w, [(name, powers)], lambda x: seen.append(x) or files.generator.affine(x))
     return seen[0]
 
 
@@ -104,7 +104,7 @@ def test_styleclip_mapper(files: DirectionFiles, w: Tensor, name: str, levels: l
 
 def test_stylespace(files: DirectionFiles, w: Tensor) -> None:
     unedited = files.generator.affine(w)
-    found = files.editor().edit_many(w, [("black hair", POWERS)], files.generator.affine)
+    found = files.editor().apply(w, [("black hair", POWERS)], files.generator.affine)
     for row, power in enumerate(POWERS):
         unedited[3][row, 7] += 3 * power
         unedited[12][row, 5] += 3 * power
@@ -122,7 +122,7 @@ def test_a_direction_that_a_family_saves_is_the_move_of_power_1(tmp_path: Path, 
 
 def test_styleclip_global(files: DirectionFiles, w: Tensor) -> None:
     unedited = files.generator.affine(w)
-    found = files.editor().edit_many(w, [(FIRE, POWERS)], files.generator.affine)
+    found = files.editor().apply(w, [(FIRE, POWERS)], files.generator.affine)
     difference = phrase(files, "face with fire hair") - phrase(files, "face with hair")
     r = files.delta_i_c @ (difference / difference.norm())
     r[r.abs() < 0.10] = 0
@@ -139,7 +139,7 @@ def test_styleclip_global(files: DirectionFiles, w: Tensor) -> None:
 
 def test_deltaedit(files: DirectionFiles, w: Tensor, image: Tensor) -> None:
     unedited = files.generator.affine(w)
-    found = files.editor().edit_many(w, [(CURLS, POWERS)], files.generator.affine, image)
+    found = files.editor().apply(w, [(CURLS, POWERS)], files.generator.affine, image)
     difference = phrase(files, "face with curls") - phrase(files, "face")
     kept = (files.fs3 @ difference).abs() >= 0.02
     assert 0 < kept.sum() < len(kept)
@@ -166,9 +166,9 @@ def test_deltaedit(files: DirectionFiles, w: Tensor, image: Tensor) -> None:
 def test_deltaedit_wants_the_picture_and_one_does_for_all(files: DirectionFiles, w: Tensor, image: Tensor) -> None:
     editor, affine = files.editor(), files.generator.affine
     with pytest.raises(ValueError, match="image"):
-        editor.edit_many(w, [(CURLS, 1.0)], affine)
-    repeated = editor.edit_many(w, [(CURLS, 1.0)], affine, image[:1].repeat(3, 1, 1, 1))
-    torch.testing.assert_close(editor.edit_many(w, [(CURLS, 1.0)], affine, image[:1]), repeated)
+        editor.apply(w, [(CURLS, 1.0)], affine)
+    repeated = editor.apply(w, [(CURLS, 1.0)], affine, image[:1].repeat(3, 1, 1, 1))
+    torch.testing.assert_close(editor.apply(w, [(CURLS, 1.0)], affine, image[:1]), repeated)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -179,12 +179,12 @@ def test_a_batch_is_its_rows(
     generator = files.generator.to(dtype)
     try:
         editor, w = files.editor(), w.to(dtype)
-        batch = editor.edit_many(w, [(name, torch.tensor(POWERS))], generator.affine, image)
+        batch = editor.apply(w, [(name, torch.tensor(POWERS))], generator.affine, image)
         assert [style.shape[1] for style in batch] == WIDTHS
         assert all(style.dtype == dtype for style in batch)
         assert any((a != b).any() for a, b in zip(batch, generator.affine(w), strict=True))
         for row, power in enumerate(POWERS):
-            alone = editor.edit_many(w[row : row + 1], [(name, power)], generator.affine, image[row : row + 1])
+            alone = editor.apply(w[row : row + 1], [(name, power)], generator.affine, image[row : row + 1])
             torch.testing.assert_close([style[row : row + 1] for style in batch], alone, rtol=1e-5, atol=1e-5)
     finally:
         files.generator.float()
@@ -195,12 +195,12 @@ def test_stacked_edits_add_up_whatever_their_order(files: DirectionFiles, w: Ten
     edits = [("age", POWERS), ("black hair", 2.0), ("roundness", 1.0), (CURLS, 0.5), (FIRE, 3.0)]
     unedited, wanted = affine(w), affine(w)
     for name, powers in edits:  # affine maps are additive in the moves of w too
-        alone = editor.edit_many(w, [(name, powers)], affine, image)
+        alone = editor.apply(w, [(name, powers)], affine, image)
         wanted = [sum_ + one - none for sum_, one, none in zip(wanted, alone, unedited, strict=True)]
-    torch.testing.assert_close(editor.edit_many(w, edits, affine, image), wanted, rtol=1e-4, atol=1e-4)
-    reverse = editor.edit_many(w, edits[::-1], affine, image)
+    torch.testing.assert_close(editor.apply(w, edits, affine, image), wanted, rtol=1e-4, atol=1e-4)
+    reverse = editor.apply(w, edits[::-1], affine, image)
     torch.testing.assert_close(reverse, wanted, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(editor.edit_many(w, [], affine), unedited)
+    torch.testing.assert_close(editor.apply(w, [], affine), unedited)
 
 
 def test_files_are_read_at_the_first_use_and_never_again(tmp_path: Path, w: Tensor, image: Tensor) -> None:
@@ -211,24 +211,24 @@ def test_files_are_read_at_the_first_use_and_never_again(tmp_path: Path, w: Tens
     editor, affine = files.editor(), files.generator.affine
     assert set(editor.available()) == set(files.domain().editings)
     with pytest.raises(UserError, match=r"age\.pt"):
-        editor.edit_many(w, [("age", 1.0)], affine)
+        editor.apply(w, [("age", 1.0)], affine)
     away.rename(folder)
-    first = {name: editor.edit_many(w, [(name, 1.0)], affine, image) for name in NAMES}
+    first = {name: editor.apply(w, [(name, 1.0)], affine, image) for name in NAMES}
     shutil.rmtree(folder)
     for name in NAMES:
-        torch.testing.assert_close(editor.edit_many(w, [(name, 1.0)], affine, image), first[name], rtol=0, atol=0)
+        torch.testing.assert_close(editor.apply(w, [(name, 1.0)], affine, image), first[name], rtol=0, atol=0)
     # Another threshold for known phrases needs no file either, and neither family embeds a phrase again.
-    editor.edit_many(w, [(FIRE.replace("0.10", "0.05"), 1.0)], affine)
-    editor.edit_many(w, [("deltaedit_face with hair_face with fire hair_0", 1.0)], affine, image)
+    editor.apply(w, [(FIRE.replace("0.10", "0.05"), 1.0)], affine)
+    editor.apply(w, [("deltaedit_face with hair_face with fire hair_0", 1.0)], affine, image)
 
 
 def test_an_edit_first_used_for_inference_serves_training(files: DirectionFiles, w: Tensor, image: Tensor) -> None:
     editor = files.editor()
     for name in NAMES:
         with torch.inference_mode():
-            editor.edit_many(w.clone(), [(name, 1.0)], files.generator.affine, image)
+            editor.apply(w.clone(), [(name, 1.0)], files.generator.affine, image)
         learned = w.clone().requires_grad_()
-        styles = editor.edit_many(learned, [(name, 1.0)], files.generator.affine, image)
+        styles = editor.apply(learned, [(name, 1.0)], files.generator.affine, image)
         sum(style.square().sum() for style in styles).backward()
         assert learned.grad is not None and learned.grad.abs().sum() > 0, name
 
@@ -302,7 +302,7 @@ def test_a_bad_file_is_one_line_that_names_it(
         if content is not None:
             (files.folder / file).write_bytes(content)
         with pytest.raises(UserError) as error:
-            files.editor().edit_many(w, [(name, 1.0)], files.generator.affine, image)
+            files.editor().apply(w, [(name, 1.0)], files.generator.affine, image)
     finally:
         shutil.copy(kept, files.folder / file)
     message = str(error.value)
@@ -338,4 +338,4 @@ def test_a_direction_of_another_generator(
     files: DirectionFiles, w: Tensor, changes: dict, name: str, words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
-        files.editor(**changes).edit_many(w, [(name, 1.0)], files.generator.affine)
+        files.editor(**changes).apply(w, [(name, 1.0)], files.generator.affine)

@@ -80,7 +80,7 @@ def test_the_published_direction_files_fit(directions: Path, name: str) -> None:
     unedited = affine(w)
     for family in ("interfacegan", "ganspace", "fs_boundaries", "stylespace"):
         for direction, (low, high) in editor.available().get(family, {}).items():
-            styles = editor.edit_many(w, [(direction, [low, high])], affine)
+            styles = editor.apply(w, [(direction, [low, high])], affine)
             moved = sum((a - b).abs().sum(dim=1) for a, b in zip(styles, unedited, strict=True))
             assert all(style.isfinite().all() for style in styles)
             assert ((moved > 0) == torch.tensor([low != 0, high != 0])).all(), direction
@@ -123,7 +123,7 @@ def test_an_impossible_power_is_told_with_the_useful_ones(faces: LatentEditor, p
     with pytest.raises(UserError, match="useful are -10 to 10"):
         faces.check(FIRE, power)
     with pytest.raises(UserError, match="useful"):
-        faces.edit_many(torch.zeros(1, 18, 512), [("age", power)], lambda w: [])
+        faces.apply(torch.zeros(1, 18, 512), [("age", power)], lambda w: [])
 
 
 def test_good_names_and_powers_pass_without_files(faces: LatentEditor) -> None:
@@ -133,7 +133,7 @@ def test_good_names_and_powers_pass_without_files(faces: LatentEditor) -> None:
 
 def test_powers_are_one_or_one_for_each(faces: LatentEditor) -> None:
     with pytest.raises(UserError, match="3 powers for 2 pictures"):
-        faces.edit_many(torch.zeros(2, 18, 512), [("age", [1, 2, 3])], lambda w: [])
+        faces.apply(torch.zeros(2, 18, 512), [("age", [1, 2, 3])], lambda w: [])
 
 
 def test_available_directions_txt_equals_the_data() -> None:

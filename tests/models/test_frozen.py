@@ -1,52 +1,103 @@
 """Optimised networks compute what the plain ones compute."""
 
-from collections.abc import Callable
+import copy
 from pathlib import Path
 
 import pytest
 import torch
-from small_domain import SmallDomain
+from small_domain import SmallDomain, randomised
 from torch import Tensor, nn
 
-from arguments.domain import DomainConfig
-from models.frozen import FrozenConv, FrozenStyleHead, optimize
-from models.weights import load_e4e, load_feature_editor
+from models.backbone import Backbone
+from models.e4e import E4E
+from models.frozen import FrozenConv, FrozenStyledConv, SizedConv, optimize
+from models.sfe import FeatureEditor
+from models.stylegan2.generator import Generator
+from models.stylegan2.ops import winograd_fits
+from models.weights import freeze
 from utils.memory import mapped_files, pages, release
 
-Run = Callable[[nn.Module, Tensor], Tensor | tuple[Tensor, ...]]
 
+class Case:
+    """A network, plain and made fast, with inputs of batch size 2; wide enough that Winograd fits some of its convs."""
 
-def networks(small: SmallDomain, domain: DomainConfig) -> dict[str, tuple[Callable[[], nn.Module], Run]]:
-    features = torch.randn(2, domain.feature_channels, 16, 16, generator=torch.Generator().manual_seed(1))
-    return {
-        "backbone": (lambda: load_feature_editor(small.editor, domain)[0].fs_backbone, lambda net, x: net(x)),
-        "editor": (
-            lambda: load_feature_editor(small.editor, domain)[1],
-            lambda net, x: net(features, features.flip(1)),
-        ),
-        "e4e": (lambda: load_e4e(small.e4e, domain), lambda net, x: net(x)),
-    }
+    def __init__(self, small: SmallDomain, name: str, **options: bool) -> None:
+        domain = small.load()
+        domain.generator.channels = dict.fromkeys(domain.generator.channels, 32)
+        domain.inverter.widths = domain.e4e.widths = [32] * 5
+        draw, n_styles, dim = torch.Generator().manual_seed(1), domain.generator.n_styles, domain.generator.style_dim
+        makers = {"backbone": lambda: Backbone(domain), "editor": lambda: FeatureEditor(domain),
+                  "e4e": lambda: E4E(domain), "decoder": lambda: Generator(domain.generator)}  # fmt: skip
+        self.plain = freeze(randomised(makers[name](), seed=2))
+        self.inputs: list[Tensor | list[Tensor]] = [torch.randn(2, 3, 64, 64, generator=draw)]
+        if isinstance(self.plain, FeatureEditor):
+            self.inputs = list(torch.randn(2, 2, domain.feature_channels, 16, 16, generator=draw))
+        if isinstance(self.plain, Generator):
+            self.inputs = [self.plain.affine(torch.randn(2, n_styles, dim, generator=draw))]
+        self.fast = optimize(copy.deepcopy(self.plain), *map(none_of, self.inputs), **options)
 
-
-@pytest.mark.parametrize("name", ["backbone", "editor", "e4e"])
-@torch.inference_mode()
-def test_same_function(name: str, small: SmallDomain) -> None:
-    load, run = networks(small, small.load())[name]
-    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-    plain, fast = load(), optimize(load())
-    assert any(isinstance(part, FrozenConv) for part in fast.modules())
-    assert not any(isinstance(part, nn.BatchNorm2d) for part in fast.modules())
-    for _ in range(2):  # the second picture, too, once the heads' weights were given back
-        for found, wanted in zip(torch.atleast_1d(run(fast, x)), torch.atleast_1d(run(plain, x)), strict=True):
+    def check(self, network: nn.Module) -> None:
+        """The network computes what the plain one does."""
+        for found, wanted in zip(*(torch.atleast_1d(net(*self.inputs)) for net in (network, self.plain)), strict=True):
             assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
 
 
+def none_of(x: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    """The same with batch size 0."""
+    return x[:0] if isinstance(x, Tensor) else [part[:0] for part in x]
+
+
+NAMES = ["backbone", "editor", "e4e", "decoder"]
+WAYS = [{}, {"frugal": True}, {"winograd": False}]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("options", WAYS, ids=str)
 @torch.inference_mode()
-def test_heads_use_the_mapped_file_and_give_it_back(small: SmallDomain) -> None:
-    fast = optimize(load_e4e(small.e4e, small.load()))
-    heads = [part for part in fast.modules() if isinstance(part, FrozenStyleHead)]
-    assert heads and all(head.mapped for head in heads)
-    assert not mapped_files([torch.ones(100_000)])
+def test_same_function(name: str, options: dict[str, bool], small: SmallDomain) -> None:
+    case = Case(small, name, **options)
+    assert any(isinstance(part, SizedConv) for part in case.fast.modules())
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in case.fast.modules())
+    case.check(case.fast)
+    case.inputs = [x[:1] if isinstance(x, Tensor) else [part[:1] for part in x] for x in case.inputs]
+    case.check(case.fast)
+
+
+@torch.inference_mode()
+def test_winograd_is_chosen_where_it_pays(small: SmallDomain) -> None:
+    """By the size of the maps that a conv reads; where there are no kernels, and where it is not wanted, nowhere."""
+
+    def chosen(network: nn.Module) -> set[bool]:
+        return {part.winograd for part in network.modules() if isinstance(part, FrozenConv | FrozenStyledConv)}
+
+    there = winograd_fits(32, 32)
+    for name in ("backbone", "e4e", "decoder"):  # they have maps of all sizes
+        assert chosen(Case(small, name).fast) == {False, there}
+        assert chosen(Case(small, name, winograd=False).fast) == {False}
+    editor = Case(small, "editor")
+    assert chosen(editor.fast) == {there}
+    assert chosen(optimize(editor.plain, *[torch.empty(0, 32, 4, 4)] * 2)) == {False}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_copies_and_forwards_change_nothing(name: str, small: SmallDomain) -> None:
+    case = Case(small, name)
+    before = {key: value.clone() for key, value in case.fast.state_dict().items()}
+    twin = copy.deepcopy(case.fast)
+    for network in (case.fast, twin, copy.deepcopy(case.fast), case.fast):
+        case.check(network)
+    assert before.keys() == case.fast.state_dict().keys()
+    assert all(torch.equal(value, before[key]) for key, value in case.fast.state_dict().items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_compiled_graphs_are_whole_and_right(name: str, small: SmallDomain) -> None:
+    """One graph without breaks, before the first picture as after it."""
+    case = Case(small, name)
+    case.check(torch.compile(case.fast, fullgraph=True, backend="aot_eager"))
+    case.check(case.fast)
 
 
 def test_release_keeps_the_content_and_frees_the_memory(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -16,7 +16,8 @@ from torch import Tensor
 from arguments.domain import DomainConfig, load_domain
 from criteria.id_loss import IDLoss
 from editings.latent_editor import LatentEditor
-from models.methods import FSEFull, FSEInverter, Inversion
+from models.inference import FSEFull, FSEInverter
+from models.sfe import Inversion, decode, decode_coarse
 from models.stylegan2.generator import Generator
 from models.weights import load_discriminator, load_e4e, load_feature_editor, load_generator
 from utils.images import to_tensor
@@ -85,9 +86,9 @@ def test_decoder(decoder: Generator, faces: DomainConfig, golden: Callable[[str,
     golden("stylespace/s6", convs[6])
     golden("stylespace/s16", convs[16])
     golden("stylespace/rgb8", styles[25])
-    feature = decoder.features(styles, faces.feature_layer)
-    golden("decoder/feat9", sub(feature))
-    for picture in (decoder(styles), decoder(styles, feature, faces.feature_layer)):
+    coarse = decode_coarse(decoder, styles, faces.feature_layer)
+    golden("decoder/feat9", sub(coarse.features))
+    for picture in (decoder(styles), decode(decoder, coarse.features, coarse, faces.feature_layer)):
         golden("decoder/image_pool64", pool64(picture))
         golden("decoder/image_crop32", crop32(picture))
 
@@ -173,6 +174,7 @@ def test_stage_1_method(
     golden("fse_inverter/pool64", pool64(picture))
     golden("fse_inverter/crop32", crop32(picture))
     with torch.inference_mode():
-        decoder = method.decoder
-        scaled = decoder(decoder.affine(inversion.w), inversion.features, method.layer, feature_scale=0.3)
+        coarse = decode_coarse(method.decoder, method.decoder.affine(inversion.w), method.layer)
+        mixed = torch.lerp(coarse.features, inversion.features, 0.3)
+        scaled = decode(method.decoder, mixed, coarse, method.layer)
     golden("fse_inverter/scale0.3/pool64", pool64(scaled))

@@ -6,7 +6,7 @@ from small_domain import SmallDomain
 from torch import Tensor
 
 from editings.latent_editor import LatentEditor
-from models.methods import METHODS, Method
+from models.inference import METHODS, Method
 
 
 def method(small: SmallDomain, name: str = "fse_full", **options: object) -> Method:

@@ -56,7 +56,7 @@ def pixels(path: Path | Image.Image) -> np.ndarray:
 
 def test_a_picture_is_inverted_once_and_a_wish_costs_one_edit(studio: Studio, photo: Path) -> None:
     method = studio.runner.method
-    networks = {"backbone": method.inverter.fs_backbone, "e4e": method.e4e, "editor": method._trained[1]}
+    networks = {"backbone": method.inverter.fs_backbone, "e4e": method.e4e, "editor": method.feature_editor}
     runs = dict.fromkeys(networks, 0)
 
     def count(name: str) -> None:
@@ -119,7 +119,7 @@ def test_the_page_shows_what_can_be_edited() -> None:
     for family in studio.text_families:
         words = {page.family: family, page.neutral: "a_face ", page.target: "smiling face", page.number: 0.05}
         assert page._name(words) == f"{family}_a face_smiling face_0.05"
-        studio.runner.method.latent_editor.check(page._name(words), [3])
+        studio.runner.latent_editor.check(page._name(words), [3])
 
 
 def test_without_its_packages_the_page_says_what_to_install() -> None:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from small_domain import SmallDomain
 
 pytest.importorskip("gradio", reason="the page's packages are not installed: pip install -e '.[app]'")
 
-from app_server import AppServer, file_value
+from app_server import ROOT, AppServer, file_value
 
 from utils.images import resize
 
@@ -37,6 +39,13 @@ def opened(server: AppServer, visitor: str, photo: Path) -> dict:
     answer = server.call(visitor, "upload", "upload", {"upload": server.upload(photo), "align": False})
     assert answer["success"], answer
     return answer
+
+
+def test_a_busy_port_is_one_line(server: AppServer) -> None:
+    command = [sys.executable, ROOT / "scripts" / "app.py", "--port", server.url.rpartition(":")[2]]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: --port \d+: cannot be used \(Address already in use\); choose another\n", done.stderr)
 
 
 def test_edits_are_made_and_served(server: AppServer, photo_path: Path) -> None:

@@ -25,6 +25,7 @@ from models.stylegan2.generator import Generator
 from models.weights import load_e4e, load_generator, load_predictor, read, save, save_predictor
 from runners.directions_runner import DirectionsRunner
 from runners.evaluation_runner import NOTHING, EvaluationRunner
+from runners.generator_fid import measure_generators
 from runners.training_runner import train_network
 from training.loggers import read_stats
 from training.tasks.encoder import EncoderTask
@@ -175,20 +176,57 @@ def test_directions_are_found_and_can_be_used(tiny: TinyDomain, predictor_folder
     for directions in editor.available().values():
         for name, (low, high) in directions.items():
             with torch.inference_mode():
-                ends = [editor.edit_many(w, [(name, power)], runner.generator.affine) for power in (low, high)]
+                ends = [editor.apply(w, [(name, power)], runner.generator.affine) for power in (low, high)]
                 less, more = (search.log_odds(styles)[:, 0].mean() for styles in ends)
             changes[name] = float(more - less)
     assert changes["light_w"] > 0.5
     assert abs(changes["light_pc"]) > 0.1
     with torch.inference_mode():
         styles = runner.generator.affine(w)
-        five = search.log_odds(editor.edit_many(w, [("light_w", 5)], runner.generator.affine))[:, 0]
+        five = search.log_odds(editor.apply(w, [("light_w", 5)], runner.generator.affine))[:, 0]
         # The channel of `light` changes it more than nine of ten channels do, moved by as many standard deviations.
         layer, channel = found["stylespace"]["directions"]["light_ss"]["channels"][0]
         others = [search.channel_change(styles, layer, i)[0].abs() for layer in (0, 2, 3) for i in range(0, 8, 2)]
     assert search.channel_change(styles, layer, channel)[0].abs() >= torch.stack(others).quantile(0.9)
     assert changes["light_ss"] != 0
     assert (five[search.log_odds(styles)[:, 0] < 0] > 0).float().mean() >= MIN_SHARE
+
+
+def relabelled(tiny: TinyDomain, folder: Path, *labels: dict[str, str | None]) -> Path:
+    """A copy of the pictures in which all have the same labels, or one after another those given."""
+    folder.mkdir()
+    rows = []
+    for i, path in enumerate(sorted(tiny.pictures.glob("*.png"))):
+        (folder / path.name).write_bytes(path.read_bytes())
+        rows.append((path.name, labels[i % len(labels)]))
+    write_labels(folder, rows)
+    return folder
+
+
+def test_traits_that_all_or_no_pictures_have_are_left_out(
+    tiny: TinyDomain, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = DirectionsRunner(str(tiny.path), 200, tmp_path / "out")
+    dark, light = ({"tint": tint, "shape": "square"} for tint in ATTRIBUTES["tint"])
+    found = runner.labelled_boundaries(relabelled(tiny, tmp_path / "mixed", dark, light))
+    assert set(found["directions"]) <= {"light"} and "square: too few labelled images" in caplog.text
+    for name, label in {"all": light, "hidden": {"tint": None, "shape": None}}.items():
+        with pytest.raises(UserError, match="no trait is seen in some of the labelled images, but not all"):
+            runner.labelled_boundaries(relabelled(tiny, tmp_path / name, label))
+    (tmp_path / "all" / "07.png").unlink()
+    with pytest.raises(UserError, match=r"its labels name 07\.png, which is not there"):
+        runner.labelled_boundaries(tmp_path / "all")
+
+
+def test_generators_are_measured_on_two_pictures_or_more(tiny: TinyDomain, tmp_path: Path) -> None:
+    for name in ("step_0000010.pt", "step_0000010_copy.pt", "step_9.pt"):
+        (tmp_path / name).write_bytes(tiny.files.generator.read_bytes())
+    rows = measure_generators(str(tiny.path), tmp_path, tiny.pictures, tmp_path, 20)
+    assert [row["step"] for row in rows] == [9, 10] and all(np.isfinite(row["fid_like"]) for row in rows)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.png").write_bytes((tiny.pictures / "00.png").read_bytes())
+    with pytest.raises(UserError, match="has one picture; a distance between sets wants two or more"):
+        measure_generators(str(tiny.path), tmp_path, tmp_path / "one", tmp_path, 20)
 
 
 def test_evaluation_measures_what_it_says(tiny: TinyDomain, tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from training_toy import EDITS, TrainingToy, shared_toy
 from arguments.train_options import TrainArgs
 from datasets.training_images import TrainingImages
 from editings.latent_editor import LatentEditor
-from models.methods import FSEFull, FSEInverter
+from models import inference, sfe
+from models.inference import FSEFull, FSEInverter
 from models.weights import new_inverter, save
+from training import stages
 from training.parts import build_stage
 from training.stages import EditorStage, InverterStage, Stage
 
@@ -43,6 +45,11 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return bool((a - b).abs().max() <= 1e-4 * b.abs().max())
 
 
+def test_training_and_inference_run_the_same_functions() -> None:
+    for name in ("invert", "invert_e4e", "decode_coarse", "delta", "decode"):
+        assert getattr(stages, name) is getattr(inference, name) is getattr(sfe, name)
+
+
 @torch.no_grad()
 def test_stage_1_pairs_are_the_inversion_and_the_picture_of_w_with_x(toy: TrainingToy, x: torch.Tensor) -> None:
     stage = inverter_stage(toy)
@@ -55,7 +62,7 @@ def test_stage_1_pairs_are_the_inversion_and_the_picture_of_w_with_x(toy: Traini
     assert pairs.judged is pairs.fake and pairs.learned is pairs.fake
     features, own = pairs.features
     assert same(features, inversion.features)
-    assert same(own, method.decoder.features(method.decoder.affine(inversion.w), toy.domain.feature_layer))
+    assert same(own, method.decoder.trunk(method.decoder.affine(inversion.w), method.layer)[0])
     assert same(stage.reconstruct(x), method.reconstruct(inversion))
 
 
@@ -67,8 +74,8 @@ def test_stage_1_fades_the_features_in(toy: TrainingToy, x: torch.Tensor) -> Non
     assert torch.equal(end.fake, later.fake) and not same(middle.fake[:3], end.fake[:3])
     features, own = middle.features
     mixed = 0.7 * own + 0.3 * features
-    styles = stage.decoder.affine(stage._invert(x, stage.encoder).w)
-    assert same(middle.fake[:3], stage.decoder(styles, mixed, toy.domain.feature_layer))
+    _, coarse = sfe.invert(stage.encoder, stage.decoder, x)
+    assert same(middle.fake[:3], sfe.decode(stage.decoder, mixed, coarse, stage.layer))
     assert same(middle.fake[3:], end.fake[3:])
 
 
@@ -78,7 +85,7 @@ def test_stage_1_latents_are_compared_with_e4es(toy: TrainingToy, x: torch.Tenso
     method = FSEInverter(toy.domain, str(toy.files.inverter), CPU, LatentEditor(toy.domain))
     inversion = method.invert(x)
     w, w_e4e = stage(x, 1).latents
-    assert same(w, inversion.w) and same(w_e4e, method._e4e_latents(inversion))
+    assert same(w, inversion.w) and same(w_e4e, sfe.invert_e4e(method.e4e, method.decoder, x))
     assert inverter_stage(toy)(x, 1).latents is None
 
 
@@ -90,8 +97,14 @@ def test_stage_2_pairs_are_an_inversion_with_x_and_an_edit_whose_result_is_known
     assert isinstance(stage, EditorStage)
     path = tmp_path_factory.mktemp("stage_2") / "editor.pt"
     save({"state_dict": {f"{p}.{k}": v for p, net in stage.saved().items() for k, v in net.state_dict().items()}}, path)
-    method = FSEFull(toy.domain, str(path), CPU, LatentEditor(toy.domain))
-    inversion = method.invert(x)
+    directions = LatentEditor(toy.domain)
+    method = FSEFull(toy.domain, str(path), CPU, directions)
+    inversion, decoder = method.invert(x), method.decoder
+    w_e4e = sfe.invert_e4e(method.e4e, decoder, x)
+
+    def features(styles: list[torch.Tensor]) -> sfe.Coarse:
+        return sfe.decode_coarse(decoder, styles, method.layer)
+
     for name, powers in EDITS.items():
         for power in powers:
             stage.edits = {name: [power]}
@@ -101,9 +114,11 @@ def test_stage_2_pairs_are_an_inversion_with_x_and_an_edit_whose_result_is_known
             assert same(pairs.fake[:3], method.reconstruct(inversion)) and torch.equal(pairs.real[:3], x)
             assert same(pairs.real[3:], target) and not same(pairs.real[3:], source)
             # what inference does with x_E, had e4e found the very w that x_E was made from
-            found = method.invert(source)
-            found.w_e4e = method._e4e_latents(inversion)
-            assert same(pairs.fake[3:], method.edit(found, [(name, [power])]))
+            of_source = method.invert(source)
+            moved, moved_e4e = (directions.apply(w, [(name, power)], decoder.affine) for w in (of_source.w, w_e4e))
+            delta = sfe.delta(features(decoder.affine(w_e4e)).features, features(moved_e4e).features)
+            edited = method.feature_editor(of_source.features, delta)
+            assert same(pairs.fake[3:], sfe.decode(decoder, edited, features(moved), method.layer))
             assert same(pairs.judged, pairs.fake[:3]) and same(pairs.learned, pairs.fake[:3])
     assert same(stage.reconstruct(x), method.reconstruct(inversion))
 
@@ -115,9 +130,15 @@ def test_stage_2_judges_edits_of_the_real_picture_too_where_asked(toy: TrainingT
     stage.edits = {"glasses": [4.0]}
     pairs = stage(x, 1)
     assert len(pairs.judged) == 6 and same(pairs.judged[:3], pairs.fake[:3]) and len(pairs.learned) == 3
-    real = stage._invert(x, stage.inverter)
-    *_, delta = stage._known_edit(x, "glasses", 4.0)
-    expected = stage._decode(real.fused, delta, *stage._edit(real.w, "glasses", 4.0, x)[1:])
+    real, _ = sfe.invert(stage.inverter, stage.decoder, x)
+    w_e4e = sfe.invert_e4e(stage.e4e, stage.decoder, x)
+    affine, editor = stage.decoder.affine, LatentEditor(toy.domain)
+    moved = [editor.apply(w, [("glasses", 4.0)], affine) for w in (real.w, w_e4e)]
+    coarse, edited, original = (
+        sfe.decode_coarse(stage.decoder, styles, stage.layer) for styles in (*moved, affine(w_e4e))
+    )
+    features = stage.encoder(real.features, sfe.delta(original.features, edited.features))
+    expected = sfe.decode(stage.decoder, features, coarse, stage.layer)
     assert same(pairs.judged[3:], expected) and not same(pairs.judged[3:], pairs.judged[:3])
     stage.edits = {"age": [3.0]}
     assert len(stage(x, 1).judged) == 3

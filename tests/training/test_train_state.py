@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Adam
 
 from arguments.domain import load_domain
-from models.inverter import FeatureFusion, Inverter
+from models.sfe import FeatureEditor, Inverter
 from models.weight_kinds import WeightKind
 from models.weights import export_light
 from training.state import CheckpointFolder, TrainState, load_newest
@@ -91,7 +91,7 @@ def test_a_published_checkpoint_has_no_progress(tmp_path: Path, caplog: pytest.L
     assert "has no step" in caplog.text
 
 
-@pytest.mark.parametrize(("prefix", "network"), [("inverter.", Inverter), ("encoder.", FeatureFusion)])
+@pytest.mark.parametrize(("prefix", "network"), [("inverter.", Inverter), ("encoder.", FeatureEditor)])
 def test_parameters_stand_in_the_published_order(prefix: str, network: type[nn.Module]) -> None:
     """The published optimizer states go by position."""
     published = json.loads((PARITY / "checkpoints.json").read_text())["sfe_editor_light.pt"]["tensors"]
@@ -125,6 +125,18 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
         folder.save(state)
     assert [path.name for path in folder.files()] == ["iteration_9.pt", "iteration_11.pt", "iteration_100.pt"]
     assert (tmp_path / "save_options.json").read_text() == '{"start_step": 101, "wandb_id": ""}'
+
+
+def test_files_beside_the_checkpoints_are_left_alone(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, keep=1)
+    odd = ["iteration_2_backup.pt", "iteration_best.pt", "iteration_3.pt.old"]
+    for name in odd:
+        (tmp_path / name).write_bytes(b"mine")
+    state = make(1)
+    for state.step in (9, 10):
+        folder.save(state)
+    assert folder.files() == [tmp_path / "iteration_10.pt"]
+    assert all((tmp_path / name).read_bytes() == b"mine" for name in odd)
 
 
 def test_an_unreadable_checkpoint_gives_way_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,10 @@
 """Names of devices."""
 
 import logging
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -29,6 +33,26 @@ def test_a_gpu_that_is_there_or_not(name, caplog):
         assert f"device {name} is not there" in caplog.text
 
 
+NVML = """
+extern "C" int nvmlInit() { return 0; }
+extern "C" int nvmlDeviceGetCount_v2(int* count) { *count = 1; return 0; }
+"""
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler here")
+@pytest.mark.skipif(torch.cuda.is_available() or torch.version.cuda is None, reason="no CUDA without a GPU here")
+def test_a_gpu_that_only_the_management_library_sees(tmp_path):
+    """As where the driver is too old for PyTorch: its NVML still counts the GPU."""
+    (tmp_path / "nvml.cpp").write_text(NVML)
+    subprocess.run(["g++", "-shared", "-fPIC", "nvml.cpp", "-o", "libnvidia-ml.so.1"], cwd=tmp_path, check=True)
+    code = "import torch; from utils.devices import resolve_device; "
+    code += "print(torch.cuda.device_count(), resolve_device('0'))"
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 cpu\n"
+    assert "device 0 is not there (0 GPUs found)" in done.stderr
+
+
 @pytest.mark.parametrize(
     "name",
     ["gpu", "cuda:x", "-1", "cpu:0", "mps", "1.5", "", "²", "cuda:", "cuda1", ":1"],
@@ -40,6 +64,7 @@ def test_names_that_are_none(name):
 
 
 def test_processes_of_torchrun_each_take_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("LOCAL_RANK", "1")

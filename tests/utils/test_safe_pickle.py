@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 import torch
 
+from models.nvidia import module_tensors
 from utils import safe_pickle
 from utils.errors import UserError
+from utils.pickle_builders import PersistentObject
 
 PARITY = Path(__file__).parents[1] / "parity"
 
@@ -75,9 +77,8 @@ def test_nvidia_network(network_file):
     content = safe_pickle.load(network_file)
     assert set(content) == {"training_set_kwargs", "D", "augment_pipe"}
     network = content["D"]
-    assert network.class_name == "Discriminator"
-    assert network.init_kwargs == KWARGS
-    tensors = safe_pickle.module_tensors(network)
+    assert network.state["_init_kwargs"] == KWARGS
+    tensors = module_tensors(network)
     assert set(tensors) == set(TENSORS)
     assert all(torch.equal(tensors[key], value) for key, value in TENSORS.items())
     assert network.state["weight_gain"] == 0.5
@@ -182,7 +183,7 @@ def test_attack_inside_the_bytes_of_a_tensor(tmp_path):
     target = tmp_path / "created"
     for inner in (
         pickle.dumps(Call(os.system, f"touch {target}"), 2),
-        pickle.dumps(safe_pickle._TORCH_MAGIC, 2) + pickle.dumps(Call(os.system, f"touch {target}"), 2),
+        pickle.dumps(torch.serialization.MAGIC_NUMBER, 2) + pickle.dumps(Call(os.system, f"touch {target}"), 2),
         pickle.dumps(Call(torch.storage._load_from_bytes, b"cos\nsystem\n.")),
     ):
         assert "forbidden global" in refused(tmp_path, pickle.dumps(Call(torch.storage._load_from_bytes, inner)))
@@ -239,6 +240,15 @@ def test_memory_bombs(tmp_path, name):
     # The first two hold nothing but None, so they may be read, at the price of a None.
     with contextlib.nullcontext() if name in ("memo index", "frame") else pytest.raises(UserError):
         assert safe_pickle.load(path) is None
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600 * 1024  # KiB
+
+
+def test_a_file_of_many_gigabytes_is_not_read(tmp_path):
+    path = written(tmp_path, b"")
+    os.truncate(path, 5 << 30)  # takes no space
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match="has 5120 MB; files up to 4096 MB are read"):
+        safe_pickle.load(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600 * 1024  # KiB
 
 
@@ -306,7 +316,7 @@ def test_truncation_and_random_mutations(network_file, tmp_path):
         try:
             content = safe_pickle.load(written(tmp_path, bytes(mutant)))
             if isinstance(content, dict):
-                safe_pickle.module_tensors(content.get("D"))
+                module_tensors(content.get("D"))
             survived += 1
         except UserError as error:
             assert "\n" not in str(error)
@@ -314,7 +324,7 @@ def test_truncation_and_random_mutations(network_file, tmp_path):
 
 
 def test_module_tree_that_has_no_end():
-    part = safe_pickle.PersistentObject("Loop", {"_modules": {}})
+    part = PersistentObject({"_modules": {}})
     part.state["_modules"]["again"] = part
     with pytest.raises(UserError):
-        safe_pickle.module_tensors(part)
+        module_tensors(part)

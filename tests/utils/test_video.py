@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from video_files import read_sound, write_video
+from video_files import read_sound, write_hdr_video, write_video
 
 from utils.errors import UserError
 from utils.video import Frame, check_movie_path, mp4_writer, probe, read_frames, save_gif, save_mp4
@@ -83,6 +83,35 @@ def test_a_phones_turn_is_made_and_sizes_become_even(tmp_path: Path) -> None:
     odd = [image.crop((0, 0, 95, 63)) for image in pictures(4)]
     (first, *_) = copy(write_video(tmp_path / "odd.mkv", odd, codec="ffv1"), tmp_path / "out.mp4")
     assert difference(first.image, odd[0].crop((0, 0, 94, 62))) < 3
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_hdr_is_mapped_to_bt709(transfer: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Greys keep their order, nothing below 1000 nits is clipped, colours keep their hue, and the result is tagged."""
+    nits = np.zeros((64, 128, 3))
+    greys = [0.0, 10, 50, 100, 203, 500, 900, 999]
+    for number, value in enumerate(greys):
+        nits[:32, 16 * number : 16 * number + 16] = value
+    nits[32:, :64], nits[32:, 64:] = (120, 60, 40), (20, 60, 120)  # of skin, and of jeans
+    source = write_hdr_video(tmp_path / "in.mp4", nits, transfer)
+    with caplog.at_level("INFO"):
+        info = probe(source)
+    assert "in.mp4: its colours" in caplog.text and "mapped to BT.709" in caplog.text
+    copied = copy(source, tmp_path / "out.mp4")
+    assert len(copied) == 4 and (info.matrix, info.primaries, info.transfer) == (1, 1, 1)
+    with av.open(str(tmp_path / "out.mp4")) as made:
+        context = made.streams.video[0].codec_context
+        assert (context.colorspace, context.color_primaries, context.color_trc) == (1, 1, 1)
+    shown = np.asarray(copied[2].image, dtype=float)
+    levels = shown[16, 8::16]
+    assert np.ptp(levels, axis=1).max() <= 3  # grey stays grey
+    assert (np.diff(levels[:, 1]) > 0).all() and levels[0, 1] < 20
+    assert 90 < levels[3, 1] < 200  # a grey of 100 nits is a middle one
+    for x, light in ((32, (120, 60, 40)), (96, (20, 60, 120))):
+        linear = (shown[48, x] / 255) ** 2.2
+        assert np.abs(linear / linear.sum() - np.divide(light, sum(light))).max() < 0.06
+    unread = write_video(tmp_path / "sdr.mp4", pictures(2))
+    assert (probe(unread).primaries, probe(unread).transfer) == (2, 2)
 
 
 @pytest.mark.parametrize("codec", ["libmp3lame", "mp2", "pcm_u8"])

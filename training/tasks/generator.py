@@ -15,6 +15,8 @@ from torchvision.utils import make_grid
 from arguments.domain import DomainConfig
 from arguments.loop_options import GeneratorTrainConfig
 from configs.paths import weight_file
+from criteria.predictor_loss import PredictorLoss
+from datasets.scores import Scores
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import Generator
 from models.weights import save
@@ -30,6 +32,8 @@ from utils.images import to_image
 logger = logging.getLogger(__name__)
 
 SAMPLES = 64  # pictures of the same z at every checkpoint
+LARGER_BATCH = 4  # times, at most, where there are fewer pixels
+PREDICTOR_SIZE = 64  # the predictor sees nothing in fewer pixels
 
 
 def mixed_w(generator: Generator, count: int, mixing: float, device: torch.device) -> Tensor:
@@ -39,6 +43,17 @@ def mixed_w(generator: Generator, count: int, mixing: float, device: torch.devic
     cut = torch.randint(1, n_styles, (count, 1, 1), device=device)
     cut = torch.where(torch.rand(count, 1, 1, device=device) < mixing, cut, n_styles)
     return torch.where(torch.arange(n_styles, device=device)[:, None] < cut, w[0], w[1])
+
+
+def paired_distance(fake: Tensor, real: Tensor) -> Tensor:
+    """Distance of pictures B×3×S×S that should be the same: L1 of them, of their differences, of smaller versions."""
+    total = (fake - real).abs().mean()
+    for axis in (2, 3):
+        total = total + 0.7 * (fake.diff(dim=axis) - real.diff(dim=axis)).abs().mean()
+    while fake.shape[-1] > 8:
+        fake, real = F.avg_pool2d(fake, 2), F.avg_pool2d(real, 2)
+        total = total + 0.5 * (fake - real).abs().mean()
+    return total
 
 
 class PathLength:
@@ -80,6 +95,7 @@ class GeneratorTask(NetworkTask):
 
     def __init__(self, config: GeneratorTrainConfig, domain: DomainConfig, process: Process) -> None:
         self.options = config.train
+        self.scores = Scores(config.data.train_dir, domain.generator.style_dim) if config.train.paired else None
         seed = torch.Generator().manual_seed(config.exp.seed)
         super().__init__(config, domain, process)
         self.sample_z = torch.randn(SAMPLES, domain.generator.style_dim, generator=seed)
@@ -96,6 +112,9 @@ class GeneratorTask(NetworkTask):
         generator_opt = Adam(self.generator.parameters(), options.lr, (beta1, beta2))
         disc_opt = Adam(self.discriminator.parameters(), options.lr, (beta1, beta2))
         self.path_length = PathLength(self.device)
+        self.predictor = None
+        if options.predictor:
+            self.predictor = PredictorLoss(weight_file(self.domain.weights["predictor"])).to(self.device)
         networks = {"generator": self.generator, "g_ema": self.ema.network, "discriminator": self.discriminator}
         if start := options.start_from:
             logger.info("took over %d tensors of %s", adopt(networks, list(map(weight_file, start))), ", ".join(start))
@@ -104,10 +123,24 @@ class GeneratorTask(NetworkTask):
             {"pictures": self.pictures, "path_length": self.path_length}, self.latent_avg(),
         )  # fmt: skip
 
+    def gradients(self, step: int) -> Mapping[str, Tensor]:
+        size = self._size(step)
+        larger = min(self.domain.generator.size // size, LARGER_BATCH)
+        self.batch = self.pictures.next_batch(self.batch_size * larger)
+        self.batch_names = self.batch.names
+        images = self.batch.images(self.device)
+        return self.learn(step, F.adaptive_avg_pool2d(images, size) if size < images.shape[-1] else images)
+
     def learn(self, step: int, images: Tensor) -> Mapping[str, Tensor]:
         real = images.contiguous(memory_format=torch.channels_last)
-        fake, losses = self._learn_generator(step, len(real))
-        return losses | self._learn_discriminator(step, fake, real)
+        adversarial = self.options.adversarial and real.shape[-1] == self.domain.generator.size
+        fake, losses = self._learn_generator(step, real, bool(adversarial))
+        return losses | self._learn_discriminator(step, fake, real) if adversarial else losses
+
+    def _size(self, step: int) -> int:
+        """Pixels at which this step trains."""
+        sizes = (size for size, last in sorted(self.options.sizes.items()) if step <= last)
+        return next(sizes, self.domain.generator.size)
 
     def updated(self, step: int) -> None:
         self.ema.update()
@@ -126,21 +159,32 @@ class GeneratorTask(NetworkTask):
         z = torch.randn(10000, self.domain.generator.style_dim, generator=torch.Generator().manual_seed(0))
         return self.ema.network.mapping(z.to(self.device)).mean(dim=0)
 
-    def _learn_generator(self, step: int, count: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def _learn_generator(self, step: int, real: Tensor, adversarial: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the pictures, too: the discriminator learns from the same ones."""
-        options = self.options
+        options, losses = self.options, {}
         self.discriminator.requires_grad_(False)
         with self.precision.autocast():
-            fake = self._images(mixed_w(self.generator, count, options.mixing, self.device))
-            loss = F.softplus(-self._logits(fake)).mean()
-        self.precision.backward(loss)
-        losses = {"generator": loss.detach()}
-        if options.path_length and step % options.path_length_every == 0:
-            w = mixed_w(self.generator, max(count // 2, 1), options.mixing, self.device)  # half, as in the paper
-            penalty = self.path_length(self._images(w), w)
+            if self.scores is not None:
+                z = self.scores.latents(self.batch.names, self.batch.flipped).to(self.device)
+                w = self.generator.mapping(z)[:, None].expand(-1, self.generator.config.n_styles, -1)
+            else:
+                w = mixed_w(self.generator, len(real), options.mixing, self.device)
+            fake = self._images(w, real.shape[-1])
+            if adversarial:
+                losses["generator"] = F.softplus(-self._logits(fake)).mean()
+        if self.scores is not None:
+            losses["paired"] = paired_distance(fake.float(), real)
+            if self.predictor is not None and real.shape[-1] >= PREDICTOR_SIZE:
+                with self.precision.autocast():
+                    losses["predictor"] = self.predictor(fake, real)
+        weights = {"generator": options.adversarial, "paired": options.paired, "predictor": options.predictor}
+        self.precision.backward(torch.stack([weights[name] * loss for name, loss in losses.items()]).sum())
+        if adversarial and options.path_length and step % options.path_length_every == 0:
+            w = mixed_w(self.generator, max(len(real) // 2, 1), options.mixing, self.device)  # half, as in the paper
+            penalty = self.path_length(self._images(w, real.shape[-1]), w)
             self.precision.backward(penalty * options.path_length * options.path_length_every)
-            losses["path_length"] = penalty.detach()
-        return fake.detach(), losses
+            losses["path_length"] = penalty
+        return fake.detach(), {name: loss.detach() for name, loss in losses.items()}
 
     def _learn_discriminator(self, step: int, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
         options = self.options
@@ -159,8 +203,10 @@ class GeneratorTask(NetworkTask):
         self.precision.backward(loss)
         return losses
 
-    def _images(self, w: Tensor) -> Tensor:
-        return self.generator(self.generator.affine(w))
+    def _images(self, w: Tensor, size: int) -> Tensor:
+        """The pictures of w B×n_styles×D, B×3×size×size."""
+        layer = 2 * self.generator.config.resolutions.index(size) + 1
+        return self.generator.trunk(self.generator.affine(w), layer)[1]
 
     def _logits(self, images: Tensor) -> Tensor:
         return self.discriminator(images).float()

@@ -6,9 +6,10 @@ import sys
 import torch
 
 from models.stylegan2.ops import backend, cuda, native
+from utils.devices import gpu_count
 
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+devices = ["cpu", *(f"cuda:{i}" for i in range(gpu_count()))]
 ready = [
     backend.ops_for(torch.empty(0, device=device, dtype=dtype)) is not native
     for device in devices

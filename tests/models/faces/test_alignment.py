@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from models.faces.alignment import align, paste_back
+from models.faces.alignment import align, paste_back, turned_note
 from models.faces.landmarks import find_landmarks
 from models.faces.masks import landmark_mask
 from utils.errors import UserError
@@ -104,6 +104,21 @@ def test_a_turned_face_stands_upright_in_the_crop():
     crop = align(coordinates().transpose(Image.Transpose.ROTATE_270), 72, turned)
     assert crop.quad.tolist() == [[203, 56], [59, 56], [59, 200], [203, 200]]
     assert crop.image.tobytes() == align(coordinates(), 72, upright).image.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("turn", "turned"),
+    [(Image.Transpose.ROTATE_90, 90), (Image.Transpose.ROTATE_180, 180), (Image.Transpose.ROTATE_270, 270)],
+)
+def test_a_face_on_its_side_is_found_and_put_back(turn, turned, photo, crop):
+    lying = photo.transpose(turn)
+    found = align(lying, 256)
+    assert found.turned == turned and f"{turned}° clockwise" in turned_note("a.jpg", found)
+    upright = np.asarray(align(photo, 256).image, dtype=float)
+    assert np.abs(np.asarray(found.image, dtype=float) - upright).mean() < 2
+    pasted = np.asarray(paste_back(lying, found.image, found.quad), dtype=float)
+    assert np.abs(pasted - np.asarray(lying, dtype=float)).mean() < 1
+    assert turned_note("a.jpg", crop) == ""
 
 
 @pytest.mark.parametrize("centre", [(80, 60), (200, 128), (128, 230), (74, 128)])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.faces.masks import background_probability, read_mask, save_mask_pictures
+from models.faces.masks import background_probability, extent_note, read_mask, save_mask_pictures
 from utils.errors import UserError
 from utils.images import load_image, to_tensor
 
@@ -124,6 +124,31 @@ def test_read_mask_takes_the_first_channel_of_any_mode(tmp_path):
         assert mask.shape == (64, 64) and mask.dtype == torch.float32, name
         assert torch.all(mask[:31] == 1) and torch.all(mask[33:] == 0), name
         assert torch.allclose(mask[31], torch.tensor(0.75)) and torch.allclose(mask[32], torch.tensor(0.25)), name
+
+
+def test_a_mask_of_zeros_and_ones(tmp_path, caplog):
+    ones = np.zeros((16, 16), np.uint8)
+    ones[:, 8:] = 1
+    palette = Image.fromarray(ones, "P")
+    palette.putpalette([0, 0, 0, 1, 1, 1])
+    masks = {"l.png": Image.fromarray(ones), "rgb.bmp": Image.fromarray(ones).convert("RGB"), "p.gif": palette}
+    masks |= {"deep.png": Image.fromarray(ones.astype(np.uint16)), "wide.tif": Image.fromarray(ones.astype(np.int32))}
+    for name, mask in masks.items():
+        mask.save(tmp_path / name)
+        with caplog.at_level(logging.WARNING):
+            read = read_mask(tmp_path / name)
+        assert read[:, :8].max() == 0 and read[:, 8:].min() == 1, name
+    assert "l.png: has no values but 0 and 1; 1 is taken for white" in caplog.text
+    Image.fromarray(ones * 2).save(tmp_path / "dark.png")  # something else than a mask of two values
+    assert read_mask(tmp_path / "dark.png").max() < 0.01
+
+
+def test_a_mask_of_one_colour_is_said():
+    half = torch.zeros(8, 8)
+    half[:4] = 1
+    assert extent_note(half, "m.png") == ""
+    assert extent_note(torch.full((8, 8), 0.01), "m.png").startswith("m.png is black: nothing is left unedited")
+    assert extent_note(torch.full((8, 8), 0.99), "m.png").startswith("m.png is white: all of the picture is left")
 
 
 def test_read_mask_of_one_pixel_and_not_square(tmp_path):

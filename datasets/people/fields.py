@@ -1,0 +1,73 @@
+"""Small numeric helpers of the renderer: soft steps, noise, palettes, rotations."""
+
+import colorsys
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]  # of float32, unless a docstring says otherwise
+
+TILE = 512  # texels of a noise tile
+
+
+def step(low: float | Array, high: float | Array, x: Array) -> Array:
+    """0 below `low`, 1 above `high`, smooth between; `low` may be the larger one."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def bump(x: Array, centre: float | Array, width: float) -> Array:
+    """A Gaussian of height 1."""
+    return np.exp(-np.square((x - centre) / width))
+
+
+@cache
+def noise_tile(seed: int, low: float, high: float, stretch: float = 1.0) -> Array:
+    """Periodic noise, TILE×TILE, mean 0 and deviation 1, of `low` to `high` waves a tile; stretched along rows."""
+    rng = np.random.default_rng(seed)
+    spectrum = np.fft.fft2(rng.standard_normal((TILE, TILE)))
+    y, x = np.meshgrid(np.fft.fftfreq(TILE) * TILE, np.fft.fftfreq(TILE) * TILE, indexing="ij")
+    frequency = np.hypot(y * stretch, x)
+    spectrum *= np.where((frequency >= low) & (frequency <= high), 1 / np.maximum(frequency, 1), 0)
+    tile = np.fft.ifft2(spectrum).real
+    return (tile / tile.std()).astype(np.float32)
+
+
+def noise(tile: Array, x: Array, y: Array) -> Array:
+    """The tile at x and y in tiles, bilinear, periodic."""
+    x, y = (x % 1) * TILE, (y % 1) * TILE
+    x0, y0 = x.astype(np.int32), y.astype(np.int32)
+    a, b = (x - x0).astype(np.float32), (y - y0).astype(np.float32)
+    x0, y0 = x0 % TILE, y0 % TILE
+    x1, y1 = (x0 + 1) % TILE, (y0 + 1) % TILE
+    return (tile[y0, x0] * (1 - a) + tile[y0, x1] * a) * (1 - b) + (tile[y1, x0] * (1 - a) + tile[y1, x1] * a) * b
+
+
+def palette(colours: Sequence[Sequence[float]], at: float) -> Array:
+    """The colour at 0 to 1 along a row of colours, linear light."""
+    table = np.asarray(colours, np.float32)
+    places = np.linspace(0, 1, len(table))
+    return np.array([np.interp(at, places, table[:, c]) for c in range(3)], np.float32)
+
+
+def dye(hue: float, value: float, saturation: float) -> Array:
+    """The colour of cloth: hue and value 0 to 1, linear light."""
+    colour = colorsys.hsv_to_rgb(hue % 1, saturation * (1 - 0.35 * value), 0.08 + 0.84 * value)
+    return np.asarray(colour, np.float32) ** 2.2
+
+
+def normalise(vectors: Array) -> Array:
+    """Rows ...×3 of length 1."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+
+
+def rotation(yaw: float, pitch: float, roll: float) -> Array:
+    """3×3 from degrees: yaw to the picture's right, pitch up, roll to the picture's right."""
+    y, p, r = np.radians([yaw, pitch, roll])
+    turn = np.array([[np.cos(y), -np.sin(y), 0], [np.sin(y), np.cos(y), 0], [0, 0, 1]])
+    nod = np.array([[1, 0, 0], [0, np.cos(p), np.sin(p)], [0, -np.sin(p), np.cos(p)]])
+    tilt = np.array([[np.cos(r), 0, np.sin(r)], [0, 1, 0], [-np.sin(r), 0, np.cos(r)]])
+    return (tilt @ nod @ turn).astype(np.float32)

@@ -1,0 +1,268 @@
+"""The method made ready to run: networks are loaded when something first needs them, and made fast for their sizes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from arguments.domain import DomainConfig
+from configs.paths import weight_file
+from models.e4e import E4E
+from models.frozen import optimize
+from models.sfe import (
+    Coarse,
+    DirectionEditor,
+    Edits,
+    FeatureEditor,
+    Inversion,
+    Inverter,
+    decode,
+    decode_coarse,
+    delta,
+    invert,
+    invert_e4e,
+)
+from models.stylegan2.generator import Generator, Styles
+from models.weights import load_e4e, load_feature_editor, load_generator, load_inverter
+from utils.errors import UserError
+from utils.malloc import trim
+from utils.memory import mapped_files, pages, release
+
+N = TypeVar("N", bound=nn.Module)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_DECODED = {"cpu": 1}  # pictures at once: on a CPU, several take memory and save no time
+_DECODED_ELSEWHERE = 8
+
+
+def _inference(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+    """Run a method of Method without autograd state, and in its `dtype` where that is not float32."""
+
+    @wraps(method)
+    def run(self: "Method", *args: P.args, **kwargs: P.kwargs) -> R:
+        half = self.dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=half):
+            return method(self, *args, **kwargs)
+
+    return run
+
+
+class Method(ABC):
+    """What the stage-1 and the stage-2 method share."""
+
+    def __init__(
+        self, domain: DomainConfig, checkpoint: str, device: torch.device, editor: DirectionEditor,
+        dtype: torch.dtype = torch.float32, compile: bool = False,
+    ) -> None:  # fmt: skip
+        """`checkpoint`: file of the trained part; `editor`: finds and applies the directions.
+
+        `dtype`: of the convolutions and matrix products; latents, normalisation and pictures stay float32. `compile`:
+        run the networks through torch.compile.
+        """
+        self.domain = domain
+        self.checkpoint = weight_file(checkpoint)
+        self.device = device
+        self.layer = domain.feature_layer
+        self.dtype, self.compile = dtype, compile
+        self._editor = editor
+        self._e4e_inversions: WeakKeyDictionary[Inversion, tuple[Tensor, Coarse]] = WeakKeyDictionary()
+
+    # ---- networks ----
+
+    @cached_property
+    def decoder(self) -> Generator:
+        config = self.domain.generator
+        decoder = load_generator(weight_file(self.domain.weights["generator"]), config)
+        decoder = self._ready(decoder, decoder.affine(torch.empty(0, config.n_styles, config.style_dim)))
+        if self.compile:
+            decoder.trunk = torch.compile(decoder.trunk)  # type: ignore[method-assign]
+            decoder.head = torch.compile(decoder.head)  # type: ignore[method-assign]
+        return decoder
+
+    @cached_property
+    def e4e(self) -> E4E:
+        e4e = load_e4e(weight_file(self.domain.weights["e4e"]), self.domain)
+        return self._ready(e4e, torch.empty(0, 3, e4e.size, e4e.size), once=True)
+
+    @property
+    def inverter(self) -> Inverter:
+        return self._trained[0]
+
+    @cached_property
+    def _trained(self) -> tuple[Inverter, FeatureEditor | None]:
+        inverter, editor = self._load(self.checkpoint)
+        picture = torch.empty(0, 3, inverter.size, inverter.size)
+        maps = torch.empty(0, self.domain.feature_channels, self.domain.feature_size, self.domain.feature_size)
+        inverter.fs_backbone = self._ready(inverter.fs_backbone, picture, once=True)
+        inverter.fuser = self._ready(inverter.fuser, maps, maps)
+        return inverter, editor and self._ready(editor, maps, maps)
+
+    @abstractmethod
+    def _load(self, path: Path) -> tuple[Inverter, FeatureEditor | None]:
+        """The trained networks of the checkpoint."""
+
+    def _ready(self, network: N, *inputs: Tensor | Styles, once: bool = False) -> N:
+        """The network made fast for inputs of these sizes (and batch size 0), and on the device.
+
+        `once`: it runs once a picture, so that its weights need not stay in memory.
+        """
+        winograd = self.device.type == "cpu" and self.dtype == torch.float32 and not self.compile
+        network = optimize(network, *inputs, winograd=winograd, frugal=once).to(self.device)
+        files = mapped_files(network.state_dict().values())
+        release(files)  # most weights were copied into another layout
+        trim()
+        if self.compile:
+            network.compile()
+        elif once:
+            _release_after_use(network, files)
+        return network
+
+    # ---- the method ----
+
+    @_inference
+    def invert(self, x: Tensor) -> Inversion:
+        """x B×3×H×W in [-1, 1] → its Inversion. No picture is made, and e4e is not run."""
+        return invert(self.inverter, self.decoder, x.to(self.device))[0]
+
+    @_inference
+    def reconstruct(self, inversion: Inversion) -> Tensor:
+        """The inversion's pictures, B×3×size×size."""
+        coarse = self._coarse(self.decoder.affine(inversion.w))
+        return self._decode(inversion.features, torch.zeros_like(inversion.features), coarse)
+
+    @_inference
+    def edit(self, inversion: Inversion, edits: Edits, mask: Tensor | None = None) -> Tensor:
+        """Every picture at every step of the edits: (B·P)×3×size×size, the steps of the first picture first.
+
+        Args:
+            edits: direction names, each with P powers. Step j makes all the edits at once, each at its j-th power: the
+                latent moves are summed, and the features change by one delta. `[("age", [1, 2, 3])]` is one direction
+                at three powers, `[("age", [5]), ("smile", [2])]` one picture with both edits.
+            mask: 1×1×H×W or B×1×H×W in [0, 1] of any size: where it is 1, F is left as it is.
+
+        Raises UserError for an unknown direction, a power that makes no sense, or edits that are none or ragged.
+        """
+        steps = _steps(edits)
+        styles = self._edited(inversion, inversion.w, edits)
+        if mask is not None:
+            mask = _repeat(mask.expand(len(inversion.w), -1, -1, -1), steps)
+        change, coarse = self._delta(inversion, edits, styles, mask)
+        return self._decode(_repeat(inversion.features, steps), change, coarse)
+
+    @_inference
+    def e4e_pictures(self, inversion: Inversion, edits: Edits = ()) -> Tensor:
+        """What e4e alone gives: the inversion, B×3×size×size, or the edits as in `edit`, (B·P)×3×size×size."""
+        w, coarse = self._e4e_inversion(inversion)
+        if edits:
+            coarse = self._coarse(self._edited(inversion, w, edits))
+        return decode(self.decoder, coarse.features, coarse, self.layer).float()
+
+    def _edited(self, inversion: Inversion, w: Tensor, edits: Edits) -> Styles:
+        """The styles of latents w (B×n_styles×D) of the inversion's pictures at every step of the edits."""
+        steps, image = _steps(edits), inversion.image
+        rows = [(name, [*powers] * len(w)) for name, powers in edits]
+        image = image if len(image) == 1 else _repeat(image, steps)
+        return self._editor.apply(_repeat(w, steps), rows, self.decoder.affine, image)
+
+    def _e4e_inversion(self, inversion: Inversion) -> tuple[Tensor, Coarse]:
+        """e4e's w of the inversion's pictures, and the decoder's state for it; made once."""
+        if inversion not in self._e4e_inversions:
+            w = invert_e4e(self.e4e, self.decoder, inversion.image)
+            self._e4e_inversions[inversion] = w, self._coarse(self.decoder.affine(w))
+        return self._e4e_inversions[inversion]
+
+    def _coarse(self, styles: Styles) -> Coarse:
+        return decode_coarse(self.decoder, styles, self.layer)
+
+    @abstractmethod
+    def _delta(
+        self, inversion: Inversion, edits: Edits, styles: Styles, mask: Tensor | None
+    ) -> tuple[Tensor, Coarse]:
+        """What the edits change in the features, (B·P)×C×h×w, and the decoder's state for the edited `styles`."""
+
+    @abstractmethod
+    def _features(self, features: Tensor, delta: Tensor) -> Tensor:
+        """The features that the decoder reads."""
+
+    def _decode(self, features: Tensor, delta: Tensor, coarse: Coarse) -> Tensor:
+        count = _DECODED.get(self.device.type, _DECODED_ELSEWHERE)
+        pictures = []
+        for i in (slice(i, i + count) for i in range(0, len(features), count)):
+            part = Coarse([style[i] for style in coarse.styles], coarse.features[i], coarse.rgb[i])
+            pictures.append(decode(self.decoder, self._features(features[i], delta[i]), part, self.layer))
+        return torch.cat(pictures).float()
+
+
+class FSEInverter(Method):
+    """Stage 1, `fse_inverter`: F_k is decoded as it is; an edit moves w alone."""
+
+    def _load(self, path: Path) -> tuple[Inverter, None]:
+        return load_inverter(path, self.domain), None
+
+    def _delta(
+        self, inversion: Inversion, edits: Edits, styles: Styles, mask: Tensor | None
+    ) -> tuple[Tensor, Coarse]:
+        coarse = self._coarse(styles)
+        return torch.zeros_like(coarse.features), coarse
+
+    def _features(self, features: Tensor, delta: Tensor) -> Tensor:
+        return features
+
+
+class FSEFull(Method):
+    """Stage 2, `fse_full`: the Feature Editor applies to F_k what an edit does to the features of e4e's w."""
+
+    def _load(self, path: Path) -> tuple[Inverter, FeatureEditor]:
+        return load_feature_editor(path, self.domain)
+
+    @property
+    def feature_editor(self) -> FeatureEditor:
+        editor = self._trained[1]
+        assert editor is not None
+        return editor
+
+    def _delta(
+        self, inversion: Inversion, edits: Edits, styles: Styles, mask: Tensor | None
+    ) -> tuple[Tensor, Coarse]:
+        w, original = self._e4e_inversion(inversion)
+        edited = self._edited(inversion, w, edits)
+        count = len(styles[0])
+        # One pass for both: in the lower layers, weights are most of what is read.
+        both = self._coarse([torch.cat(pair) for pair in zip(styles, edited, strict=True)])
+        change = delta(_repeat(original.features, count // len(w)), both.features[count:], mask)
+        return change, Coarse(styles, both.features[:count], both.rgb[:count])
+
+    def _features(self, features: Tensor, delta: Tensor) -> Tensor:
+        return self.feature_editor(features, delta)
+
+
+METHODS: dict[str, type[Method]] = {"fse_full": FSEFull, "fse_inverter": FSEInverter}
+
+
+def _steps(edits: Edits) -> int:
+    """P, the number of powers that each edit has."""
+    counts = [len(powers) for _, powers in edits]
+    if len(set(counts)) != 1 or not counts[0]:
+        found = ", ".join(f"{count} for '{name}'" for (name, _), count in zip(edits, counts, strict=True)) or "no edit"
+        raise UserError(f"edits want equally many powers, one or more; given: {found}")
+    return counts[0]
+
+
+def _repeat(x: Tensor, rows: int) -> Tensor:
+    """Every picture's row `rows` times in a row."""
+    return x if rows == 1 else x.repeat_interleave(rows, dim=0)
+
+
+def _release_after_use(network: nn.Module, files: list[tuple[int, int]]) -> None:
+    """Have each part of the network give back the pages of its weight when it has run, if that lies in these files."""
+    for part in network.modules():
+        weight = getattr(part, "weight", None)
+        if isinstance(weight, Tensor) and any(first <= weight.data_ptr() < last for first, last in files):
+            # The hook keeps the weight, so that these pages are the file's for as long as there is a hook.
+            part.register_forward_hook(lambda *_, weight=weight: release([pages(weight)]))

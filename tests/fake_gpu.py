@@ -1,0 +1,149 @@
+"""A GPU whose tensors hold no numbers: PyTorch's FakeTensors on cuda:0.
+
+Refused are operators that mix devices, and those whose result's size depends on numbers, such as nonzero. What a GPU
+would be waited for, and what is copied to and from it, is noted with the function that asks for it. Autograd's engine
+wants a real GPU, so that backward only gives every leaf it would reach a gradient.
+"""
+
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
+
+ROOT = Path(__file__).resolve().parent.parent
+GPU = torch.device("cuda", 0)
+aten = torch.ops.aten
+COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+VALUES: dict[torch.dtype, Any] = {torch.bool: True}  # what reading a fake tensor gives; 1 for all others
+
+
+class FakeGpu(TorchDispatchMode):
+    """Notes, as `file.py, function` with how often: `waits` for the GPU, `copies` to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: Counter[str] = Counter()
+        self.copies: Counter[str] = Counter()
+        self.operators = 0
+        self._read: tuple[str, int] | None = None  # where a number was read last, at which operator
+
+    def clear(self) -> None:
+        """Forget all notes."""
+        self.waits.clear()
+        self.copies.clear()
+        self.operators = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        packet = function.overloadpacket
+        if function.namespace == "prim":  # what device a tensor is on
+            return function(*args, **(kwargs or {}))
+        if function.has_kernel_for_dispatch_key(COMPOSITE):  # in inference mode
+            with self:
+                return function.decompose(*args, **(kwargs or {}))
+        if packet is aten._local_scalar_dense and isinstance(args[0], FakeTensor):
+            return self._number(args[0])
+        if packet is aten._pin_memory and isinstance(args[0], FakeTensor):
+            return args[0]
+        result = function(*args, **(kwargs or {}))
+        if packet not in (aten.select, aten.unbind):  # the rows that tolist goes through
+            self.operators += 1
+        if packet is aten._to_copy or packet is aten.copy_:
+            self._copied(args[0] if packet is aten._to_copy else args[1], result)
+        return result
+
+    def _number(self, tensor: Tensor) -> Any:
+        here = (_place(), self.operators)
+        if _on_gpu(tensor) and self._read != here:  # a list is read as a whole
+            self.waits[here[0]] += 1
+            self._read = here
+        return VALUES.get(tensor.dtype, 1.0 if tensor.is_floating_point() else 1)
+
+    def _copied(self, source: Any, result: Tensor) -> None:
+        if isinstance(source, Tensor) and _on_gpu(source) != _on_gpu(result):
+            (self.waits if _on_gpu(source) else self.copies)[_place()] += 1
+
+
+@contextmanager
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
+    """Tensors made meanwhile are fake; files are read as ever, and modules go to the GPU by `to`."""
+    mode, notes = FakeTensorMode(allow_non_fake_inputs=True), FakeGpu()
+    monkeypatch.setattr(nn.Module, "to", _module_to)
+    monkeypatch.setattr(Tensor, "backward", _backward)
+    monkeypatch.setattr(torch.autograd, "grad", _grad)
+    for module in list(sys.modules.values()):
+        if (getattr(module, "__file__", None) or "").startswith(str(ROOT)):
+            for name, value in list(vars(module).items()):
+                if callable(value) and getattr(value, "__module__", "") == "models.weights" and "load" in name:
+                    monkeypatch.setattr(module, name, _real(value))
+    with mode, notes:
+        yield notes
+
+
+def _real(load: Callable) -> Callable:
+    @wraps(load)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with unset_fake_temporarily():
+            return load(*args, **kwargs)
+
+    return run
+
+
+_to = nn.Module.to
+
+
+def _module_to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+    """`nn.Module.to`, whose way of replacing parameters does not know fake ones."""
+    if not any(isinstance(value, torch.device) and value.type == "cuda" for value in (*args, *kwargs.values())):
+        return _to(module, *args, **kwargs)
+    moved: dict[int, tuple[Tensor, Tensor]] = {}  # the originals, too: ids of dead ones would come back
+    for part in module.modules():
+        for store in (part._parameters, part._buffers):
+            for name, value in store.items():
+                if value is not None and not _on_gpu(value):
+                    if id(value) not in moved:
+                        tensor: Tensor = value.detach().to(*args, **kwargs)
+                        if isinstance(value, nn.Parameter):
+                            tensor = nn.Parameter(tensor, requires_grad=value.requires_grad)
+                        moved[id(value)] = tensor, value
+                    store[name] = moved[id(value)][0]  # type: ignore[assignment]
+    return module
+
+
+def _backward(loss: Tensor, *_: Any, **__: Any) -> None:
+    nodes, seen = [loss.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        nodes += [following for following, _ in node.next_functions]
+        if (leaf := getattr(node, "variable", None)) is not None:
+            leaf.grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad + torch.zeros_like(leaf)
+
+
+def _grad(outputs: Tensor, inputs: Tensor, **_: Any) -> tuple[Tensor]:
+    """Of the inputs' shape, and dependent on all that the outputs depend on."""
+    return (torch.zeros_like(inputs) + 0 * outputs,)
+
+
+def _on_gpu(tensor: Tensor) -> bool:
+    return tensor.device.type == "cuda"
+
+
+def _place() -> str:
+    """The innermost function of the project."""
+    for frame in reversed(traceback.extract_stack()):
+        path = Path(frame.filename)
+        if path.is_relative_to(ROOT) and not path.is_relative_to(ROOT / "tests") and ".venv" not in path.parts:
+            return f"{path.relative_to(ROOT)}, {frame.name}"
+    return "elsewhere"

@@ -1,0 +1,162 @@
+"""The way through a GPU without one: all tensors of edits and trainings on one device, and what a GPU is waited for.
+
+Waits for the GPU and copies to it are noted (see fake_gpu.py), and these tests freeze them: a new one in a step or an
+edit fails here. Where one has gone, take it off the list.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fake_gpu import GPU, FakeGpu, fake_gpu
+from models.methods import METHODS
+from PIL import Image
+from training_toy import TrainingToy, shared_toy
+
+from arguments.domain import load_domain
+from arguments.loader import load_options
+from arguments.loop_options import EncoderTrainConfig, GeneratorTrainConfig, LoopConfig, PredictorTrainConfig
+from datasets.training_images import TrainingImages
+from editings.latent_editor import LatentEditor
+from models.stylegan2.ops import backend, fused_bias_act, native
+from training.distributed import Process
+from training.loop import Plan, Task, TrainingLoop
+from training.losses import LossBuilder
+from training.parts import build_discriminator, build_optimizer, build_stage
+from training.tasks.encoder import EncoderTask
+from training.tasks.generator import GeneratorTask
+from training.tasks.network import NetworkTask
+from training.tasks.predictor import PredictorTask
+from training.tasks.sfe import SFETask
+from utils.images import save_image
+
+ROOT = Path(__file__).resolve().parent.parent
+AVATARS = ROOT / "pretrained_models" / "avatars"
+PROCESS = Process(GPU)
+LOSSES = "training/loop.py, _read"  # of all losses and gradients at once, the one wait of a step
+BATCH = "utils/devices.py, send"  # from pinned memory
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
+    """One that runs the custom ops' kernels."""
+    monkeypatch.setattr(backend, "ops_for", lambda x: torch.ops.sfe)
+    with fake_gpu(monkeypatch) as notes:
+        yield notes
+
+
+def test_devices_are_not_mixed(gpu: FakeGpu) -> None:
+    """Of the tests themselves: an operator, and an op of ours, that get a tensor on the CPU."""
+    x, bias = torch.rand(1, 3, 4, 4, device=GPU), torch.rand(3)
+    with pytest.raises(RuntimeError, match=r"cuda:0.*cpu"):
+        x + bias.reshape(3, 1, 1)
+    with pytest.raises(ValueError, match="bias is on cpu, but x on cuda:0"):
+        fused_bias_act(x, bias)
+    assert not gpu.waits and not gpu.copies
+
+
+def test_waits_and_copies_are_noted(gpu: FakeGpu) -> None:
+    x = torch.rand(3, device=GPU)
+    for read in (lambda: x.sum().item(), x.tolist, x.cpu, lambda: bool(x[0] > 0), lambda: int(x[0])):
+        gpu.clear()
+        read()
+        assert list(gpu.waits.values()) == [1] and not gpu.copies
+    y = torch.rand(3)
+    for write in (lambda: torch.tensor([1.0], device=GPU), lambda: y.to(GPU), lambda: x.copy_(y)):
+        gpu.clear()
+        write()
+        assert list(gpu.copies.values()) == [1] and not gpu.waits
+    gpu.clear()
+    (x * 2).to(torch.float16).contiguous().to(GPU)
+    assert not gpu.copies and not gpu.waits
+
+
+@pytest.mark.parametrize("name, ops", [("fse_full", "compiled"), ("fse_full", "plain"), ("fse_inverter", "compiled")])
+def test_edits(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: str) -> None:
+    if ops == "plain":
+        monkeypatch.setattr(backend, "ops_for", lambda x: native)
+    domain = load_domain("avatars")
+    checkpoint = AVATARS / ("sfe_editor.pt" if name == "fse_full" else "sfe_inverter.pt")
+    method = METHODS[name](domain, str(checkpoint), GPU, LatentEditor(domain, device=GPU))
+    x, mask = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64)
+    inversion = method.invert(x)
+    for pictures in (method.reconstruct(inversion), method.e4e_pictures(inversion)):
+        assert pictures.device == GPU and pictures.shape == (1, 3, 64, 64)
+    gpu.clear()
+    method.invert(x)
+    assert gpu.copies == {"models/methods.py, invert": 1} and not gpu.waits
+    latents = 2 if name == "fse_full" else 1  # that are edited: w, and e4e's
+    for directions in method.latent_editor.available().values():
+        edits = [(direction, [2.0, -3.0]) for direction in list(directions)[:1]]
+        assert method.edit(inversion, edits).device == GPU  # reads the direction's file
+        gpu.clear()
+        assert method.edit(inversion, edits, mask).shape == (2, 3, 64, 64)
+        assert gpu.waits == {"editings/latent_editor.py, _checked_powers": latents}
+        assert gpu.copies == {
+            "models/methods.py, edit": 1, "models/methods.py, <listcomp>": 1,
+            "editings/latent_editor.py, edit_many": latents,
+        }  # fmt: skip
+
+
+def loop_of(task: Task, folder: Path) -> TrainingLoop:
+    return TrainingLoop(task, Plan(1000, 1, 1, 1), PROCESS, folder)
+
+
+def one_step(loop: TrainingLoop, step: int, gpu: FakeGpu) -> None:
+    """The optimizers have their states from steps before."""
+    loop.step(step)
+    gpu.clear()
+    loop.step(step)
+    assert all(p.device == GPU for network in loop.state.networks.values() for p in network.parameters())
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> TrainingToy:
+    return shared_toy(tmp_path_factory.getbasetemp())
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_training_of_both_stages(toy: TrainingToy, gpu: FakeGpu, stage: int, tmp_path: Path) -> None:
+    """A step with the discriminator and its penalty."""
+    config = toy.config(stage, "fake_gpu")
+    built = build_stage(config, toy.domain, GPU)
+    discriminator = build_discriminator(config, toy.domain, GPU)
+    losses = LossBuilder(config.encoder_losses, config.disc_losses, toy.domain.encoder_size, GPU)
+    optimizer = build_optimizer("ranger", built.encoder.parameters(), config.optimizers)
+    disc_optimizer = build_optimizer("adam", discriminator.parameters(), config.optimizers)
+    pictures = TrainingImages(toy.pictures, toy.domain.generator.size, seed=1, workers=0)
+    task = SFETask(config, PROCESS, built, optimizer, discriminator, disc_optimizer, losses, pictures, None, None)
+    one_step(loop_of(task, tmp_path), 16, gpu)
+    edits = {"editings/latent_editor.py, edit_many": 2} if stage == 2 else {}
+    assert gpu.copies == {BATCH: 1, **edits}
+    powers = {"editings/latent_editor.py, _checked_powers": 2} if stage == 2 else {}
+    assert gpu.waits == {LOSSES: 1, **powers}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four pictures with labels."""
+    random = np.random.default_rng(0)
+    rows = []
+    for i in range(4):
+        save_image(Image.fromarray(random.integers(0, 256, (64, 64, 3), np.uint8)), tmp_path / "pictures" / f"{i}.png")
+        rows.append({"file": f"{i}.png", "hat": ["none", "cap"][i % 2], "glasses": "round" if i else None})
+    (tmp_path / "pictures" / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind, task", [
+    (GeneratorTrainConfig, GeneratorTask), (EncoderTrainConfig, EncoderTask), (PredictorTrainConfig, PredictorTask),
+])  # fmt: skip
+def test_training_of_a_domains_networks(
+    gpu: FakeGpu, folder: Path, kind: type[LoopConfig], task: type[NetworkTask]
+) -> None:
+    (folder / "config.yaml").write_text("train: {batch_size: 4}")
+    options = [f"exp.config_dir={folder}", "exp.config=config.yaml", f"data.train_dir={folder / 'pictures'}"]
+    config = load_options(kind, options)
+    one_step(loop_of(task(config, load_domain("avatars"), PROCESS), folder), 16, gpu)
+    assert gpu.waits == {LOSSES: 1}
+    assert gpu.copies == {BATCH: 2 if task is PredictorTask else 1}  # labels, too
