@@ -149,33 +149,41 @@ class Method(ABC):
         Raises UserError for an unknown direction, a power that makes no sense, or edits that are none or ragged.
         """
         steps = _steps(edits)
-        styles = self._edited(inversion, inversion.w, edits)
+        styles = self._edited(inversion.image, inversion.w, edits)
         if mask is not None:
             mask = _repeat(mask.expand(len(inversion.w), -1, -1, -1), steps)
         change, coarse = self._delta(inversion, edits, styles, mask)
         return self._decode(_repeat(inversion.features, steps), change, coarse)
 
     @_inference
-    def e4e_pictures(self, inversion: Inversion, edits: Edits = ()) -> Tensor:
-        """What e4e alone gives: the inversion, B×3×size×size, or the edits as in `edit`, (B·P)×3×size×size."""
-        w, coarse = self._e4e_inversion(inversion)
+    def e4e_pictures(self, pictures: Inversion | Tensor, edits: Edits = ()) -> Tensor:
+        """What e4e alone gives: the inversion, B×3×size×size, or the edits as in `edit`, (B·P)×3×size×size.
+
+        pictures: B×3×H×W in [-1, 1], or their Inversion, which the next edit will be the faster for.
+        """
+        image = pictures.image if isinstance(pictures, Inversion) else pictures.to(self.device)
+        w, coarse = self._e4e_inversion(pictures) if isinstance(pictures, Inversion) else self._invert_e4e(image)
         if edits:
-            coarse = self._coarse(self._edited(inversion, w, edits))
+            coarse = self._coarse(self._edited(image, w, edits))
         return decode(self.decoder, coarse.features, coarse, self.layer).float()
 
-    def _edited(self, inversion: Inversion, w: Tensor, edits: Edits) -> Styles:
-        """The styles of latents w (B×n_styles×D) of the inversion's pictures at every step of the edits."""
-        steps, image = _steps(edits), inversion.image
+    def _edited(self, image: Tensor, w: Tensor, edits: Edits) -> Styles:
+        """The styles of latents w (B×n_styles×D) of the pictures at every step of the edits."""
+        steps = _steps(edits)
         rows = [(name, [*powers] * len(w)) for name, powers in edits]
         image = image if len(image) == 1 else _repeat(image, steps)
         return self._editor.apply(_repeat(w, steps), rows, self.decoder.affine, image)
 
     def _e4e_inversion(self, inversion: Inversion) -> tuple[Tensor, Coarse]:
-        """e4e's w of the inversion's pictures, and the decoder's state for it; made once."""
+        """As `_invert_e4e`, of the inversion's pictures; made once."""
         if inversion not in self._e4e_inversions:
-            w = invert_e4e(self.e4e, self.decoder, inversion.image)
-            self._e4e_inversions[inversion] = w, self._coarse(self.decoder.affine(w))
+            self._e4e_inversions[inversion] = self._invert_e4e(inversion.image)
         return self._e4e_inversions[inversion]
+
+    def _invert_e4e(self, image: Tensor) -> tuple[Tensor, Coarse]:
+        """e4e's w of the pictures, and the decoder's state for it."""
+        w = invert_e4e(self.e4e, self.decoder, image)
+        return w, self._coarse(self.decoder.affine(w))
 
     def _coarse(self, styles: Styles) -> Coarse:
         return decode_coarse(self.decoder, styles, self.layer)
@@ -231,7 +239,7 @@ class FSEFull(Method):
         self, inversion: Inversion, edits: Edits, styles: Styles, mask: Tensor | None
     ) -> tuple[Tensor, Coarse]:
         w, original = self._e4e_inversion(inversion)
-        edited = self._edited(inversion, w, edits)
+        edited = self._edited(inversion.image, w, edits)
         count = len(styles[0])
         # One pass for both: in the lower layers, weights are most of what is read.
         both = self._coarse([torch.cat(pair) for pair in zip(styles, edited, strict=True)])
