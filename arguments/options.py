@@ -89,6 +89,7 @@ class InferenceArgs:
     format: str = option("", "extension of the results, such as png; empty: each has its picture's own")
     quality: int = option(95, "of JPEG and WebP results, 1 to 100")
     inversions: bool = option(True, "write also the inversions")
+    save_latents: bool = option(False, "write inversion files, which save later runs the inversions")
     report: str = option("", "HTML file that shows how well the pictures were inverted; empty: none")
     report_metrics: list[str] = option(["l2", "msssim"], "metrics of the report")
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -14,6 +15,7 @@ from arguments.domain import DomainConfig
 from configs.paths import weight_file
 from models.e4e import E4E
 from models.frozen import optimize
+from models.inversion_file import Origin
 from models.sfe import (
     Coarse,
     DirectionEditor,
@@ -73,6 +75,11 @@ class Method(ABC):
         self._editor = editor
         self._e4e_inversions: WeakKeyDictionary[Inversion, tuple[Tensor, Coarse]] = WeakKeyDictionary()
 
+    @cached_property
+    def origin(self) -> Origin:
+        """What inversions of this method belong to. Reads the weight files' lists of contents."""
+        return Origin.of(self.domain, self.checkpoint)
+
     # ---- networks ----
 
     @cached_property
@@ -130,6 +137,10 @@ class Method(ABC):
         """x B×3×H×W in [-1, 1] → its Inversion. No picture is made, and e4e is not run."""
         return invert(self.inverter, self.decoder, x.to(self.device))[0]
 
+    def complete(self, inversion: Inversion) -> Inversion:
+        """The same with all that edits need: w_e4e, where the method uses it. No encoder runs for it any more."""
+        return inversion
+
     @_inference
     def reconstruct(self, inversion: Inversion) -> Tensor:
         """The inversion's pictures, B×3×size×size."""
@@ -177,7 +188,10 @@ class Method(ABC):
     def _e4e_inversion(self, inversion: Inversion) -> tuple[Tensor, Coarse]:
         """As `_invert_e4e`, of the inversion's pictures; made once."""
         if inversion not in self._e4e_inversions:
-            self._e4e_inversions[inversion] = self._invert_e4e(inversion.image)
+            w = inversion.w_e4e
+            self._e4e_inversions[inversion] = (
+                self._invert_e4e(inversion.image) if w is None else (w, self._coarse(self.decoder.affine(w)))
+            )
         return self._e4e_inversions[inversion]
 
     def _invert_e4e(self, image: Tensor) -> tuple[Tensor, Coarse]:
@@ -228,6 +242,10 @@ class FSEFull(Method):
 
     def _load(self, path: Path) -> tuple[Inverter, FeatureEditor]:
         return load_feature_editor(path, self.domain)
+
+    @_inference
+    def complete(self, inversion: Inversion) -> Inversion:
+        return inversion if inversion.w_e4e is not None else replace(inversion, w_e4e=self._e4e_inversion(inversion)[0])
 
     @property
     def feature_editor(self) -> FeatureEditor:

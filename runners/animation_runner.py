@@ -15,8 +15,10 @@ from models.faces.alignment import align, paste_back
 from models.faces.landmarks import NoFaceError, find_landmarks
 from models.faces.masks import read_mask
 from models.faces.tracking import smooth
+from models.inversion_file import Photograph
 from models.sfe import Edits
-from runners.simple_runner import InvertedPhoto, SimpleRunner
+from runners.photo import InvertedPhoto
+from runners.simple_runner import SimpleRunner
 from utils.errors import UserError
 from utils.images import resize, to_image, to_tensor
 from utils.parallel import batches
@@ -35,12 +37,14 @@ class AnimationRunner:
         self.runner, self.method, self.latent_editor = runner, runner.method, runner.latent_editor
 
     def photo(
-        self, orig_img_pth: str | Path, edits: Edits, save_pth: str | Path, frames: int = 24, fps: int = 12,
-        align: bool = False, use_mask: bool = False, mask_trashold: float = 0.995, mask_path: str | Path | None = None,
+        self, orig_img_pth: str | Path | InvertedPhoto, edits: Edits, save_pth: str | Path, frames: int = 24,
+        fps: int = 12, align: bool = False, use_mask: bool = False, mask_trashold: float = 0.995,
+        mask_path: str | Path | None = None,
     ) -> None:  # fmt: skip
         """Write a GIF or MP4, by the extension of `save_pth`, of edits of one photograph, which is inverted once.
 
         Args:
+            orig_img_pth: a picture file, an inversion file, or what `SimpleRunner.invert` gave.
             edits: one direction with two powers, `[("age", [-5, 5])]`, is a sweep from the first power to the second
                 and back. Directions with a power each, `[("age", [5]), ("smile", [3])]`, are a chain: one after
                 another grows from 0 to its power, on top of those before it.
@@ -52,7 +56,7 @@ class AnimationRunner:
         self._check(edits)
         check_movie_path(save_pth, list(WRITERS))
         mask_of = self._masks(use_mask, mask_trashold, mask_path)
-        photo = self.runner.invert(orig_img_pth, align)
+        photo = self.runner.photo(orig_img_pth, align)
         names = [name for name, _ in edits]
         images = self._pictures(photo, names, list(dict.fromkeys(rows)), mask_of(photo))
         WRITERS[Path(save_pth).suffix.lower()]([images[row] for row in rows], save_pth, fps)
@@ -83,8 +87,10 @@ class AnimationRunner:
         info = probe(video)
         places = self._places(video, info)
 
+        source = Photograph.of(Path(video))
+
         def edited(crop: Image.Image) -> Image.Image:
-            photo = InvertedPhoto(Path(video), crop, self.method.invert(to_tensor(crop)[None]))
+            photo = InvertedPhoto(source, crop, self.method.invert(to_tensor(crop)[None]), self.method)
             return to_image(self.method.edit(photo.inversion, edits, mask_of(photo))[0])
 
         with mp4_writer(save_pth, info, video) as write:

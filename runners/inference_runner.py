@@ -2,11 +2,13 @@
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -15,12 +17,14 @@ from configs.paths import weight_file
 from datasets.images import Pair, output_names, relative_names, transform_size
 from metrics.metric_set import MetricSet
 from metrics.report import Report
+from models.inversion_file import Photograph, is_inversion_file
 from models.sfe import Edits
 from runners.build_method import build_method
 from runners.manifest import Manifest
 from runners.metrics_runner import measure
+from runners.photo import InvertedPhoto
 from utils.errors import UserError
-from utils.files import SAVED_SUFFIXES, check_writable, remove_temporaries
+from utils.files import INVERSION_SUFFIX, SAVED_SUFFIXES, check_writable, remove_temporaries
 from utils.images import check_save_path, load_image, resize, save_image, to_image, to_tensor
 from utils.parallel import BoundedPool, ahead, batches
 from utils.processes import gather, own_device, rank_and_size
@@ -28,6 +32,15 @@ from utils.processes import gather, own_device, rank_and_size
 logger = logging.getLogger(__name__)
 
 _UNFINISHED = 8  # pictures that wait for their last results to be written
+_ALSO = frozenset({INVERSION_SUFFIX})
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One that is to be inverted."""
+
+    source: Photograph
+    image: Image.Image
 
 
 class InferenceRunner:
@@ -37,6 +50,9 @@ class InferenceRunner:
     batches of powers, written by threads behind it. A picture's results depend on nothing but the picture, so neither
     an interrupted run nor the number of processes changes a byte of them. Under torchrun each process takes every
     n-th picture. `exp.output_dir/manifest.jsonl` records each picture's state.
+
+    Inversion files in the folder count as pictures. With `inference.save_latents` there is one of every picture, in
+    `latents/NAME.safetensors`; a later run into the same folder reads it instead of inverting the picture again.
 
     Raises UserError for options that do not fit, before any picture is read.
     """
@@ -53,8 +69,9 @@ class InferenceRunner:
         self.output = Path(config.exp.root) / config.exp.output_dir
         self._check_directions()
         self._check_stacks()
-        self.outputs = output_names(relative_names(self.folder), _suffix(options.format))  # of all processes
+        self.outputs = _outputs(relative_names(self.folder, _ALSO), _suffix(options.format))  # of all processes
         self.names = list(self.outputs)[self.rank :: self.processes]
+        self.reused = 0  # inversions that were read from files
         self.metrics: MetricSet | None = None
         if options.report:
             check_writable(options.report)
@@ -86,7 +103,7 @@ class InferenceRunner:
                     continue
                 start = time.monotonic()
                 interrupted = manifest.states.get(name) != "done"
-                results = self._make(name, picture, interrupted)
+                results = self._make(name, self._inverted(picture), interrupted)
                 writes = [writers.submit(self._save, image, path) for path, image in results]
                 unfinished.append((name, time.monotonic() - start, writes))
                 if len(unfinished) > _UNFINISHED:
@@ -94,6 +111,8 @@ class InferenceRunner:
             while unfinished:
                 finish()
 
+        if self.reused:
+            logger.info("%d of %d inversions were read from files", self.reused, len(pending))
         for error in failed:
             logger.error(error)
         failures = [error for errors in gather(failed) for error in errors]
@@ -116,7 +135,7 @@ class InferenceRunner:
 
     def _check_stacks(self) -> None:
         options, editor = self.config.inference, self.latent_editor
-        taken = {"inversion", *options.editings_data}.union(*editor.available().values())
+        taken = {"inversion", "latents", *options.editings_data}.union(*editor.available().values())
         for folder, edits in options.stacks.items():
             if folder in taken:
                 raise UserError(f"inference.stacks: '{folder}' is the folder of other results; choose another name")
@@ -130,6 +149,9 @@ class InferenceRunner:
     def _inversion(self, name: str) -> Path:
         return self.output / "inversion" / self.outputs[name]
 
+    def _latents(self, name: str) -> Path:
+        return self.output / "latents" / f"{self.outputs[name]}{INVERSION_SUFFIX}"
+
     def _edit(self, name: str, direction: str, power: float) -> Path:
         return self.output / direction / _power_folder(power) / self.outputs[name]
 
@@ -137,6 +159,7 @@ class InferenceRunner:
         """A picture's results that are not there yet. Files appear whole, so one that is there is right."""
         options = self.config.inference
         paths = [self._inversion(name)] if options.inversions else []
+        paths += [self._latents(name)] if options.save_latents and not is_inversion_file(name) else []
         paths += [path for _, results in self._batches(name) for path in results]
         return [path for path in paths if not path.exists()]
 
@@ -175,21 +198,46 @@ class InferenceRunner:
         """What the name of a stack's folder stands for; a later run may add stacks, but not change one."""
         return {f"inference.stacks.{folder}": edits for folder, edits in self.config.inference.stacks.items()}
 
-    def _load(self, name: str) -> tuple[str, Tensor | UserError]:
+    def _load(self, name: str) -> tuple[str, InvertedPhoto | _Picture | UserError]:
+        """A picture, or its inversion where that is saved."""
+        path, saved = self.folder / name, self._latents(name)
         try:
-            for path in self._missing(name):
-                check_save_path(path)
-            return name, to_tensor(resize(load_image(self.folder / name), self.size))
+            for result in self._missing(name):
+                (check_writable if is_inversion_file(result) else check_save_path)(result)
+            if is_inversion_file(name):
+                return name, InvertedPhoto.load(path, self.method)
+            if saved.is_file():
+                photo = InvertedPhoto.load(saved, self.method)
+                if photo.photograph.is_still(path) and photo.crop.width == self.size:
+                    return name, photo
+                logger.info("%s: is of another picture than %s, which is inverted again", saved, path)
+                saved.unlink()
+            picture = resize(load_image(path), self.size)
+            return name, _Picture(Photograph.of(path), picture)
         except UserError as error:
             return name, error
 
-    def _make(self, name: str, picture: Tensor, interrupted: bool) -> Iterator[tuple[Path, Tensor]]:
-        """The missing results, 3×size×size.
+    def _inverted(self, picture: InvertedPhoto | _Picture) -> InvertedPhoto:
+        if isinstance(picture, InvertedPhoto):
+            self.reused += 1
+            return picture
+        inversion = self.method.invert(to_tensor(picture.image)[None])
+        if self.config.inference.save_latents:
+            inversion = self.method.complete(inversion)
+        return InvertedPhoto(picture.source, picture.image, inversion, self.method)
+
+    def _make(
+        self, name: str, photo: InvertedPhoto, interrupted: bool
+    ) -> Iterator[tuple[Path, Tensor | InvertedPhoto]]:
+        """The missing results: pictures, 3×size×size, and the inversion for its file.
 
         Batches are the same whatever is missing, and so are the last bits of what they give. The first one also makes
         features that all edits of the picture share, so a picture that was interrupted begins with it again.
         """
-        inversion, missing = self.method.invert(picture[None]), set(self._missing(name))
+        inversion, missing = photo.inversion, set(self._missing(name))
+        if self._latents(name) in missing:
+            missing.remove(self._latents(name))
+            yield self._latents(name), photo
         if self._inversion(name) in missing:
             missing.remove(self._inversion(name))
             yield self._inversion(name), self.method.reconstruct(inversion)[0]
@@ -201,8 +249,11 @@ class InferenceRunner:
                 if path in missing:
                     yield path, image
 
-    def _save(self, image: Tensor, path: Path) -> None:
-        save_image(to_image(image), path, self.config.inference.quality)
+    def _save(self, result: Tensor | InvertedPhoto, path: Path) -> None:
+        if isinstance(result, InvertedPhoto):
+            result.save(path)
+        else:
+            save_image(to_image(result), path, self.config.inference.quality)
 
     def _report(self, metrics: MetricSet, failures: list[str]) -> None:
         """How near the inversions of all processes and runs come to their pictures."""
@@ -218,6 +269,16 @@ class InferenceRunner:
                 title, metrics.columns, metrics.compute(), metrics.scores(), pairs, facts, failures + errors
             )
             report.write(Path(self.config.inference.report))
+
+
+def _outputs(names: list[str], suffix: str) -> dict[str, str]:
+    """Name -> name of its result. An inversion file is called as its picture: a.png.safetensors -> a.png."""
+    shown = {name: name.removesuffix(INVERSION_SUFFIX) for name in names}
+    twins = [name for name, count in Counter(shown.values()).items() if count > 1]
+    if twins:
+        raise UserError(f"{twins[0]} and its inversion file would have the same results; take one of them away")
+    outputs = output_names(list(shown.values()), suffix)
+    return {name: outputs[picture] for name, picture in shown.items()}
 
 
 def _power_folder(power: float) -> str:

@@ -1,10 +1,9 @@
 """Edit single photographs."""
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -15,25 +14,18 @@ from configs.paths import ROOT, weight_file
 from models.faces.alignment import align as align_face
 from models.faces.alignment import paste_back
 from models.faces.masks import background_probability, read_mask, save_mask_pictures
+from models.inversion_file import Photograph, is_inversion_file
 from models.sfe import Inversion
 from runners.build_method import build_method
+from runners.photo import InvertedPhoto
 from utils.drawing import TILE, picture_strip
 from utils.errors import UserError
+from utils.files import INVERSION_SUFFIX
 from utils.images import check_save_path, load_image, resize, save_image, to_image, to_tensor
 
+logger = logging.getLogger(__name__)
+
 CONFIG = ROOT / "configs" / "simple_inference.yaml"
-
-
-@dataclass
-class InvertedPhoto:
-    """What `SimpleRunner.invert` makes of a photograph; `SimpleRunner.edit` takes it in place of the path."""
-
-    path: Path
-    crop: Image.Image  # what was inverted: size×size of the generator
-    inversion: Inversion
-    original: Image.Image | None = None  # the whole photograph, where the crop was cut out of it
-    quad: np.ndarray | None = None  # 4×2, the crop's corners in `original`
-    background: Tensor | None = None  # size×size, its probability in the crop; made by the first edit that asks for it
 
 
 class SimpleRunner:
@@ -62,19 +54,37 @@ class SimpleRunner:
         return self.latent_editor.available()
 
     def invert(self, orig_img_pth: str | Path, align: bool = False) -> InvertedPhoto:
-        """Read a photograph and invert it; with `align`, the crop around its largest face."""
+        """Read a photograph and invert it; with `align`, the crop around its largest face.
+
+        An inversion file (.safetensors) is read as it is; with `align` it must have been made so.
+        """
         path, size = Path(orig_img_pth), self.method.domain.generator.size
-        photo = load_image(path)
+        if is_inversion_file(path):
+            return self._own(InvertedPhoto.load(path, self.method), align)
+        photo, source = load_image(path), Photograph.of(path)
         if not align:
             crop = resize(photo, size)
-            return InvertedPhoto(path, crop, self._invert(crop))
+            return InvertedPhoto(source, crop, self._invert(crop), self.method)
         if self.method.domain.alignment is None:
             raise UserError(f"align: pictures of the domain {self.method.domain.name} are not aligned; leave align out")
         try:
             face = align_face(photo, size, predictor=weight_file("landmark"))
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
-        return InvertedPhoto(path, face.image, self._invert(face.image), photo, face.quad)
+        return InvertedPhoto(source, face.image, self._invert(face.image), self.method, face.quad, photo)
+
+    def photo(self, orig_img_pth: str | Path | InvertedPhoto, align: bool = False) -> InvertedPhoto:
+        """What `invert` gives for a file; an inverted photograph is taken as it is, if its weights are ours."""
+        if not isinstance(orig_img_pth, InvertedPhoto):
+            return self.invert(orig_img_pth, align)
+        return self._own(orig_img_pth, align)
+
+    def _own(self, photo: InvertedPhoto, align: bool) -> InvertedPhoto:
+        if photo.method is not self.method:
+            self.method.origin.check(photo.method.origin, photo.path)
+        if align and photo.quad is None:
+            raise UserError(f"align: {photo.path} was inverted without it; use invert(…, align=True)")
+        return photo
 
     def reconstruct(self, photo: InvertedPhoto) -> Image.Image:
         """The inversion's picture: what every edit starts from."""
@@ -85,18 +95,19 @@ class SimpleRunner:
         edited_power: float | None = None, save_pth: str | Path | None = None, align: bool = False,
         use_mask: bool = False, mask_trashold: float = 0.995, mask_path: str | Path | None = None,
         save_e4e: bool = False, save_inversion: bool = False, save_strip: bool = False,
-        edits: Sequence[tuple[str, float]] | None = None,
+        edits: Sequence[tuple[str, float]] | None = None, save_latents: bool = False,
     ) -> Image.Image:  # fmt: skip
         """Edit a photograph; the edited picture (the crop, with `align`) is returned and written to `save_pth`.
 
         Args:
-            orig_img_pth: a picture file, or what `invert` gave, which skips the inversion.
+            orig_img_pth: a picture file; or what `invert` gave, or an inversion file, which skip the inversion.
             editing_name: a direction, see `available_editings`.
             edited_power: its power; 0 changes nothing.
             save_pth: the result's file; its extension says the format. Beside it come, where asked for,
                 {stem}_aligned.jpg and {stem}_unaligned.jpg (with `align`: the crop, and the whole photograph with the
                 edited crop in it), {stem}_inversion.jpg, {stem}_e4e_inversion.jpg, {stem}_e4e_edit.jpg,
-                {stem}_strip.jpg, and the mask's pictures, named after the photograph. None writes nothing.
+                {stem}_strip.jpg, {stem}.safetensors, and the mask's pictures, named after the photograph. None writes
+                nothing.
             align: cut out the largest face first; for a photograph that is no aligned crop yet.
             use_mask: leave the background as it is. `mask_trashold`, 0 to 1, is the probability of background from
                 which on a pixel is left unedited; `mask_path` is an own mask instead, white = leave unedited.
@@ -105,6 +116,7 @@ class SimpleRunner:
             save_strip: write also what was inverted, the inversion and the edited picture side by side.
             edits: several directions with their powers, in place of `editing_name` and `edited_power`: the picture
                 moves by the sum of their latent moves.
+            save_latents: write also the inversion's file, which later edits can take in place of the photograph.
 
         Raises UserError, before anything is written, for bad pictures, masks, directions, powers and weights.
         """
@@ -115,17 +127,15 @@ class SimpleRunner:
         if save_pth is not None:
             check_save_path(save_pth)
         own_mask = read_mask(mask_path) if use_mask and mask_path else None
-        photo = orig_img_pth if isinstance(orig_img_pth, InvertedPhoto) else self.invert(orig_img_pth, align)
-        if align and photo.quad is None:
-            raise UserError(f"align: {photo.path} was inverted without it; use invert(…, align=True)")
-
+        photo = self.photo(orig_img_pth, align)
+        original = self._original(photo, align) if save_pth is not None else None
         mask = self.mask(photo, own_mask, mask_trashold) if use_mask else None
         edited = to_image(self.method.edit(photo.inversion, stack, mask)[0])
         if save_pth is None:
             return edited
         results = {"": edited}
-        if photo.original is not None and photo.quad is not None:
-            results |= {"_aligned": photo.crop, "_unaligned": paste_back(photo.original, edited, photo.quad)}
+        if original is not None and photo.quad is not None:
+            results |= {"_aligned": photo.crop, "_unaligned": paste_back(original, edited, photo.quad)}
         if save_inversion or save_strip:
             inversion = self.reconstruct(photo)
             if save_inversion:
@@ -140,9 +150,21 @@ class SimpleRunner:
         save_pth = Path(save_pth)
         for suffix, image in results.items():
             save_image(image, save_pth.with_name(f"{save_pth.stem}{suffix}.jpg") if suffix else save_pth)
+        if save_latents:
+            photo.save(save_pth.with_suffix(INVERSION_SUFFIX))
         if mask is not None:
             save_mask_pictures(photo.path.stem, save_pth.parent, photo.crop, mask)
         return edited
+
+    def _original(self, photo: InvertedPhoto, needed: bool) -> Image.Image | None:
+        """The photograph to paste into. One that is gone is an error only where it is needed."""
+        try:
+            return photo.original()
+        except UserError as error:
+            if needed:
+                raise
+            logger.warning("%s; only the crop is edited", error)
+            return None
 
     def _invert(self, crop: Image.Image) -> Inversion:
         return self.method.invert(to_tensor(crop)[None])

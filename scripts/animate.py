@@ -20,7 +20,7 @@ def parse() -> argparse.Namespace:
     parser = Parser(__doc__, EXAMPLES)
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--orig_img_pth", type=path, help="the photograph")
+    source.add_argument("--orig_img_pth", type=path, help="the photograph, or its inversion file")
     source.add_argument("--video", type=path, help="a video; with alignment, its faces are cut out and put back")
     add("--edits", required=True, nargs="+", type=named_powers, metavar="NAME=POWER", help="name=from..to, or a chain")
     add("--save_pth", type=path, required=True, help="file of the result: .gif or .mp4, for a video .mp4")

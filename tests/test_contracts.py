@@ -128,18 +128,19 @@ FLAGS = {
     "save_fid_stats synt_path transforms workers",
     "find_directions.py": "domain input_dir output_dir recipes samples",
     "generator_fid.py": "domain generators input_dir output_dir samples",
-    "inference.py": "report",
+    "inference.py": "report save_latents",
     "make_avatars.py": "count output_dir size split workers",
     "make_people.py": "count output_dir photos size split workers",
+    "make_true_edits.py": "config count output_dir workers",
     "simple_inference.py": "align device edited_power editing_name editor_ckpt_pth edits mask_path mask_trashold "
-    "orig_img_pth save_e4e save_inversion save_pth simple_config_pth strip use_mask",
+    "orig_img_pth save_e4e save_inversion save_latents save_pth simple_config_pth strip use_mask",
     "shrink_weights.py": "prefix",
     "train.py": "",
     "train_encoder.py": "",
     "train_generator.py": "",
     "train_predictor.py": "",
 }
-IMPORT_TORCH_FOR_HELP = {"make_avatars.py", "make_people.py"}  # tools for developers
+IMPORT_TORCH_FOR_HELP = {"make_avatars.py", "make_people.py", "make_true_edits.py"}  # tools for developers
 
 HELP = """
 import runpy, sys

@@ -21,6 +21,8 @@ IMAGE_SUFFIXES = SAVED_SUFFIXES | {
 if find_spec("pillow_heif"):
     IMAGE_SUFFIXES |= HEIF_SUFFIXES
 
+INVERSION_SUFFIX = ".safetensors"
+
 _HIDDEN = "hidden"
 _LINK = "links to folders"
 _CLOSED = "folders that cannot be opened"
@@ -154,8 +156,10 @@ class Listing:
     left_out: str
 
 
-def find_images(folder: str | Path, without: str | Path | None = None) -> Listing:
-    """All pictures below `folder`: see IMAGE_SUFFIXES, in either case.
+def find_images(
+    folder: str | Path, without: str | Path | None = None, also: frozenset[str] = frozenset()
+) -> Listing:
+    """All pictures below `folder`: see IMAGE_SUFFIXES, in either case; `also` are further suffixes that count.
 
     Left out are hidden files and folders, which belong to other programs or are our own temporary ones (`._photo.jpg`,
     `.ipynb_checkpoints`, `.Trash-1000`), links to folders, and the folder `without`, where results are written.
@@ -194,7 +198,7 @@ def find_images(folder: str | Path, without: str | Path | None = None) -> Listin
             path, suffix = here / name, Path(name).suffix.lower()
             if name.startswith("."):
                 leave_out(_HIDDEN, path)
-            elif suffix in IMAGE_SUFFIXES:
+            elif suffix in IMAGE_SUFFIXES | also:
                 if path.is_file():
                     paths.append(path)
                 else:
