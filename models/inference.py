@@ -33,7 +33,7 @@ from models.stylegan2.generator import Generator, Styles
 from models.weights import load_e4e, load_feature_editor, load_generator, load_inverter
 from utils.errors import UserError
 from utils.malloc import trim
-from utils.memory import mapped_files, pages, release
+from utils.memory import mapped_files, release
 
 N = TypeVar("N", bound=nn.Module)
 P = ParamSpec("P")
@@ -117,17 +117,15 @@ class Method(ABC):
     def _ready(self, network: N, *inputs: Tensor | Styles, once: bool = False) -> N:
         """The network made fast for inputs of these sizes (and batch size 0), and on the device.
 
-        `once`: it runs once a picture, so that its weights need not stay in memory.
+        `once`: it runs once a picture, so that transformed weights need not stay in memory. Weights that are used as
+        the file has them stay mapped: the system takes their memory back when it is short.
         """
         winograd = self.device.type == "cpu" and self.dtype == torch.float32 and not self.compile
         network = optimize(network, *inputs, winograd=winograd, frugal=once).to(self.device)
-        files = mapped_files(network.state_dict().values())
-        release(files)  # most weights were copied into another layout
+        release(mapped_files(network.state_dict().values()))  # most weights were copied into another layout
         trim()
         if self.compile:
             network.compile()
-        elif once:
-            _release_after_use(network, files)
         return network
 
     # ---- the method ----
@@ -283,12 +281,3 @@ def _steps(edits: Edits) -> int:
 def _repeat(x: Tensor, rows: int) -> Tensor:
     """Every picture's row `rows` times in a row."""
     return x if rows == 1 else x.repeat_interleave(rows, dim=0)
-
-
-def _release_after_use(network: nn.Module, files: list[tuple[int, int]]) -> None:
-    """Have each part of the network give back the pages of its weight when it has run, if that lies in these files."""
-    for part in network.modules():
-        weight = getattr(part, "weight", None)
-        if isinstance(weight, Tensor) and any(first <= weight.data_ptr() < last for first, last in files):
-            # The hook keeps the weight, so that these pages are the file's for as long as there is a hook.
-            part.register_forward_hook(lambda *_, weight=weight: release([pages(weight)]))

@@ -1,4 +1,4 @@
-"""Names of devices, as configs and flags give them."""
+"""Devices by the names that configs and flags give them, and the way there."""
 
 import logging
 import re
@@ -26,6 +26,11 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cuda", index)
     logger.warning("device %s is not there (%d GPUs found): going on with the CPU", name, gpu_count())
     return torch.device("cpu")
+
+
+def send(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on the device; to a GPU from pinned memory, so that the CPU does not wait for the copy."""
+    return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
 
 
 def gpu_count() -> int:

@@ -105,12 +105,21 @@ def remove_temporaries(folder: Path) -> None:
 
 def check_apart(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
     """Fail before any work if one of the files to be written is one that is read. Raises UserError naming it."""
-    read = [Path(path) for path in inputs]
-    for output in map(Path, outputs):
-        for path in read:
-            same = output.resolve() == path.resolve()
-            if same or (output.exists() and path.exists() and output.samefile(path)):
-                raise UserError(f"{output}: would be overwritten, but it is an input; choose another place for results")
+    there = {_identity(path): path for path in map(Path, outputs)}
+    there.pop(None, None)
+    for path in map(Path, inputs) if there else ():
+        if output := there.get(_identity(path)):
+            raise UserError(f"{output}: would be overwritten, but it is an input; choose another place for results")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What two paths of one file share; None where there is no file."""
+    try:
+        # Resolved, as a folder that is not there yet may lead back: new/../photo.jpg.
+        status = path.resolve().stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def check_folders_apart(source: Path, inputs: Iterable[str], target: Path, outputs: Iterable[str], option: str) -> None:
