@@ -86,7 +86,7 @@ class InferenceArgs:
     inference_runner: str = option("", "published name of model.method's runner; empty: that of model.method")
     editings_data: dict[str, list[float]] = option({}, "direction -> list of powers, or one power")
     stacks: dict[str, dict[str, float]] = option({}, "folder -> edits made at once: direction -> power")
-    format: str = option("", "extension of the results, such as png; empty: the picture's own, png for gif and the like")
+    format: str = option("", "extension of the results, such as png; empty: the picture's own, png for gif and such")
     quality: int = option(95, "of JPEG and WebP results, 1 to 100")
     inversions: bool = option(True, "write also the inversions")
     save_latents: bool = option(False, "write inversion files, which save later runs the inversions")
