@@ -61,7 +61,7 @@ class ModelArgs:
     """The method and the machine."""
 
     method: str = option("fse_full", "fse_full (stage 2) or fse_inverter (stage 1)")
-    device: str = option("0", "0 or cuda:0 (the first GPU), cuda:N, cpu; a GPU that is missing gives the CPU")
+    device: str = option("0", "0 or cuda:0 (the first GPU), cuda:N, mps (a Mac's), cpu; a missing one gives the CPU")
     batch_size: int = option(4, "pictures at once")
     workers: int = option(4, "processes that read pictures")
     checkpoint_path: str = option("", "weights of the trained part")

@@ -17,6 +17,7 @@ from models.faces.landmarks import NoFaceError, find_landmarks
 from models.faces.masks import extent_note, read_mask
 from models.faces.tracking import smooth
 from models.inversion_file import Photograph
+from models.mixing import mix, parse_layers
 from models.sfe import Edits
 from runners.build_method import check_files
 from runners.photo import InvertedPhoto
@@ -66,6 +67,21 @@ class AnimationRunner:
         photo = self.runner.photo(orig_img_pth, align)
         names = [name for name, _ in edits]
         images = self._pictures(photo, names, list(dict.fromkeys(rows)), mask_of(photo))
+        WRITERS[Path(save_pth).suffix.lower()]([images[row] for row in rows], save_pth, fps)
+
+    def morph(
+        self, a: str | Path | InvertedPhoto, b: str | Path | InvertedPhoto, save_pth: str | Path, layers: str = "all",
+        frames: int = 24, fps: int = 12, align: bool = False,
+    ) -> None:  # fmt: skip
+        """Write a GIF or MP4 that goes from one photograph to another and back; see `SimpleRunner.mix`."""
+        check_movie_path(save_pth, list(WRITERS))
+        chosen = parse_layers(layers, self.method.domain.generator.n_styles)
+        rows = timeline([("share", [0, 1])], frames)
+        first, second = self.runner.photo(a, align).inversion, self.runner.photo(b, align).inversion
+        images: dict[Row, Image.Image] = {}
+        for batch in tqdm(list(batches(dict.fromkeys(rows), BATCH)), "morph"):
+            pictures = mix(self.method, first, second, [share for (share,) in batch], chosen)
+            images.update(zip(batch, map(to_image, pictures), strict=True))
         WRITERS[Path(save_pth).suffix.lower()]([images[row] for row in rows], save_pth, fps)
 
     def video(

@@ -15,6 +15,7 @@ from models.faces.alignment import align as align_face
 from models.faces.alignment import paste_back, turned_note
 from models.faces.masks import MASK_PICTURES, background_probability, extent_note, read_mask, save_mask_pictures
 from models.inversion_file import Photograph, is_inversion_file
+from models.mixing import mix, parse_layers
 from models.sfe import Inversion
 from runners.build_method import build_method, check_files
 from runners.photo import InvertedPhoto
@@ -185,6 +186,33 @@ class SimpleRunner:
         if mask is not None:
             save_mask_pictures(photo.path.stem, save_pth.parent, photo.crop, mask)
         return edited
+
+    def mix(
+        self, a: str | Path | InvertedPhoto, b: str | Path | InvertedPhoto, layers: str = "all", share: float = 0.5,
+        save_pth: str | Path | None = None, align: bool = False,
+    ) -> Image.Image:  # fmt: skip
+        """A picture between two: style mixing and morphing, in w and F together; see `models.mixing.mix`.
+
+        Args:
+            a, b: picture files, inversion files, or what `invert` gave.
+            layers: the styles that are mixed, as in "4-7" or "0-3,8"; the others are a's. Of 18 (faces), low ones hold
+                pose and shape, high ones colours. "all" is a morph.
+            share: of b, 0 to 1. 0 is the inversion of a, 1 of all layers that of b.
+            save_pth: the result's file; None writes nothing.
+            align: cut out the largest face of both first.
+
+        Raises UserError, before anything is written.
+        """
+        if not 0 <= share <= 1:
+            raise UserError(f"share is {share}; wanted 0 (a alone) to 1 (b alone)")
+        chosen = parse_layers(layers, self.method.domain.generator.n_styles)
+        if save_pth is not None:
+            check_save_path(save_pth)
+        first, second = self.photo(a, align), self.photo(b, align)
+        mixed = to_image(mix(self.method, first.inversion, second.inversion, [share], chosen)[0])
+        if save_pth is not None:
+            save_image(mixed, save_pth)
+        return mixed
 
     def _original(self, photo: InvertedPhoto, needed: bool) -> Image.Image | None:
         """The photograph to paste into. One that is gone is an error only where it is needed."""

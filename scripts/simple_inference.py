@@ -2,7 +2,7 @@
 
 import argparse
 
-from arguments.flags import Parser, add_mask_flags, check_mask_flags, named_power, path
+from arguments.flags import Parser, add_mask_flags, add_model_flags, check_mask_flags, named_power, path
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -35,9 +35,7 @@ def parse() -> argparse.Namespace:
     add("--save_inversion", action="store_true", help="write also the inversion")
     add("--save_latents", action="store_true", help="write also the inversion file (.safetensors)")
     add("--strip", action="store_true", dest="save_strip", help="write also before, inversion and edit side by side")
-    add("--editor_ckpt_pth", type=path, help="weights of the trained part (default: that of the config)")
-    add("--simple_config_pth", type=path, help="YAML with domain and method (default: configs/simple_inference.yaml)")
-    add("--device", help="cpu, 0, cuda:1 (default: that of the config)")
+    add_model_flags(parser)
     args = parser.parse_args()
     check_mask_flags(parser, args)
     return args
