@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from fake_gpu import GPU, FakeGpu, fake_gpu
+from models.methods import METHODS
 from PIL import Image
 from training_toy import TrainingToy, shared_toy
 
@@ -20,7 +21,6 @@ from arguments.loader import load_options
 from arguments.loop_options import EncoderTrainConfig, GeneratorTrainConfig, LoopConfig, PredictorTrainConfig
 from datasets.training_images import TrainingImages
 from editings.latent_editor import LatentEditor
-from models.methods import METHODS
 from models.stylegan2.ops import backend, fused_bias_act, native
 from training.distributed import Process
 from training.loop import Plan, Task, TrainingLoop
