@@ -1,10 +1,10 @@
-"""The tables and pictures of the domain `avatars` in the README: 1,000 test avatars, and 100 with what training lacked.
+"""The tables and images of the domain `avatars` in the README: 1,000 test avatars, and 100 with what training lacked.
 
-The last table is of edits of the W+ encoder's own pictures, on which stage 2 learns to edit.
+The last table is of edits of the W+ encoder's own images, on which stage 2 learns to edit.
 
     python benchmarks/avatars.py --output_dir results_dir/avatars
 
-Draws the avatars, with the true picture of every edit in several variants; needs: pip install -e '.[avatars]'.
+Draws the avatars, with the true image of every edit in several variants; needs: pip install -e '.[avatars]'.
 """
 
 import argparse
@@ -49,7 +49,7 @@ VARIANTS = {
 
 
 def jobs(folder: Path) -> Iterator[tuple[Path, str, int, dict[str, str]]]:
-    """File, split, number, and changed attributes of every picture."""
+    """File, split, number, and changed attributes of every image."""
     for split, count in (("test", TESTED), ("unseen", UNSEEN)):
         yield from ((folder / split / f"{i:06d}.png", split, i, {}) for i in range(count))
     for direction, variants in VARIANTS.items():
@@ -93,7 +93,7 @@ def main() -> None:
     found = runner.edits(folder / "own", edits, None)
     rows = {f"{name} {POWER:+g}": by_way["SFE (stage 2)"] for name, by_way in found.items()}
     own = markdown_table(rows, {"done": EDIT_COLUMNS["done"]}, "edit by SFE")
-    print(machine(), report, "Edits of the W+ encoder's own pictures that lack the trait:", own, sep="\n\n")
+    print(machine(), report, "Edits of the W+ encoder's own images that lack the trait:", own, sep="\n\n")
 
 
 if __name__ == "__main__":

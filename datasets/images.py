@@ -1,4 +1,4 @@
-"""Folders of pictures, and pairs of folders."""
+"""Folders of images, and pairs of folders."""
 
 import logging
 from collections import Counter, defaultdict
@@ -28,7 +28,7 @@ def transform_size(name: str, domain_size: int) -> int:
 
 @dataclass(frozen=True)
 class PictureNames:
-    """Sorted paths of all pictures below a folder, relative to it, with "/" on every system.
+    """Sorted paths of all images below a folder, relative to it, with "/" on every system.
 
     `left_out` says what else lies there, and why it is left out; "" if nothing does.
     """
@@ -40,12 +40,12 @@ class PictureNames:
     def find(cls, folder: Path, without: Path | None = None) -> "PictureNames":
         """`without`: a folder that is left out, since results are written there. See `utils.files.find_images`.
 
-        Raises UserError if the folder is missing or has no picture.
+        Raises UserError if the folder is missing or has no image.
         """
         listing = find_images(folder, without)
         names = sorted(path.relative_to(folder).as_posix() for path in listing.paths)
         if not names:
-            found = f"has no picture, but {listing.left_out}" if listing.left_out else "has no picture"
+            found = f"has no image, but {listing.left_out}" if listing.left_out else "has no image"
             raise UserError(f"{folder}: {found}; wanted: files that end in {', '.join(sorted(IMAGE_SUFFIXES))}")
         return cls(names, f"{folder}: left out {listing.left_out}" if listing.left_out else "")
 
@@ -61,7 +61,7 @@ def relative_names(folder: Path) -> list[str]:
 def output_names(names: Sequence[str], suffix: str) -> dict[str, str]:
     """Name -> name of its result, with the extension `suffix` (".jpg"), no two alike.
 
-    An empty suffix keeps each picture's own, or stands for .png where that format is not written (.gif). Pictures that
+    An empty suffix keeps each image's own, or stands for .png where that format is not written (.gif). Images that
     differ in nothing but the extension keep it before the new one: a.png -> a.png.jpg.
     """
     wanted = {name: suffix or _saved(PurePosixPath(name).suffix) for name in names}
@@ -81,7 +81,7 @@ def _saved(suffix: str) -> str:
 
 
 class ImageFolder(Dataset[Tensor]):
-    """All pictures below a folder, sorted by path, as 3×size×size float32 in [-1, 1].
+    """All images below a folder, sorted by path, as 3×size×size float32 in [-1, 1].
 
     Reading one raises UserError if it is damaged.
     """
@@ -99,7 +99,7 @@ class ImageFolder(Dataset[Tensor]):
 
 @dataclass(frozen=True)
 class Pair:
-    """Two files of one picture; `name` is the real one's path in its folder."""
+    """Two files of one image; `name` is the real one's path in its folder."""
 
     name: str
     real: Path
@@ -136,7 +136,7 @@ class PairedFolders:
                     partners[name] = candidates[0]
         if not partners:
             raise UserError(
-                f"no picture of {fake} is named like one of {real} (relative path without extension); "
+                f"no image of {fake} is named like one of {real} (relative path without extension); "
                 f"the first are {fake_names[0]} and {real_names[0]}"
             )
         taken = set(partners.values())

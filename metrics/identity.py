@@ -83,7 +83,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 class IDViT(PairMetric):
-    """10000 × mean squared difference of ViT-Face embeddings (arXiv 2103.14803) of pictures in [0, 1]."""
+    """10000 × mean squared difference of ViT-Face embeddings (arXiv 2103.14803) of images in [0, 1]."""
 
     view = AT_256
     columns: ClassVar = {"id_vit": False}
@@ -102,7 +102,7 @@ class IDViT(PairMetric):
 class IDDlib(PairMetric):
     """Cosine and Euclidean distance of dlib's face descriptors; needs no download. Pairs without a face are skipped.
 
-    dlib takes two pictures for one person below a Euclidean distance of 0.6.
+    dlib takes two images for one person below a Euclidean distance of 0.6.
     """
 
     view = FULL

@@ -37,7 +37,7 @@ N = TypeVar("N", bound=nn.Module)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_DECODED = {"cpu": 1}  # pictures at once: on a CPU, several take memory and save no time
+_DECODED = {"cpu": 1}  # images at once: on a CPU, several take memory and save no time
 _DECODED_ELSEWHERE = 8
 
 
@@ -62,7 +62,7 @@ class Method(ABC):
     ) -> None:  # fmt: skip
         """`checkpoint`: file of the trained part; `editor`: finds and applies the directions.
 
-        `dtype`: of the convolutions and matrix products; latents, normalisation and pictures stay float32. `compile`:
+        `dtype`: of the convolutions and matrix products; latents, normalisation and images stay float32. `compile`:
         run the networks through torch.compile.
         """
         self.domain = domain
@@ -110,7 +110,7 @@ class Method(ABC):
     def _ready(self, network: N, *inputs: Tensor | Styles, once: bool = False) -> N:
         """The network made fast for inputs of these sizes (and batch size 0), and on the device.
 
-        `once`: it runs once a picture, so that its weights need not stay in memory.
+        `once`: it runs once an image, so that its weights need not stay in memory.
         """
         winograd = self.device.type == "cpu" and self.dtype == torch.float32 and not self.compile
         network = optimize(network, *inputs, winograd=winograd, frugal=once).to(self.device)
@@ -127,23 +127,23 @@ class Method(ABC):
 
     @_inference
     def invert(self, x: Tensor) -> Inversion:
-        """x B×3×H×W in [-1, 1] → its Inversion. No picture is made, and e4e is not run."""
+        """x B×3×H×W in [-1, 1] → its Inversion. No image is made, and e4e is not run."""
         return invert(self.inverter, self.decoder, x.to(self.device))[0]
 
     @_inference
     def reconstruct(self, inversion: Inversion) -> Tensor:
-        """The inversion's pictures, B×3×size×size."""
+        """The inversion's images, B×3×size×size."""
         coarse = self._coarse(self.decoder.affine(inversion.w))
         return self._decode(inversion.features, torch.zeros_like(inversion.features), coarse)
 
     @_inference
     def edit(self, inversion: Inversion, edits: Edits, mask: Tensor | None = None) -> Tensor:
-        """Every picture at every step of the edits: (B·P)×3×size×size, the steps of the first picture first.
+        """Every image at every step of the edits: (B·P)×3×size×size, the steps of the first image first.
 
         Args:
             edits: direction names, each with P powers. Step j makes all the edits at once, each at its j-th power: the
                 latent moves are summed, and the features change by one delta. `[("age", [1, 2, 3])]` is one direction
-                at three powers, `[("age", [5]), ("smile", [2])]` one picture with both edits.
+                at three powers, `[("age", [5]), ("smile", [2])]` one image with both edits.
             mask: 1×1×H×W or B×1×H×W in [0, 1] of any size: where it is 1, F is left as it is.
 
         Raises UserError for an unknown direction, a power that makes no sense, or edits that are none or ragged.
@@ -164,14 +164,14 @@ class Method(ABC):
         return decode(self.decoder, coarse.features, coarse, self.layer).float()
 
     def _edited(self, inversion: Inversion, w: Tensor, edits: Edits) -> Styles:
-        """The styles of latents w (B×n_styles×D) of the inversion's pictures at every step of the edits."""
+        """The styles of latents w (B×n_styles×D) of the inversion's images at every step of the edits."""
         steps, image = _steps(edits), inversion.image
         rows = [(name, [*powers] * len(w)) for name, powers in edits]
         image = image if len(image) == 1 else _repeat(image, steps)
         return self._editor.apply(_repeat(w, steps), rows, self.decoder.affine, image)
 
     def _e4e_inversion(self, inversion: Inversion) -> tuple[Tensor, Coarse]:
-        """e4e's w of the inversion's pictures, and the decoder's state for it; made once."""
+        """e4e's w of the inversion's images, and the decoder's state for it; made once."""
         if inversion not in self._e4e_inversions:
             w = invert_e4e(self.e4e, self.decoder, inversion.image)
             self._e4e_inversions[inversion] = w, self._coarse(self.decoder.affine(w))
@@ -255,7 +255,7 @@ def _steps(edits: Edits) -> int:
 
 
 def _repeat(x: Tensor, rows: int) -> Tensor:
-    """Every picture's row `rows` times in a row."""
+    """Every image's row `rows` times in a row."""
     return x if rows == 1 else x.repeat_interleave(rows, dim=0)
 
 

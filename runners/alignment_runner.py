@@ -21,16 +21,16 @@ SIZE = 1024  # px, of FFHQ's crops
 
 
 def align_folder(root: Path, processes: int) -> list[str]:
-    """Cut the main face out of every picture below `root`, by FFHQ's rule, into `{root}_crops/{relative path}.jpg`.
+    """Cut the main face out of every image below `root`, by FFHQ's rule, into `{root}_crops/{relative path}.jpg`.
 
     Crops that are there already are left as they are, so an interrupted run goes on. Returns the failures, a line each.
-    Raises UserError if there is no picture, or if a process dies.
+    Raises UserError if there is no image, or if a process dies.
     """
     root = Path(root)
     names = output_names(relative_names(root), ".jpg")
     target = root.absolute().with_name(f"{root.absolute().name}_crops")
     jobs = [(root / name, target / output) for name, output in names.items() if not (target / output).exists()]
-    logger.info("%d of %d pictures to align, into %s", len(jobs), len(names), target)
+    logger.info("%d of %d images to align, into %s", len(jobs), len(names), target)
     failures = []
     # Started afresh, not forked: threads of the parent that hold a lock at the fork would never give it back.
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _end_with_parent) as pool:

@@ -1,4 +1,4 @@
-"""Moving pictures of edits: sweeps and chains of one photograph, and edited videos."""
+"""Moving images of edits: sweeps and chains of one photograph, and edited videos."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -29,7 +29,7 @@ Row = tuple[float, ...]  # a power of each edit
 
 
 class AnimationRunner:
-    """Makes moving pictures with the method of a `SimpleRunner`. Raises UserError, which leaves old files alone."""
+    """Makes moving images with the method of a `SimpleRunner`. Raises UserError, which leaves old files alone."""
 
     def __init__(self, runner: SimpleRunner) -> None:
         self.runner, self.method, self.latent_editor = runner, runner.method, runner.latent_editor

@@ -1,4 +1,4 @@
-"""How well a domain's methods invert and edit: by its attribute predictor, and against true pictures of edits."""
+"""How well a domain's methods invert and edit: by its attribute predictor, and against true images of edits."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -25,27 +25,27 @@ from utils.images import load_image, resize, save_image, to_image, to_tensor
 
 logger = logging.getLogger(__name__)
 
-NOTHING = "no edit"  # the picture as it is, for comparison
+NOTHING = "no edit"  # the image as it is, for comparison
 
 INVERSION_COLUMNS = {
     "l2": "L2", "ssim": "SSIM", "distance": "LPIPS-like", "kept": "attributes kept", "frechet": "FID-like",
     "ms": "ms an image",
 }  # fmt: skip
-EDIT_COLUMNS = {"done": "trait appears", "kept": "others stay", "truth": "L2 to the true picture"}
+EDIT_COLUMNS = {"done": "trait appears", "kept": "others stay", "truth": "L2 to the true image"}
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to invert and edit. Pictures are B×3×size×size."""
+    """One way to invert and edit. Images are B×3×size×size."""
 
-    reconstruct: Callable[[Tensor], Tensor]  # pictures -> their inversions
+    reconstruct: Callable[[Tensor], Tensor]  # images -> their inversions
     edit: Callable[[Inversion, str, float], Tensor]
 
 
 class EvaluationRunner:
     """Compares the W+ encoder alone, the Inverter of stage 1 and SFE of stage 2 on one domain.
 
-    Everything is measured on pictures of 8 bits, at the generator's size. LPIPS-like: `criteria/predictor_loss.py`;
+    Everything is measured on images of 8 bits, at the generator's size. LPIPS-like: `criteria/predictor_loss.py`;
     FID-like: the Fréchet distance of the predictor's embeddings.
     """
 
@@ -74,9 +74,9 @@ class EvaluationRunner:
     def report(
         self, folders: Mapping[str, Path], edits: Mapping[str, float], truth: Path | None, output: Path, shown: int = 6
     ) -> str:
-        """Measure, and write tables (evaluation.md, .json) and pictures (grid.png, sweep.png). Returns the tables.
+        """Measure, and write tables (evaluation.md, .json) and images (grid.png, sweep.png). Returns the tables.
 
-        folders: title -> pictures; edits and the first `shown` pictures to look at are of the first folder.
+        folders: title -> images; edits and the first `shown` images to look at are of the first folder.
         """
         first = next(iter(folders.values()))
         inversions = {title: self.inversions(folder) for title, folder in folders.items()}
@@ -88,7 +88,7 @@ class EvaluationRunner:
         rows = {
             f"{name} {edits[name]:+g} | {way}": row for name, by_way in edited.items() for way, row in by_way.items()
         }  # fmt: skip
-        parts.append(f"Edits of pictures that lack the trait:\n\n{markdown_table(rows, EDIT_COLUMNS, 'edit | method')}")
+        parts.append(f"Edits of images that lack the trait:\n\n{markdown_table(rows, EDIT_COLUMNS, 'edit | method')}")
         text = "\n".join(parts)
         write_report(output, {"inversions": inversions, "edits": edited}, text)
         self.pictures(first, edits, relative_names(first)[:shown], output)
@@ -96,7 +96,7 @@ class EvaluationRunner:
 
     @torch.inference_mode()
     def inversions(self, folder: Path) -> dict[str, dict[str, float]]:
-        """Way -> column of INVERSION_COLUMNS -> value, over all pictures of the folder."""
+        """Way -> column of INVERSION_COLUMNS -> value, over all images of the folder."""
         names, x = self._read(folder)
         before, shown = self.metrics.attributes(x), self._shown(folder, names)
         real = self.metrics.gaussian(x)
@@ -115,10 +115,10 @@ class EvaluationRunner:
 
     @torch.inference_mode()
     def edits(self, folder: Path, edits: Mapping[str, float], truth: Path | None) -> dict[str, dict[str, dict]]:
-        """Direction -> way -> column of EDIT_COLUMNS -> value, over the pictures that lack the direction's trait.
+        """Direction -> way -> column of EDIT_COLUMNS -> value, over the images that lack the direction's trait.
 
-        edits: direction, called as its trait -> power. truth: `{direction}/{any}/NAME`, true pictures of NAME with the
-        trait, of which the nearest counts; only pictures that have one are edited.
+        edits: direction, called as its trait -> power. truth: `{direction}/{any}/NAME`, true images of NAME with the
+        trait, of which the nearest counts; only images that have one are edited.
         """
         names, x = self._read(folder)
         shown = self._shown(folder, names)
@@ -157,7 +157,7 @@ class EvaluationRunner:
 
     @torch.inference_mode()
     def pictures(self, folder: Path, edits: Mapping[str, float], names: Sequence[str], output: Path) -> None:
-        """`grid.png`: pictures, their inversions by every way, and edits by SFE; `sweep.png`: powers of each edit."""
+        """`grid.png`: images, their inversions by every way, and edits by SFE; `sweep.png`: powers of each edit."""
         rows, sweeps = [], []
         for i, name in enumerate(names):
             x = self._picture(folder, name)[None]
@@ -184,7 +184,7 @@ class EvaluationRunner:
         return torch.cat([rounded(method(part)) for part in tqdm(x.split(BATCH), label, leave=False)])
 
     def _shown(self, folder: Path, names: list[str]) -> Tensor:
-        """Which attributes pictures show, as their labels tell, if they have some: B×A, bool."""
+        """Which attributes images show, as their labels tell, if they have some: B×A, bool."""
         attributes = self.metrics.predictor.attributes
         if not (folder / LABELS_FILE).is_file():
             return torch.ones(len(names), len(attributes), dtype=torch.bool)

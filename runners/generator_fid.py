@@ -1,4 +1,4 @@
-"""Which of the generators that a training kept makes pictures most like those of the domain."""
+"""Which of the generators that a training kept makes images most like those of the domain."""
 
 import json
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ def measure_generators(domain_name: str, generators: Path, pictures: Path, outpu
     predictor = load_predictor(weight_file(domain.weights["predictor"]))
     folder = ImageFolder(pictures, domain.generator.size)
     if len(folder) < 2:
-        raise UserError(f"{pictures} has one picture; a distance between sets wants two or more, better a thousand")
+        raise UserError(f"{pictures} has one image; a distance between sets wants two or more, better a thousand")
 
     def gaussian(parts: Iterable[Tensor]) -> Gaussian:
         return Gaussian.of(torch.cat([predictor.embedding(part) for part in parts]))

@@ -1,4 +1,4 @@
-"""Invert and edit whole folders of pictures."""
+"""Invert and edit whole folders of images."""
 
 import logging
 import time
@@ -27,24 +27,24 @@ from utils.processes import gather, own_device, rank_and_size
 
 logger = logging.getLogger(__name__)
 
-_UNFINISHED = 8  # pictures that wait for their last results to be written
+_UNFINISHED = 8  # images that wait for their last results to be written
 
 
 class InferenceRunner:
     """Writes `inversion/NAME`, `DIRECTION/edit_power_P/NAME` and `STACK/NAME` for every NAME of `data.inference_dir`.
 
-    Pictures pass one at a time: read by threads ahead of the computing, inverted once, edited by every direction in
-    batches of powers, written by threads behind it. A picture's results depend on nothing but the picture, so neither
+    Images pass one at a time: read by threads ahead of the computing, inverted once, edited by every direction in
+    batches of powers, written by threads behind it. An image's results depend on nothing but the image, so neither
     an interrupted run nor the number of processes changes a byte of them. Under torchrun each process takes every
-    n-th picture. `exp.output_dir/manifest.jsonl` records each picture's state.
+    n-th image. `exp.output_dir/manifest.jsonl` records each image's state.
 
-    Raises UserError for options that do not fit, before any picture is read.
+    Raises UserError for options that do not fit, before any image is read.
     """
 
     def __init__(self, config: Config) -> None:
         self.config, options = config, config.inference
         if not config.data.inference_dir:
-            raise UserError("data.inference_dir is empty; wanted: the folder of the pictures")
+            raise UserError("data.inference_dir is empty; wanted: the folder of the images")
         self.rank, self.processes = rank_and_size()
         config.model.device = own_device(config.model.device)
         self.method, self.latent_editor = build_method(config)
@@ -63,11 +63,11 @@ class InferenceRunner:
             self.metrics = MetricSet(options.report_metrics, self.method.device)
 
     def run(self) -> int:
-        """Do what is missing. Returns the number of pictures that failed, over all processes."""
+        """Do what is missing. Returns the number of images that failed, over all processes."""
         manifest = Manifest(self.output / "manifest.jsonl", self._settings(), self._stacks())
         failed: list[str] = []
         pending = self._pending(manifest)
-        logger.info("%d of %d pictures to do in this process", len(pending), len(self.names))
+        logger.info("%d of %d images to do in this process", len(pending), len(self.names))
         unfinished: deque[tuple[str, float, list[Future[None]]]] = deque()
 
         def finish() -> None:
@@ -101,7 +101,7 @@ class InferenceRunner:
             self._report(self.metrics, failures)
         if self.rank == 0:
             remove_temporaries(self.output)  # of killed runs; nobody writes any more
-            logger.info("results: %s; %d pictures failed", self.output, len(failures))
+            logger.info("results: %s; %d images failed", self.output, len(failures))
         gather(None)  # torchrun ends all processes as soon as one leaves with an error: nobody leaves before the first
         return len(failures)
 
@@ -134,7 +134,7 @@ class InferenceRunner:
         return self.output / direction / _power_folder(power) / self.outputs[name]
 
     def _missing(self, name: str) -> list[Path]:
-        """A picture's results that are not there yet. Files appear whole, so one that is there is right."""
+        """An image's results that are not there yet. Files appear whole, so one that is there is right."""
         options = self.config.inference
         paths = [self._inversion(name)] if options.inversions else []
         paths += [path for _, results in self._batches(name) for path in results]
@@ -187,7 +187,7 @@ class InferenceRunner:
         """The missing results, 3×size×size.
 
         Batches are the same whatever is missing, and so are the last bits of what they give. The first one also makes
-        features that all edits of the picture share, so a picture that was interrupted begins with it again.
+        features that all edits of the image share, so an image that was interrupted begins with it again.
         """
         inversion, missing = self.method.invert(picture[None]), set(self._missing(name))
         if self._inversion(name) in missing:
@@ -205,15 +205,15 @@ class InferenceRunner:
         save_image(to_image(image), path, self.config.inference.quality)
 
     def _report(self, metrics: MetricSet, failures: list[str]) -> None:
-        """How near the inversions of all processes and runs come to their pictures."""
+        """How near the inversions of all processes and runs come to their images."""
         model, found = self.config.model, (Pair(n, self.folder / n, self._inversion(n)) for n in self.outputs)
         pairs = {pair.name: pair for pair in found if pair.fake.exists()}
         errors = measure(metrics, list(pairs.values()), model.batch_size, model.workers)
         if self.rank == 0:
-            facts = [f"pictures: {self.folder}", f"results: {self.output}", f"{model.method}: {model.checkpoint_path}"]
+            facts = [f"images: {self.folder}", f"results: {self.output}", f"{model.method}: {model.checkpoint_path}"]
             options = self.config.inference
             facts += [f"{key}: {values}" for key, values in [*options.editings_data.items(), *options.stacks.items()]]
-            title = f"Inference: {len(pairs)} pictures inverted, {len(failures)} failed"
+            title = f"Inference: {len(pairs)} images inverted, {len(failures)} failed"
             report = Report(
                 title, metrics.columns, metrics.compute(), metrics.scores(), pairs, facts, failures + errors
             )

@@ -9,9 +9,9 @@ from utils.errors import UserError
 
 
 class Manifest:
-    """`path` holds the run's settings, in its first line or where they were added, and a line per picture and state.
+    """`path` holds the run's settings, in its first line or where they were added, and a line per image and state.
 
-    Lines are `{"image": name, "state": "done" or "failed", …}`; a picture's last line counts.
+    Lines are `{"image": name, "state": "done" or "failed", …}`; an image's last line counts.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], added: dict[str, Any] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Metrics over folders: of pairs of pictures, and the editing metric over CelebA-HQ."""
+"""Metrics over folders: of pairs of images, and the editing metric over CelebA-HQ."""
 
 import json
 import logging
@@ -65,8 +65,8 @@ def calculate_metrics(
     """Measure the pairs of two folders, in one pass for all metrics; under torchrun the processes share them out.
 
     Args:
-        fid_stats: file of statistics that stand for the original pictures in FID.
-        save_fid_stats: file for those of the original pictures, for later runs.
+        fid_stats: file of statistics that stand for the original images in FID.
+        save_fid_stats: file for those of the original images, for later runs.
         metrics_dir: folder for the numbers of every pair.
         report: HTML file.
 
@@ -128,12 +128,12 @@ def editing_fid(
     transforms: str = "face_1024", batch_size: int = 4, workers: int = 4, device: str = "0",
     fid_stats: Path | None = None, save_fid_stats: Path | None = None,
 ) -> tuple[float, list[str]]:  # fmt: skip
-    """FID between the originals that have an attribute and the edits of the pictures that had not.
+    """FID between the originals that have an attribute and the edits of the images that had not.
 
     `attr_is_reversed`: between those that have it not and the edits of those that had, for edits that remove it.
     `fid_stats` stands for the originals. Returns the distance and the problems, a line each.
 
-    Raises UserError for bad options, missing weights, or if less than two pictures of a set are left.
+    Raises UserError for bad options, missing weights, or if less than two images of a set are left.
     """
     attributes = CelebaAttributes(attr_table, attr_name)
     size = transform_size(transforms, 1024)

@@ -44,7 +44,7 @@ class SimpleRunner:
         simple_config_pth: YAML with domain and method.
         device: "cpu", "0", "cuda:1"; None takes `model.device` of the config. One that is not there gives the CPU.
 
-    Nothing is loaded before it is needed, so a wrong weight file shows at the first picture. Raises UserError.
+    Nothing is loaded before it is needed, so a wrong weight file shows at the first image. Raises UserError.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class SimpleRunner:
             crop = resize(photo, size)
             return InvertedPhoto(path, crop, self._invert(crop))
         if self.method.domain.alignment is None:
-            raise UserError(f"align: pictures of the domain {self.method.domain.name} are not aligned; leave align out")
+            raise UserError(f"align: images of the domain {self.method.domain.name} are not aligned; leave align out")
         try:
             face = align_face(photo, size, predictor=weight_file("landmark"))
         except UserError as error:
@@ -77,7 +77,7 @@ class SimpleRunner:
         return InvertedPhoto(path, face.image, self._invert(face.image), photo, face.quad)
 
     def reconstruct(self, photo: InvertedPhoto) -> Image.Image:
-        """The inversion's picture: what every edit starts from."""
+        """The inversion's image: what every edit starts from."""
         return to_image(self.method.reconstruct(photo.inversion)[0])
 
     def edit(
@@ -87,26 +87,26 @@ class SimpleRunner:
         save_e4e: bool = False, save_inversion: bool = False, save_strip: bool = False,
         edits: Sequence[tuple[str, float]] | None = None,
     ) -> Image.Image:  # fmt: skip
-        """Edit a photograph; the edited picture (the crop, with `align`) is returned and written to `save_pth`.
+        """Edit a photograph; the edited image (the crop, with `align`) is returned and written to `save_pth`.
 
         Args:
-            orig_img_pth: a picture file, or what `invert` gave, which skips the inversion.
+            orig_img_pth: an image file, or what `invert` gave, which skips the inversion.
             editing_name: a direction, see `available_editings`.
             edited_power: its power; 0 changes nothing.
             save_pth: the result's file; its extension says the format. Beside it come, where asked for,
                 {stem}_aligned.jpg and {stem}_unaligned.jpg (with `align`: the crop, and the whole photograph with the
                 edited crop in it), {stem}_inversion.jpg, {stem}_e4e_inversion.jpg, {stem}_e4e_edit.jpg,
-                {stem}_strip.jpg, and the mask's pictures, named after the photograph. None writes nothing.
+                {stem}_strip.jpg, and the mask's images, named after the photograph. None writes nothing.
             align: cut out the largest face first; for a photograph that is no aligned crop yet.
             use_mask: leave the background as it is. `mask_trashold`, 0 to 1, is the probability of background from
                 which on a pixel is left unedited; `mask_path` is an own mask instead, white = leave unedited.
             save_e4e: write also what e4e alone gives.
             save_inversion: write also the inversion.
-            save_strip: write also what was inverted, the inversion and the edited picture side by side.
-            edits: several directions with their powers, in place of `editing_name` and `edited_power`: the picture
+            save_strip: write also what was inverted, the inversion and the edited image side by side.
+            edits: several directions with their powers, in place of `editing_name` and `edited_power`: the image
                 moves by the sum of their latent moves.
 
-        Raises UserError, before anything is written, for bad pictures, masks, directions, powers and weights.
+        Raises UserError, before anything is written, for bad images, masks, directions, powers and weights.
         """
         pairs = _pairs(editing_name, edited_power, edits)
         stack = [(name, [power]) for name, power in pairs]
@@ -148,7 +148,7 @@ class SimpleRunner:
         return self.method.invert(to_tensor(crop)[None])
 
     def mask(self, photo: InvertedPhoto, own: Tensor | None, threshold: float) -> Tensor:
-        """1×1×H×W in [0, 1], 1 where the picture is left unedited."""
+        """1×1×H×W in [0, 1], 1 where the image is left unedited."""
         if own is not None:
             return own[None, None]
         if photo.background is None:

@@ -124,7 +124,7 @@ def train_network(config: LoopConfig, make_task: type[NetworkTask]) -> Path:
     The run goes on from the newest checkpoint in its folder, which gets, at each checkpoint: `iteration_{step}.pt` with
     every state, the newest few of which are kept; what the task exports; `stats.jsonl` and `curves.png`.
 
-    Raises UserError if the domain, the pictures or the folder's checkpoints are not as wanted.
+    Raises UserError if the domain, the images or the folder's checkpoints are not as wanted.
     """
     train = config.train
     if not config.exp.name:

@@ -10,7 +10,7 @@ EXAMPLES = """examples:
   python scripts/align_all_parallel.py --root_path photos --num_threads 8
       photos/trip/a.png becomes photos_crops/trip/a.jpg
 
-A run that was interrupted goes on when it is started again. Exit code 3: some pictures failed; they are listed.
+A run that was interrupted goes on when it is started again. Exit code 3: some images failed; they are listed.
 """
 
 
@@ -30,7 +30,7 @@ def main() -> int:
     failures = align_folder(arguments.root_path, arguments.num_threads)
     for failure in failures:
         logging.error(failure)
-    logging.info("%d pictures failed", len(failures))
+    logging.info("%d images failed", len(failures))
     return 3 if failures else 0
 
 

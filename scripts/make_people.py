@@ -1,5 +1,5 @@
 """Draw people (the domain `people`): a folder of PNGs, labels.jsonl with the traits of each (null: it does not show),
-and scores.npz with the standard normal numbers that it was drawn from, a row a picture.
+and scores.npz with the standard normal numbers that it was drawn from, a row an image.
 
     python scripts/make_people.py --split train --count 30000 --output_dir experiments/people/train
 
@@ -55,7 +55,7 @@ def _name(index: int) -> str:
 
 
 def _make(folder: Path, split: str, size: int, photo: bool, index: int) -> None:
-    """Draw one person, unless the picture is there."""
+    """Draw one person, unless the image is there."""
     target = folder / _name(index)
     if not target.exists():
         person = subject(split, index)

@@ -138,7 +138,7 @@ def test_training_of_both_stages(toy: TrainingToy, gpu: FakeGpu, stage: int, tmp
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four pictures with labels."""
+    """Four images with labels."""
     random = np.random.default_rng(0)
     rows = []
     for i in range(4):

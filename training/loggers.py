@@ -1,4 +1,4 @@
-"""Where the numbers and pictures of a run go: console, files in the experiment's folder, Weights & Biases."""
+"""Where the numbers and images of a run go: console, files in the experiment's folder, Weights & Biases."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ SOURCE_ROOMS = (
 
 @dataclass(frozen=True)
 class Sheet:
-    """Pictures for the log."""
+    """Images for the log."""
 
     name: str
     grid: Image.Image  # all of them as one
@@ -43,7 +43,7 @@ class Sink:
         """Values by names such as train/l2."""
 
     def pictures(self, step: int, sheet: Sheet) -> None:
-        """A sheet of pictures."""
+        """A sheet of images."""
 
     def flush(self) -> None:
         """A checkpoint was written."""
@@ -96,7 +96,7 @@ class PictureFiles(Sink):
 
 
 class WeightsAndBiases(Sink):
-    """Configuration, source, numbers and pictures on https://wandb.ai, or in the folder for `wandb sync` later."""
+    """Configuration, source, numbers and images on https://wandb.ai, or in the folder for `wandb sync` later."""
 
     def __init__(self, config: TrainConfig, folder: Path, run_id: str) -> None:
         """`run_id`: that of the run which goes on, or an empty text."""

@@ -73,7 +73,7 @@ class Task(ABC):
         return Validation()
 
     def export(self, folder: Path) -> Sheet | None:
-        """Write the networks as others read them, with each checkpoint. Returns pictures of what they can do.
+        """Write the networks as others read them, with each checkpoint. Returns images of what they can do.
 
         Runs in the first process, in inference mode.
         """
@@ -244,7 +244,7 @@ class TrainingLoop:
         return time.monotonic() - self._saved >= 60 * self.plan.checkpoint_minutes
 
     def _save(self) -> None:
-        """Networks, checkpoint, pictures and curves; the other processes wait for the first."""
+        """Networks, checkpoint, images and curves; the other processes wait for the first."""
         if self.process.first:
             with torch.inference_mode():
                 sheet = self.task.export(self.folder)

@@ -29,7 +29,7 @@ class LossBuilder:
         self, encoder: EncoderLossesArgs, disc: DiscLossesArgs, size: int, device: torch.device,
         predictor: Path | None = None,
     ) -> None:  # fmt: skip
-        """`size`: px that pictures are pooled to before they are compared; `predictor`: the file of that loss."""
+        """`size`: px that images are pooled to before they are compared; `predictor`: the file of that loss."""
         self.coefficients = {name: value for name, value in vars(encoder).items() if value}
         self.disc = disc
         self.size = size
@@ -56,7 +56,7 @@ class LossBuilder:
         return Losses(torch.stack([part * self.coefficients[name] for name, part in parts.items()]).sum(), parts)
 
     def discriminator(self, discriminator: nn.Module, fake: Tensor, real: Tensor, step: int) -> Losses:
-        """Losses of the discriminator for pictures N×3×H×W and M×3×H×W; R1 on every so-many-th step."""
+        """Losses of the discriminator for images N×3×H×W and M×3×H×W; R1 on every so-many-th step."""
         parts = {"main": logistic_loss(discriminator(fake.detach()).float(), discriminator(real).float())}
         total = parts["main"] * self.disc.main.coef
         if self.disc.r1.coef and step % self.disc.r1.hyper_d_reg_every == 0:
@@ -77,7 +77,7 @@ def logistic_loss(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def r1_penalty(discriminator: nn.Module, real: Tensor, coefficient: float) -> Tensor:
-    """coefficient / 2 · mean over the batch of the squared gradient norm at real pictures (arXiv 1801.04406).
+    """coefficient / 2 · mean over the batch of the squared gradient norm at real images (arXiv 1801.04406).
 
     Always in float32: squared gradients of single pixels are too small for half precision.
     """

@@ -57,14 +57,14 @@ def _check_experiment(config: TrainConfig) -> None:
 def _check_pictures(option: str, folder: str, required: bool = False, least: int = 1) -> None:
     if not folder:
         if required:
-            raise UserError(f"{option} is empty; wanted a folder of aligned pictures")
+            raise UserError(f"{option} is empty; wanted a folder of aligned images")
         return
     if not Path(folder).is_dir():
-        raise UserError(f"{option}: {folder} is no folder; wanted one of aligned pictures")
+        raise UserError(f"{option}: {folder} is no folder; wanted one of aligned images")
     count = len(list_images(folder))
     if count < least:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise UserError(f"{option}: {folder} has {count} pictures ({suffixes}); wanted {least} or more")
+        raise UserError(f"{option}: {folder} has {count} images ({suffixes}); wanted {least} or more")
 
 
 def _check_losses(config: TrainConfig) -> None:

@@ -1,4 +1,4 @@
-"""The two stages of training (method of CVPR 2024, arXiv 2406.10601): from pictures to the pairs that losses read."""
+"""The two stages of training (method of CVPR 2024, arXiv 2406.10601): from images to the pairs that losses read."""
 
 import random
 from abc import ABC, abstractmethod
@@ -27,12 +27,12 @@ from models.stylegan2.generator import Generator
 
 @dataclass(frozen=True)
 class Pairs:
-    """What the losses of one batch read. Pictures are N×3×size×size in [-1, 1], and N may be several times B."""
+    """What the losses of one batch read. Images are N×3×size×size in [-1, 1], and N may be several times B."""
 
     fake: Tensor
     real: Tensor  # row by row what `fake` should be
-    judged: Tensor  # pictures of the adversarial loss
-    learned: Tensor  # pictures that the discriminator learns as fake
+    judged: Tensor  # images of the adversarial loss
+    learned: Tensor  # images that the discriminator learns as fake
     features: tuple[Tensor, Tensor] | None = None  # F_k and F_w, each B×C×h×w
     latents: tuple[Tensor, Tensor] | None = None  # w and e4e's w, each B×n_styles×D
 
@@ -53,7 +53,7 @@ class Stage(nn.Module, ABC):
 
     @abstractmethod
     def reconstruct(self, x: Tensor) -> Tensor:
-        """The inversion's pictures of x, as inference makes them."""
+        """The inversion's images of x, as inference makes them."""
 
     @abstractmethod
     def saved(self) -> dict[str, nn.Module]:
@@ -103,7 +103,7 @@ class InverterStage(Stage):
 
 
 class EditorStage(Stage):
-    """Stage 2 trains the Feature Editor: on inversions of x, and on edits of pictures whose edit is known.
+    """Stage 2 trains the Feature Editor: on inversions of x, and on edits of images whose edit is known.
 
     Those are e4e's: x_E = G(w_e4e) is to become y_E = G(edited w_e4e).
     """
@@ -144,7 +144,7 @@ class EditorStage(Stage):
         return {"encoder": self.encoder, "inverter": self.inverter}
 
     def _known_edit(self, x: Tensor, name: str, power: float) -> tuple[Tensor, Tensor, Tensor]:
-        """e4e's picture of x, its edit, and the features of the first minus those of the second."""
+        """e4e's image of x, its edit, and the features of the first minus those of the second."""
         w = invert_e4e(self.e4e, self.decoder, x)
         original = decode_coarse(self.decoder, self.decoder.affine(w), self.layer)
         source = self._decode(original.features, original)

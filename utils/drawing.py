@@ -1,4 +1,4 @@
-"""Captioned pictures beside and above each other."""
+"""Captioned images beside and above each other."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ TILE = 256  # px
 
 
 def picture_strip(pictures: Sequence[tuple[str, Image.Image]], tile: int = TILE) -> Image.Image:
-    """Pictures side by side, each scaled to `tile` px under its caption, which is wrapped to that width."""
+    """Images side by side, each scaled to `tile` px under its caption, which is wrapped to that width."""
     font, line = ImageFont.load_default(tile * 14 / 256), tile * 18 // 256
     captions = [_wrap(caption, font, tile - line) for caption, _ in pictures]
     top = max(len(caption) for caption in captions) * line + line // 3
@@ -24,14 +24,14 @@ def picture_strip(pictures: Sequence[tuple[str, Image.Image]], tile: int = TILE)
 
 
 def picture_grid(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
-    """Captioned rows of pictures, each scaled to 256 px."""
+    """Captioned rows of images, each scaled to 256 px."""
     strips = [picture_strip([(caption if i == 0 else "", image) for i, image in enumerate(images)])
               for caption, images in rows]  # fmt: skip
     return picture_column(strips)
 
 
 def picture_column(images: Sequence[Image.Image]) -> Image.Image:
-    """Pictures of any size above each other, as they are."""
+    """Images of any size above each other, as they are."""
     column = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), "white")
     top = 0
     for image in images:

