@@ -65,7 +65,7 @@ def make(job: tuple[Path, str, int, dict[str, str]]) -> None:
 
 
 @torch.inference_mode()
-def own_pictures(runner: EvaluationRunner, source: Path, target: Path) -> None:
+def own_images(runner: EvaluationRunner, source: Path, target: Path) -> None:
     """Write what the W+ encoder makes of the first avatars."""
     avatars = ImageFolder(source, SIZE)
     for i, name in enumerate(avatars.names[:TRUE]):
@@ -80,7 +80,7 @@ def main() -> None:
     folder = args.output_dir / "pictures"
     work = list(jobs(folder))
     with ProcessPoolExecutor() as pool:
-        list(tqdm(pool.map(make, work, chunksize=64), "avatars", len(work), unit="picture"))
+        list(tqdm(pool.map(make, work, chunksize=64), "avatars", len(work), unit="image"))
     for split, count in (("test", TESTED), ("unseen", UNSEEN)):
         write_labels(folder / split, ((f"{i:06d}.png", draw(split, i).shown()) for i in range(count)))
     runner = EvaluationRunner(
@@ -89,7 +89,7 @@ def main() -> None:
     folders = {"1,000 test avatars": folder / "test", "100 avatars with an unseen graphic or hat": folder / "unseen"}
     edits = dict.fromkeys(VARIANTS, POWER)
     report = runner.report(folders, edits, folder / "true", args.output_dir)
-    own_pictures(runner, folder / "test", folder / "own")
+    own_images(runner, folder / "test", folder / "own")
     found = runner.edits(folder / "own", edits, None)
     rows = {f"{name} {POWER:+g}": by_way["SFE (stage 2)"] for name, by_way in found.items()}
     own = markdown_table(rows, {"done": EDIT_COLUMNS["done"]}, "edit by SFE")

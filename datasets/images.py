@@ -27,7 +27,7 @@ def transform_size(name: str, domain_size: int) -> int:
 
 
 @dataclass(frozen=True)
-class PictureNames:
+class ImageNames:
     """Sorted paths of all images below a folder, relative to it, with "/" on every system.
 
     `left_out` says what else lies there, and why it is left out; "" if nothing does.
@@ -37,7 +37,7 @@ class PictureNames:
     left_out: str
 
     @classmethod
-    def find(cls, folder: Path, without: Path | None = None) -> "PictureNames":
+    def find(cls, folder: Path, without: Path | None = None) -> "ImageNames":
         """`without`: a folder that is left out, since results are written there. See `utils.files.find_images`.
 
         Raises UserError if the folder is missing or has no image.
@@ -51,8 +51,8 @@ class PictureNames:
 
 
 def relative_names(folder: Path) -> list[str]:
-    """The names of `PictureNames.find`; what is left out goes to the log."""
-    found = PictureNames.find(folder)
+    """The names of `ImageNames.find`; what is left out goes to the log."""
+    found = ImageNames.find(folder)
     if found.left_out and rank_and_size()[0] == 0:
         logger.info(found.left_out)
     return found.names

@@ -111,11 +111,11 @@ class PairMetric(Metric):
         self._scores |= state
 
 
-def unit(pictures: Tensor, device: torch.device) -> Tensor:
+def unit(images: Tensor, device: torch.device) -> Tensor:
     """uint8 → float32 in [0, 1] on the device."""
-    return pictures.to(device).float() / 255
+    return images.to(device).float() / 255
 
 
-def signed(pictures: Tensor, device: torch.device) -> Tensor:
+def signed(images: Tensor, device: torch.device) -> Tensor:
     """uint8 → float32 in [-1, 1] on the device."""
-    return pictures.to(device).float() / 127.5 - 1
+    return images.to(device).float() / 127.5 - 1

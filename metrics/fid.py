@@ -147,23 +147,23 @@ class FID(Metric):
         self.real, self.fake = FeatureStatistics(), FeatureStatistics()
 
     @torch.inference_mode()
-    def features(self, pictures: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """B×3×H×W uint8 → B×2048."""
-        small = F.interpolate(unit(pictures, self.device), size=(299, 299), mode="bilinear", align_corners=False)
+        small = F.interpolate(unit(images, self.device), size=(299, 299), mode="bilinear", align_corners=False)
         return self.network(2 * small - 1)
 
     def add(self, real: Tensor, fake: Tensor, names: Sequence[str]) -> None:
         self.add_real(real)
         self.add_fake(fake)
 
-    def add_real(self, pictures: Tensor) -> None:
+    def add_real(self, images: Tensor) -> None:
         """B×3×H×W uint8."""
         if self.reference is None:
-            self.real.add(self.features(pictures))
+            self.real.add(self.features(images))
 
-    def add_fake(self, pictures: Tensor) -> None:
+    def add_fake(self, images: Tensor) -> None:
         """B×3×H×W uint8."""
-        self.fake.add(self.features(pictures))
+        self.fake.add(self.features(images))
 
     def reference_statistics(self) -> Gaussian:
         """Those of the real images."""

@@ -97,9 +97,9 @@ class Method(ABC):
     @cached_property
     def _trained(self) -> tuple[Inverter, FeatureEditor | None]:
         inverter, editor = self._load(self.checkpoint)
-        picture = torch.empty(0, 3, inverter.size, inverter.size)
+        image = torch.empty(0, 3, inverter.size, inverter.size)
         maps = torch.empty(0, self.domain.feature_channels, self.domain.feature_size, self.domain.feature_size)
-        inverter.fs_backbone = self._ready(inverter.fs_backbone, picture, once=True)
+        inverter.fs_backbone = self._ready(inverter.fs_backbone, image, once=True)
         inverter.fuser = self._ready(inverter.fuser, maps, maps)
         return inverter, editor and self._ready(editor, maps, maps)
 
@@ -156,7 +156,7 @@ class Method(ABC):
         return self._decode(_repeat(inversion.features, steps), change, coarse)
 
     @_inference
-    def e4e_pictures(self, inversion: Inversion, edits: Edits = ()) -> Tensor:
+    def e4e_images(self, inversion: Inversion, edits: Edits = ()) -> Tensor:
         """What e4e alone gives: the inversion, B×3×size×size, or the edits as in `edit`, (B·P)×3×size×size."""
         w, coarse = self._e4e_inversion(inversion)
         if edits:
@@ -192,11 +192,11 @@ class Method(ABC):
 
     def _decode(self, features: Tensor, delta: Tensor, coarse: Coarse) -> Tensor:
         count = _DECODED.get(self.device.type, _DECODED_ELSEWHERE)
-        pictures = []
+        images = []
         for i in (slice(i, i + count) for i in range(0, len(features), count)):
             part = Coarse([style[i] for style in coarse.styles], coarse.features[i], coarse.rgb[i])
-            pictures.append(decode(self.decoder, self._features(features[i], delta[i]), part, self.layer))
-        return torch.cat(pictures).float()
+            images.append(decode(self.decoder, self._features(features[i], delta[i]), part, self.layer))
+        return torch.cat(images).float()
 
 
 class FSEInverter(Method):

@@ -36,7 +36,7 @@ def align_folder(root: Path, processes: int) -> list[str]:
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
         tasks = [pool.submit(_align, *job) for job in jobs]
         try:
-            for task in tqdm(as_completed(tasks), total=len(tasks), unit="picture"):
+            for task in tqdm(as_completed(tasks), total=len(tasks), unit="image"):
                 if error := task.result():
                     failures.append(error)
         except BrokenProcessPool:

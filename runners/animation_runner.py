@@ -116,7 +116,7 @@ class AnimationRunner:
         self, photo: InvertedPhoto, names: list[str], rows: list[Row], mask: Tensor | None
     ) -> dict[Row, Image.Image]:
         pictures: dict[Row, Image.Image] = {}
-        with tqdm(total=len(rows), desc="edits", unit="picture") as bar:
+        with tqdm(total=len(rows), desc="edits", unit="image") as bar:
             for batch in batches(rows, BATCH):
                 stack = list(zip(names, zip(*batch, strict=True), strict=True))
                 pictures.update(zip(batch, map(to_image, self.method.edit(photo.inversion, stack, mask)), strict=True))

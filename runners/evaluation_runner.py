@@ -19,7 +19,7 @@ from metrics.fid import frechet_distance
 from metrics.tables import markdown_table, write_report
 from models.inference import FSEFull, FSEInverter
 from models.sfe import Inversion
-from utils.drawing import picture_column, picture_strip
+from utils.drawing import image_column, image_strip
 from utils.errors import UserError
 from utils.images import load_image, resize, save_image, to_image, to_tensor
 
@@ -58,8 +58,8 @@ class EvaluationRunner:
         stage_1 = FSEInverter(self.domain, inverter, device, latent_editor)
         self.ways = {
             "W+ encoder": Way(
-                lambda x: sfe.e4e_pictures(sfe.invert(x)),
-                lambda inversion, name, power: sfe.e4e_pictures(inversion, [(name, [power])]),
+                lambda x: sfe.e4e_images(sfe.invert(x)),
+                lambda inversion, name, power: sfe.e4e_images(inversion, [(name, [power])]),
             ),
             "Inverter (stage 1)": Way(
                 lambda x: stage_1.reconstruct(stage_1.invert(x)),
@@ -165,13 +165,13 @@ class EvaluationRunner:
             found = [("picture", x)] + [(way, methods.reconstruct(x)) for way, methods in self.ways.items()]
             for edit, power in edits.items():
                 found.append((f"{edit} {power:+g}", self.sfe.edit(inversion, [(edit, [power])])))
-            rows.append(picture_strip([(caption if i == 0 else "", to_image(y[0])) for caption, y in found], 128))
+            rows.append(image_strip([(caption if i == 0 else "", to_image(y[0])) for caption, y in found], 128))
             edit, power = list(edits.items())[i % len(edits)]
             steps = [power * share for share in (-1.5, -1, -0.5, 0, 0.5, 1, 1.5)]
             swept = self.sfe.edit(inversion, [(edit, steps)])
             sweeps.append([(f"{edit} {step:+g}", to_image(y)) for step, y in zip(steps, swept, strict=True)])
-        save_image(picture_column(rows), output / "grid.png")
-        save_image(picture_column([picture_strip(sweep, 128) for sweep in sweeps]), output / "sweep.png")
+        save_image(image_column(rows), output / "grid.png")
+        save_image(image_column([image_strip(sweep, 128) for sweep in sweeps]), output / "sweep.png")
 
     def _read(self, folder: Path) -> tuple[list[str], Tensor]:
         pictures = ImageFolder(folder, self.domain.generator.size)

@@ -79,7 +79,7 @@ class InferenceRunner:
         workers = self.config.model.workers
         with BoundedPool(workers) as writers:
             pictures = ahead(self._load, pending, workers)
-            for name, picture in tqdm(pictures, total=len(pending), unit="picture", disable=self.rank > 0):
+            for name, picture in tqdm(pictures, total=len(pending), unit="image", disable=self.rank > 0):
                 if isinstance(picture, UserError):
                     failed.append(str(picture))
                     manifest.add(image=name, state="failed", error=str(picture))

@@ -161,8 +161,8 @@ def editing_fid(
             except UserError as error:
                 return error
 
-        pictures = _progress(ahead(read, paths, workers), len(paths))
-        for batch in batches(_good(pictures, problems), batch_size):
+        images = _progress(ahead(read, paths, workers), len(paths))
+        for batch in batches(_good(images, problems), batch_size):
             add(torch.stack(batch))
     for rank, state in enumerate(gather(fid.state())):
         if rank != rank_and_size()[0]:
@@ -180,7 +180,7 @@ def _share(items: Sequence[T]) -> Sequence[T]:
 
 
 def _progress(items: Iterator[T], total: int) -> Iterator[T]:
-    return iter(tqdm(items, total=total, unit="picture", disable=rank_and_size()[0] > 0))
+    return iter(tqdm(items, total=total, unit="image", disable=rank_and_size()[0] > 0))
 
 
 def _good(items: Iterator[T | UserError], errors: list[str]) -> Iterator[T]:

@@ -14,10 +14,10 @@ from arguments.options import Config
 from configs.paths import ROOT, weight_file
 from models.faces.alignment import align as align_face
 from models.faces.alignment import paste_back
-from models.faces.masks import background_probability, read_mask, save_mask_pictures
+from models.faces.masks import background_probability, read_mask, save_mask_images
 from models.sfe import Inversion
 from runners.build_method import build_method
-from utils.drawing import TILE, picture_strip
+from utils.drawing import TILE, image_strip
 from utils.errors import UserError
 from utils.images import check_save_path, load_image, resize, save_image, to_image, to_tensor
 
@@ -133,15 +133,15 @@ class SimpleRunner:
             if save_strip:
                 text = ", ".join(f"{name} {power:g}" for name, power in pairs)
                 shown = [("before", photo.crop), ("inversion", inversion), (text, edited)]
-                results["_strip"] = picture_strip(shown, max(TILE, photo.crop.width))  # none is scaled down
+                results["_strip"] = image_strip(shown, max(TILE, photo.crop.width))  # none is scaled down
         if save_e4e:
-            results["_e4e_inversion"] = to_image(self.method.e4e_pictures(photo.inversion)[0])
-            results["_e4e_edit"] = to_image(self.method.e4e_pictures(photo.inversion, stack)[0])
+            results["_e4e_inversion"] = to_image(self.method.e4e_images(photo.inversion)[0])
+            results["_e4e_edit"] = to_image(self.method.e4e_images(photo.inversion, stack)[0])
         save_pth = Path(save_pth)
         for suffix, image in results.items():
             save_image(image, save_pth.with_name(f"{save_pth.stem}{suffix}.jpg") if suffix else save_pth)
         if mask is not None:
-            save_mask_pictures(photo.path.stem, save_pth.parent, photo.crop, mask)
+            save_mask_images(photo.path.stem, save_pth.parent, photo.crop, mask)
         return edited
 
     def _invert(self, crop: Image.Image) -> Inversion:

@@ -83,7 +83,7 @@ def test_edits(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: st
     method = METHODS[name](domain, str(checkpoint), GPU, LatentEditor(domain, device=GPU))
     x, mask = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64)
     inversion = method.invert(x)
-    for pictures in (method.reconstruct(inversion), method.e4e_pictures(inversion)):
+    for pictures in (method.reconstruct(inversion), method.e4e_images(inversion)):
         assert pictures.device == GPU and pictures.shape == (1, 3, 64, 64)
     gpu.clear()
     method.invert(x)

@@ -33,7 +33,7 @@ class Sheet:
 
     name: str
     grid: Image.Image  # all of them as one
-    pictures: Mapping[str, Image.Image] = field(default_factory=dict)  # caption -> some of them
+    images: Mapping[str, Image.Image] = field(default_factory=dict)  # caption -> some of them
 
 
 class Sink:
@@ -42,7 +42,7 @@ class Sink:
     def numbers(self, step: int, values: dict[str, float]) -> None:
         """Values by names such as train/l2."""
 
-    def pictures(self, step: int, sheet: Sheet) -> None:
+    def images(self, step: int, sheet: Sheet) -> None:
         """A sheet of images."""
 
     def flush(self) -> None:
@@ -85,13 +85,13 @@ class JsonLines(Sink):
         plot_curves(read_stats(self.path), self.curves)
 
 
-class PictureFiles(Sink):
+class ImageFiles(Sink):
     """`{name}/step_{step}.png`: the grid."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def pictures(self, step: int, sheet: Sheet) -> None:
+    def images(self, step: int, sheet: Sheet) -> None:
         save_image(sheet.grid, self.folder / sheet.name / f"step_{step:07d}.png")
 
 
@@ -123,10 +123,10 @@ class WeightsAndBiases(Sink):
     def numbers(self, step: int, values: dict[str, float]) -> None:
         self.run.log({"step": step, **values})
 
-    def pictures(self, step: int, sheet: Sheet) -> None:
+    def images(self, step: int, sheet: Sheet) -> None:
         import wandb
 
-        images = [wandb.Image(image, caption=caption) for caption, image in sheet.pictures.items()]
+        images = [wandb.Image(image, caption=caption) for caption, image in sheet.images.items()]
         self.run.log({"step": step, sheet.name: images or [wandb.Image(sheet.grid)]})
 
     def close(self) -> None:

@@ -233,7 +233,7 @@ class TrainingLoop:
                 temporary.write_text(json.dumps(dict(found.values), indent=1) + "\n")
         for sink in self.sinks:
             for sheet in found.sheets:
-                sink.pictures(step, sheet)
+                sink.images(step, sheet)
         return found.best
 
     def _due(self, step: int) -> bool:
@@ -251,7 +251,7 @@ class TrainingLoop:
             path = self.checkpoints.save(self.state)
             for sink in self.sinks:
                 if sheet is not None:
-                    sink.pictures(self.state.step, sheet)
+                    sink.images(self.state.step, sheet)
                 sink.flush()
             logger.info("wrote %s", path)
         gather(None)

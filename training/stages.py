@@ -128,17 +128,17 @@ class EditorStage(Stage):
             real, coarse = invert(self.inverter, self.decoder, x)
             source, target, change = self._known_edit(x, name, power)
             known, _ = invert(self.inverter, self.decoder, source)
-        inversion = self._edited_picture(real, torch.zeros_like(change), coarse)
-        edited = self._edited_picture(known, change, self._edit(known.w, name, power, source))
+        inversion = self._edited_image(real, torch.zeros_like(change), coarse)
+        edited = self._edited_image(known, change, self._edit(known.w, name, power, source))
         judged = inversion
         if name in self.judged_edits:
-            of_x = self._edited_picture(real, change, self._edit(real.w, name, power, x))
+            of_x = self._edited_image(real, change, self._edit(real.w, name, power, x))
             judged = torch.cat([inversion, of_x])
         return Pairs(torch.cat([inversion, edited]), torch.cat([x, target]), judged, inversion)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         inversion, coarse = invert(self.inverter, self.decoder, x)
-        return self._edited_picture(inversion, torch.zeros_like(inversion.features), coarse)
+        return self._edited_image(inversion, torch.zeros_like(inversion.features), coarse)
 
     def saved(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder, "inverter": self.inverter}
@@ -157,5 +157,5 @@ class EditorStage(Stage):
         styles = self.direction_editor.apply(w, [(name, [power])], self.decoder.affine, image)
         return decode_coarse(self.decoder, styles, self.layer)
 
-    def _edited_picture(self, inversion: Inversion, change: Tensor, coarse: Coarse) -> Tensor:
+    def _edited_image(self, inversion: Inversion, change: Tensor, coarse: Coarse) -> Tensor:
         return self._decode(self.encoder(inversion.features, change), coarse)

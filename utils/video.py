@@ -25,7 +25,7 @@ QUALITY = {"crf": "17", "preset": "fast"}  # of H.264: hard to tell from the ori
 
 _MP4_SOUND = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}  # what players expect in an MP4
 _SOUND_RATE = 48_000  # Hz, of sound that has to be encoded anew
-_PICTURES = ("image2", "_pipe")  # FFmpeg's names of formats that hold one image
+_STILL_FORMATS = ("image2", "_pipe")  # FFmpeg's names of formats that hold one image
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def probe(path: str | Path) -> VideoInfo:
     """
     path = Path(path)
     with _opened(path) as container, _told(path, "cannot be decoded"):
-        stream = _pictures(path, container)
+        stream = _video_stream(path, container)
         frame = next(container.decode(stream), None)
         if frame is None:
             raise UserError(f"{path}: holds no image that can be decoded; get the video anew")
@@ -100,7 +100,7 @@ def read_frames(path: str | Path) -> Iterator[Frame]:
     """
     path, last, size = Path(path), -1, None
     with _opened(path) as container, _told(path, "cannot be decoded"):
-        stream = _pictures(path, container)
+        stream = _video_stream(path, container)
         start = round(_start(container) / stream.time_base)
         usual = max(round(1 / (_rate(stream) * stream.time_base)), 1)
         to_rgb = ToRGB(stream)
@@ -264,9 +264,9 @@ def _told(path: Path, what: str) -> Iterator[None]:
         raise UserError(f"{path}: {what} ({reason})") from error
 
 
-def _pictures(path: Path, container: Any) -> Any:
+def _video_stream(path: Path, container: Any) -> Any:
     """The stream of moving images."""
-    if container.format.name.endswith(_PICTURES):
+    if container.format.name.endswith(_STILL_FORMATS):
         raise UserError(f"{path}: is an image, not a video; give it as --orig_img_pth")
     covers = _av().stream.Disposition.attached_pic
     for stream in container.streams.video:

@@ -46,20 +46,20 @@ def background_probability(
     Raises:
         UserError: a weight file is damaged, pyfacer cannot be imported, or no face was found by either way.
     """
-    picture = to_image(image) if isinstance(image, torch.Tensor) else image.convert("RGB")
+    image = to_image(image) if isinstance(image, torch.Tensor) else image.convert("RGB")
     missing = [str(path) for path in (farl_path, detector_path) if not Path(path).is_file()]
     if missing:
         _warn_once(f"{' and '.join(missing)} missing: the mask is guessed from landmarks, with hair as background")
-        return _guess(picture, device, predictor)
+        return _guess(image, device, predictor)
     detector, parser = _networks(Path(farl_path), Path(detector_path), device)
-    pixels = to_tensor(picture).add(1).div(2)[None].to(device)  # 1×3×H×W in [0, 1]
+    pixels = to_tensor(image).add(1).div(2)[None].to(device)  # 1×3×H×W in [0, 1]
     with torch.inference_mode():
         # The published code lowers the threshold from 0.8 until there is a face. Faces come sorted by their score, so
         # the lowest threshold alone gives the same first one.
         faces = detector(pixels * 255)
         if len(faces["scores"]) == 0:
             logger.warning("RetinaFace sees no face in the image: the mask is guessed from landmarks")
-            return _guess(picture, device, predictor)
+            return _guess(image, device, predictor)
         logits = parser(pixels, {name: values[:1] for name, values in faces.items()})["seg"]["logits"]  # 1×11×H×W
     return logits[0, 0].float().sigmoid()
 
@@ -89,7 +89,7 @@ def extent_note(mask: torch.Tensor, name: str) -> str:
     return ""
 
 
-def save_mask_pictures(stem: str, folder: str | Path, image: Image.Image | torch.Tensor, mask: torch.Tensor) -> None:
+def save_mask_images(stem: str, folder: str | Path, image: Image.Image | torch.Tensor, mask: torch.Tensor) -> None:
     """Write {stem}_mask.jpg, {stem}_back.jpg (what stays) and {stem}_face.jpg (what is edited) into `folder`.
 
     Args:
@@ -127,8 +127,8 @@ def landmark_mask(landmarks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return 1 - cv2.GaussianBlur(face, (0, 0), max(0.04 * float(np.hypot(*(jaw[16] - jaw[0]))), 0.5))
 
 
-def _guess(picture: Image.Image, device: torch.device, predictor: str | Path | None) -> torch.Tensor:
-    return torch.from_numpy(landmark_mask(find_landmarks(picture, predictor), picture.size)).to(device)
+def _guess(image: Image.Image, device: torch.device, predictor: str | Path | None) -> torch.Tensor:
+    return torch.from_numpy(landmark_mask(find_landmarks(image, predictor), image.size)).to(device)
 
 
 @cache

@@ -13,7 +13,7 @@ from PIL import Image
 
 from models.faces.alignment import paste_back
 from runners.simple_runner import SimpleRunner
-from utils.drawing import picture_strip
+from utils.drawing import image_strip
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.images import resize, save_image
@@ -136,7 +136,7 @@ class Visit:
             image = self._edited(_effective({**wish.edits, direction: power}), wish, mask)
             frames.append((f"{direction} {power:.3g}", image))
         folder = self._new_folder("sweep", 1)
-        strip = self._write(f"{folder.name}/{self.stem}_strip.jpg", picture_strip(frames[::_STRIP_STEP]))
+        strip = self._write(f"{folder.name}/{self.stem}_strip.jpg", image_strip(frames[::_STRIP_STEP]))
         side = min(max(self.photo.crop.width, _GIF_SIDES[0]), _GIF_SIDES[1])
         small = [resize(image, side) for _, image in frames]
         gif = folder / f"{self.stem}_sweep.gif"

@@ -22,7 +22,7 @@ def pictures(method: Method) -> list[Tensor]:
     x = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(3)) * 2 - 1
     inversion = method.invert(x)
     edits = method.edit(inversion, [("age", [2, -3])]), method.edit(inversion, [("glasses", [4])])
-    return [method.reconstruct(inversion), *edits, method.e4e_pictures(inversion, [("age", [2])])]
+    return [method.reconstruct(inversion), *edits, method.e4e_images(inversion, [("age", [2])])]
 
 
 @pytest.mark.parametrize("name", ["fse_full", "fse_inverter"])

@@ -168,14 +168,14 @@ def test_steps_of_a_stack_in_one_batch_are_the_single_stacks(runner: SimpleRunne
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     method, ages, glasses = runner.method, [2, -3, 7], [5, 0, -1]
     together = method.edit(method.invert(x), [("age", ages), ("glasses", glasses)])
-    of_e4e = method.e4e_pictures(method.invert(x), [("age", ages), ("glasses", glasses)])
+    of_e4e = method.e4e_images(method.invert(x), [("age", ages), ("glasses", glasses)])
     assert len(together) == len(of_e4e) == 6
     for i in range(2):
         for j, (age, glass) in enumerate(zip(ages, glasses, strict=True)):
             stack = [("age", [age]), ("glasses", [glass])]
             single = method.edit(method.invert(x[i : i + 1]), stack)
             assert (together[3 * i + j] - single[0]).abs().max() <= 1e-4 * single.abs().max()
-            single = method.e4e_pictures(method.invert(x[i : i + 1]), stack)
+            single = method.e4e_images(method.invert(x[i : i + 1]), stack)
             assert (of_e4e[3 * i + j] - single[0]).abs().max() <= 1e-4 * single.abs().max()
 
 

@@ -54,7 +54,7 @@ class EncoderTask(NetworkTask):
         if options.predictor:
             self.distance = PredictorLoss(weight_file(domain.weights["predictor"])).to(device)
         return TrainState(
-            {"encoder": self.encoder}, {"encoder_opt": self.optimizer}, {"pictures": self.pictures},
+            {"encoder": self.encoder}, {"encoder_opt": self.optimizer}, {"pictures": self.images},
             self.decoder.latent_avg,
         )  # fmt: skip
 

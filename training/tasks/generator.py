@@ -120,13 +120,13 @@ class GeneratorTask(NetworkTask):
             logger.info("took over %d tensors of %s", adopt(networks, list(map(weight_file, start))), ", ".join(start))
         return TrainState(
             networks, {"generator_opt": generator_opt, "disc_opt": disc_opt},
-            {"pictures": self.pictures, "path_length": self.path_length}, self.latent_avg(),
+            {"pictures": self.images, "path_length": self.path_length}, self.latent_avg(),
         )  # fmt: skip
 
     def gradients(self, step: int) -> Mapping[str, Tensor]:
         size = self._size(step)
         larger = min(self.domain.generator.size // size, LARGER_BATCH)
-        self.batch = self.pictures.next_batch(self.batch_size * larger)
+        self.batch = self.images.next_batch(self.batch_size * larger)
         self.batch_names = self.batch.names
         images = self.batch.images(self.device)
         return self.learn(step, F.adaptive_avg_pool2d(images, size) if size < images.shape[-1] else images)

@@ -35,7 +35,7 @@ class PredictorTask(NetworkTask):
         self.predictor = channels_last(Predictor(self.labels.attributes).to(self.device)).train()
         synchronise_batch_norm(self.predictor, self.device)
         self.optimizer = Adam(self.predictor.parameters(), self.options.lr)
-        return TrainState({"predictor": self.predictor}, {"predictor_opt": self.optimizer}, {"pictures": self.pictures})
+        return TrainState({"predictor": self.predictor}, {"predictor_opt": self.optimizer}, {"pictures": self.images})
 
     def learn(self, step: int, images: Tensor) -> Mapping[str, Tensor]:
         set_cosine_lr(self.optimizer, self.options.lr, step, self.options.steps)

@@ -28,7 +28,7 @@ from training.parts import LIGHT_NAMES
 from training.precision import Precision
 from training.stages import Stage
 from training.state import TrainState
-from utils.drawing import picture_grid
+from utils.drawing import image_grid
 from utils.errors import UserError
 from utils.images import to_image
 from utils.modes import eval_mode
@@ -51,7 +51,7 @@ class SFETask(Task):
         """`validation`: images that metrics are measured on; `special`: a few whose inversions are shown."""
         self.config, self.train, self.process, self.device = config, config.train, process, process.device
         self.stage, self.discriminator, self.losses = stage, discriminator, losses
-        self.pictures, self.validation, self.special = pictures, validation, special
+        self.images, self.validation, self.special = pictures, validation, special
         self.precision = Precision(config.train.precision, process.device)
         self.batch_names = []
         networks, optimizers = dict(stage.saved()), {"encoder_opt": optimizer}
@@ -77,7 +77,7 @@ class SFETask(Task):
             size = train.bs_used_before_adv_loss or size
         if train.lr_decay == "cosine":
             self._decay(step)
-        drawn = [self.pictures.next_batch(size) for _ in range(train.grad_accumulation)]
+        drawn = [self.images.next_batch(size) for _ in range(train.grad_accumulation)]
         self.batch_names = [name for batch in drawn for name in batch.names]
         return self.learn(step, drawn, adversarial)
 
@@ -194,8 +194,8 @@ class SFETask(Task):
         rows: list[tuple[str, list[Image.Image]]] = []
         for name, x in self._readable(special):
             rows.append((name, [to_image(x), to_image(self.stage.reconstruct(x[None].to(self.device))[0])]))
-        pictures = {f"{name}: image, inversion": picture_grid([(name, pair)]) for name, pair in rows}
-        return Sheet("special", picture_grid(rows), pictures)
+        pictures = {f"{name}: image, inversion": image_grid([(name, pair)]) for name, pair in rows}
+        return Sheet("special", image_grid(rows), pictures)
 
     def finish(self, folder: Path, checkpoint: Path) -> None:
         """The trained network in the published light format."""

@@ -193,10 +193,10 @@ class Ops:
 
         own_noise = noise is not None and len(noise) > 1  # for each image
         for first in range(0, batch, at_once):
-            pictures = min(at_once, batch - first)
-            rows = pictures * out_h * (1 if channels_last else channels)
+            images = min(at_once, batch - first)
+            rows = images * out_h * (1 if channels_last else channels)
             args = self._args(
-                _pointer(x, first), _pointer(y, first), pictures, channels, in_h, in_w, out_h, out_w, _pointer(kernel),
+                _pointer(x, first), _pointer(y, first), images, channels, in_h, in_w, out_h, out_w, _pointer(kernel),
                 kernel_h, kernel_w, *up, *down, pad[0], pad[2], _pointer(scale, first), _pointer(bias),
                 _pointer(noise, first if own_noise else 0), _pointer(noise_weight), out_h * out_w if own_noise else 0,
                 kernel_gain, slope, gain,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.faces.masks import background_probability, extent_note, read_mask, save_mask_pictures
+from models.faces.masks import background_probability, extent_note, read_mask, save_mask_images
 from utils.errors import UserError
 from utils.images import load_image, to_tensor
 
@@ -171,7 +171,7 @@ def test_save_mask_pictures(tmp_path):
     mask = torch.zeros(32, 32)
     mask[:, 16:] = 1
     for picture, given in ((image, mask), (to_tensor(image), mask[None, None])):
-        save_mask_pictures("a.b", tmp_path / "new", picture, given)
+        save_mask_images("a.b", tmp_path / "new", picture, given)
         files = {path.name: load_image(path) for path in (tmp_path / "new").iterdir()}
         assert sorted(files) == ["a.b_back.jpg", "a.b_face.jpg", "a.b_mask.jpg"]
         for name, left, right in (
