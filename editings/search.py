@@ -11,6 +11,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from arguments.domain import Trait
+from datasets.recipes import Recipe
+from datasets.scores import Scores, on_sphere
 from editings.edit import conv_layers
 from models.predictor import Predictor
 from models.stylegan2.generator import Generator, Styles
@@ -162,6 +164,26 @@ class DirectionSearch:
 
     def _readable(self, changes: Tensor) -> str:
         return ", ".join(f"{name} {value:+.1f}" for name, value in zip(self.names, changes.tolist(), strict=True))
+
+
+def score_move(mapping: Callable[[Tensor], Tensor], recipe: Recipe, scores: Scores, samples: int) -> Tensor:
+    """The move in w of a unit of power, D: the mean difference of w at the two ends of a recipe's change of scores.
+
+    mapping: z B×D → w B×D, of a generator that was trained on pictures of known scores. Raises UserError for a recipe
+    whose scores the pictures were not drawn from.
+    """
+    random = torch.Generator().manual_seed(0)
+    before = torch.randn(samples, len(scores.columns), generator=random)
+    free = torch.randn(samples, scores.dim - len(scores.columns), generator=random)
+    after = before.clone()
+    for name, change in recipe.changes.items():
+        if name not in scores.columns:
+            raise UserError(f"a recipe changes '{name}', but {scores.path} has only {', '.join(scores.columns)}")
+        column = scores.columns.index(name)
+        before[:, column], after[:, column] = change.between(before[:, column])
+    with torch.inference_mode():
+        difference = mapping(on_sphere(after, free)) - mapping(on_sphere(before, free))
+    return difference.mean(dim=0).clone() / recipe.power
 
 
 def boundary(w: Tensor, has_trait: Tensor, decay: float = 1e-3) -> Tensor:

@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -10,7 +11,6 @@ from torch import Tensor
 from arguments.domain import DomainConfig
 from configs.paths import weight_file
 from criteria.predictor_loss import PredictorLoss
-from metrics.fid import Gaussian
 from utils.errors import UserError
 
 BATCH = 20
@@ -47,24 +47,24 @@ class DomainMetrics:
         pairs = zip(fake.split(BATCH), real.split(BATCH), strict=True)
         return torch.cat([self.distance.distances(a.to(self.device), b.to(self.device)).cpu() for a, b in pairs])
 
-    def gaussian(self, images: Tensor) -> Gaussian:
-        """Of the predictor's embeddings; the Fréchet distance of two such is like FID."""
-        return Gaussian.of(torch.cat([self.predictor.embedding(part.to(self.device)) for part in images.split(BATCH)]))
+    def embeddings(self, images: Tensor) -> Tensor:
+        """B×D. The Fréchet distance of the Gaussians of two sets of them is like FID."""
+        return torch.cat([self.predictor.embedding(part.to(self.device)) for part in images.split(BATCH)]).cpu()
 
 
-def ssim(fake: Tensor, real: Tensor) -> float:
-    """Mean structural similarity (Wang et al., 2004) of B pairs in [-1, 1]; window 11, σ 1.5."""
+def ssim(fake: Tensor, real: Tensor) -> Tensor:
+    """Structural similarity (Wang et al., 2004) of B pairs in [-1, 1], B; window 11, σ 1.5."""
     import piq
 
-    return float(piq.ssim((fake + 1) / 2, (real + 1) / 2, data_range=1.0))
+    return piq.ssim((fake + 1) / 2, (real + 1) / 2, data_range=1.0, reduction="none")
 
 
-def milliseconds_per_image(method: Callable[[Tensor], Tensor], images: Tensor) -> float:
-    """The median over the first TIMED_IMAGES, one at a time."""
+def milliseconds_per_image(method: Callable[[Tensor], Tensor], images: Iterable[Tensor]) -> float:
+    """The median over the first TIMED_IMAGES, 1×3×H×W each."""
     times = []
-    for image in images[:TIMED_IMAGES]:
+    for image in islice(images, TIMED_IMAGES):
         start = time.perf_counter()
-        method(image[None]).cpu()
+        method(image).cpu()
         times.append(time.perf_counter() - start)
     return 1000 * statistics.median(times)
 

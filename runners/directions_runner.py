@@ -2,6 +2,7 @@
 
 import logging
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from arguments.domain import load_domain
 from configs.paths import weight_file
 from datasets.images import ImageFolder
 from datasets.labels import Labels
+from datasets.recipes import read_recipes
+from datasets.scores import Scores
 from editings.fs_boundaries import FSBoundaries
 from editings.interfacegan import InterfaceGAN
-from editings.search import POWER, SHIFT, DirectionSearch, batches
+from editings.search import POWER, SHIFT, DirectionSearch, batches, score_move
 from editings.stylespace import StyleSpace
 from models.weights import load_e4e, load_generator, load_predictor, save
 from utils.errors import UserError
@@ -38,18 +41,22 @@ class DirectionsRunner:
     """
 
     def __init__(self, domain: str, samples: int, output_dir: Path | None = None) -> None:
-        """`samples`: how many w are drawn. Raises UserError without traits, or where weights are missing."""
+        """`samples`: how many w are drawn. Raises UserError where the generator's weights are missing."""
         self.domain = load_domain(domain)
-        if not self.domain.traits or "predictor" not in self.domain.weights:
-            raise UserError(f"domain {self.domain.name} lacks traits or weights.predictor; directions come from them")
         self.folder = output_dir or weight_file(self.domain.editings_dir)
         self.samples = samples
         self.generator = load_generator(weight_file(self.domain.weights["generator"]), self.domain.generator)
+
+    @cached_property
+    def search(self) -> DirectionSearch:
+        """By the attribute predictor. Raises UserError without traits, or where the predictor is missing."""
+        if not self.domain.traits or "predictor" not in self.domain.weights:
+            raise UserError(f"domain {self.domain.name} lacks traits or weights.predictor; directions come from them")
         predictor = load_predictor(weight_file(self.domain.weights["predictor"]))
-        z = torch.randn(samples, self.domain.generator.style_dim, generator=torch.Generator().manual_seed(_SEED))
+        z = torch.randn(self.samples, self.generator.config.style_dim, generator=torch.Generator().manual_seed(_SEED))
         with torch.inference_mode():
             w = self.generator.mapping(z)
-        self.search = DirectionSearch(self.generator, predictor, self.domain.traits, w.clone())
+        return DirectionSearch(self.generator, predictor, self.domain.traits, w.clone())
 
     def boundaries(self) -> dict[str, Any]:
         """InterfaceGAN: directions in W from generated images, as the predictor sees them; `{trait}_w.pt`."""
@@ -86,6 +93,25 @@ class DirectionsRunner:
             power = round(_SHIFTS * std / StyleSpace.STEP, 2)
             directions[f"{trait}_ss"] = {"channels": [[layer, channel]], "range": [-power, power]}
         return self._write("stylespace", {"directions": directions})
+
+    def from_scores(self, recipes: Path, images: Path) -> dict[str, Any]:
+        """Directions in W by recipes of what they do to the scores that the images were drawn from.
+
+        Each is written to the files of its recipe's family.
+        """
+        scores = Scores(images, self.domain.generator.style_dim)
+        families: dict[str, dict[str, Any]] = {}
+        for name, recipe in read_recipes(recipes).items():
+            move = score_move(self.generator.mapping, recipe, scores, self.samples)
+            file = name.replace(" ", "_")
+            if recipe.family == "interfacegan":
+                InterfaceGAN.save(move, self.folder / f"{file}.pt")
+            else:
+                FSBoundaries.save(move.expand(self.domain.generator.n_styles, -1), self.folder / f"{file}.npy")
+            suffix = "pt" if recipe.family == "interfacegan" else "npy"
+            entry = {"file": f"{file}.{suffix}", "range": list(recipe.range)}
+            families.setdefault(recipe.family, {})[name] = entry
+        return {family: self._write(family, {"directions": entries}) for family, entries in families.items()}
 
     def _labels(self, images: Path) -> tuple[list[str], Tensor]:
         """As many labelled images as there are samples, and their traits: 1, 0, or NaN where one is hidden."""

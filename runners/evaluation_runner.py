@@ -1,9 +1,11 @@
-"""How well a domain's methods invert and edit: by its attribute predictor, and against true images of edits."""
+"""How well a domain's methods invert and edit: by its attribute predictor, and against true pictures of edits."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,37 +17,42 @@ from datasets.labels import FILE as LABELS_FILE
 from datasets.labels import HIDDEN, Labels
 from editings.latent_editor import LatentEditor
 from metrics.domain import BATCH, DomainMetrics, milliseconds_per_image, rounded, ssim
-from metrics.fid import frechet_distance
+from metrics.fid import Gaussian, frechet_distance
 from metrics.tables import markdown_table, write_report
 from models.inference import FSEFull, FSEInverter
-from models.sfe import Inversion
-from utils.drawing import image_column, image_strip
+from models.sfe import Edits
+from utils.drawing import picture_column, picture_strip
 from utils.errors import UserError
 from utils.images import load_image, resize, save_image, to_image, to_tensor
+from utils.parallel import batches
 
 logger = logging.getLogger(__name__)
 
-NOTHING = "no edit"  # the image as it is, for comparison
+NOTHING = "no edit"  # the picture as it is, for comparison
 
 INVERSION_COLUMNS = {
     "l2": "L2", "ssim": "SSIM", "distance": "LPIPS-like", "kept": "attributes kept", "frechet": "FID-like",
     "ms": "ms an image",
 }  # fmt: skip
-EDIT_COLUMNS = {"done": "trait appears", "kept": "others stay", "truth": "L2 to the true image"}
+EDIT_COLUMNS = {"done": "trait appears", "kept": "others stay", "truth": "L2 to the true picture"}
+
+
+Numbers = dict[str, list[Tensor]]  # column -> a number per picture (or more), for each batch
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to invert and edit. Images are B×3×size×size."""
+    """One way to invert and edit. Pictures are B×3×size×size; `invert` gives what the other two read."""
 
-    reconstruct: Callable[[Tensor], Tensor]  # images -> their inversions
-    edit: Callable[[Inversion, str, float], Tensor]
+    invert: Callable[[Tensor], Any]
+    reconstruct: Callable[[Any], Tensor]
+    edit: Callable[[Any, Edits], Tensor]
 
 
 class EvaluationRunner:
     """Compares the W+ encoder alone, the Inverter of stage 1 and SFE of stage 2 on one domain.
 
-    Everything is measured on images of 8 bits, at the generator's size. LPIPS-like: `criteria/predictor_loss.py`;
+    Everything is measured on pictures of 8 bits, at the generator's size. LPIPS-like: `criteria/predictor_loss.py`;
     FID-like: the Fréchet distance of the predictor's embeddings.
     """
 
@@ -57,26 +64,17 @@ class EvaluationRunner:
         self.sfe = sfe = FSEFull(self.domain, editor, device, latent_editor)
         stage_1 = FSEInverter(self.domain, inverter, device, latent_editor)
         self.ways = {
-            "W+ encoder": Way(
-                lambda x: sfe.e4e_images(sfe.invert(x)),
-                lambda inversion, name, power: sfe.e4e_images(inversion, [(name, [power])]),
-            ),
-            "Inverter (stage 1)": Way(
-                lambda x: stage_1.reconstruct(stage_1.invert(x)),
-                lambda inversion, name, power: stage_1.edit(inversion, [(name, [power])]),
-            ),
-            "SFE (stage 2)": Way(
-                lambda x: sfe.reconstruct(sfe.invert(x)),
-                lambda inversion, name, power: sfe.edit(inversion, [(name, [power])]),
-            ),
+            "W+ encoder": Way(lambda x: x, sfe.e4e_pictures, sfe.e4e_pictures),
+            "Inverter (stage 1)": Way(stage_1.invert, stage_1.reconstruct, stage_1.edit),
+            "SFE (stage 2)": Way(sfe.invert, sfe.reconstruct, sfe.edit),
         }
 
     def report(
         self, folders: Mapping[str, Path], edits: Mapping[str, float], truth: Path | None, output: Path, shown: int = 6
     ) -> str:
-        """Measure, and write tables (evaluation.md, .json) and images (grid.png, sweep.png). Returns the tables.
+        """Measure, and write tables (evaluation.md, .json) and pictures (grid.png, sweep.png). Returns the tables.
 
-        folders: title -> images; edits and the first `shown` images to look at are of the first folder.
+        folders: title -> pictures; edits and the first `shown` pictures to look at are of the first folder.
         """
         first = next(iter(folders.values()))
         inversions = {title: self.inversions(folder) for title, folder in folders.items()}
@@ -88,7 +86,7 @@ class EvaluationRunner:
         rows = {
             f"{name} {edits[name]:+g} | {way}": row for name, by_way in edited.items() for way, row in by_way.items()
         }  # fmt: skip
-        parts.append(f"Edits of images that lack the trait:\n\n{markdown_table(rows, EDIT_COLUMNS, 'edit | method')}")
+        parts.append(f"Edits of pictures that lack the trait:\n\n{markdown_table(rows, EDIT_COLUMNS, 'edit | method')}")
         text = "\n".join(parts)
         write_report(output, {"inversions": inversions, "edits": edited}, text)
         self.pictures(first, edits, relative_names(first)[:shown], output)
@@ -96,95 +94,100 @@ class EvaluationRunner:
 
     @torch.inference_mode()
     def inversions(self, folder: Path) -> dict[str, dict[str, float]]:
-        """Way -> column of INVERSION_COLUMNS -> value, over all images of the folder."""
-        names, x = self._read(folder)
-        before, shown = self.metrics.attributes(x), self._shown(folder, names)
-        real = self.metrics.gaussian(x)
-        rows = {}
-        for way, methods in self.ways.items():
-            found = self._map(methods.reconstruct, x, way)
-            rows[way] = {
-                "l2": float((found - x).square().mean()),
-                "ssim": ssim(found, x),
-                "distance": float(self.metrics.distances(found, x).mean()),
-                "kept": _share(self.metrics.attributes(found) == before, shown),
-                "frechet": frechet_distance(real, self.metrics.gaussian(found)),
-                "ms": milliseconds_per_image(methods.reconstruct, x),
+        """Way -> column of INVERSION_COLUMNS -> value, over all pictures of the folder."""
+        real: list[Tensor] = []
+        ways: dict[str, Numbers] = {way: defaultdict(list) for way in self.ways}
+        for names, x in self._batches(folder, "inversions"):
+            real.append(self.metrics.embeddings(x))
+            before, shown = self.metrics.attributes(x), self._shown(folder, names)
+            for way, numbers in ways.items():
+                methods = self.ways[way]
+                y = rounded(methods.reconstruct(methods.invert(x)))
+                numbers["l2"].append((y - x).square().mean(dim=(1, 2, 3)))
+                numbers["ssim"].append(ssim(y, x))
+                numbers["distance"].append(self.metrics.distances(y, x))
+                numbers["kept"].append((self.metrics.attributes(y) == before)[shown])
+                numbers["embedding"].append(self.metrics.embeddings(y))
+        return {
+            way: {column: _mean(numbers[column]) for column in ("l2", "ssim", "distance", "kept")}
+            | {
+                "frechet": frechet_distance(Gaussian.of(torch.cat(real)), Gaussian.of(torch.cat(numbers["embedding"]))),
+                "ms": self._milliseconds(self.ways[way], folder),
             }
-        return rows
+            for way, numbers in ways.items()
+        }  # fmt: skip
 
     @torch.inference_mode()
     def edits(self, folder: Path, edits: Mapping[str, float], truth: Path | None) -> dict[str, dict[str, dict]]:
-        """Direction -> way -> column of EDIT_COLUMNS -> value, over the images that lack the direction's trait.
+        """Direction -> way -> column of EDIT_COLUMNS -> value, over the pictures that lack the direction's trait.
 
-        edits: direction, called as its trait -> power. truth: `{direction}/{any}/NAME`, true images of NAME with the
-        trait, of which the nearest counts; only images that have one are edited.
+        edits: direction, called as its trait -> power. truth: `{direction}/{any}/NAME`, true pictures of NAME with the
+        trait, of which the nearest counts; only pictures that have one are edited.
         """
-        names, x = self._read(folder)
-        shown = self._shown(folder, names)
-        return {name: self._edit(name, power, names, x, shown, truth) for name, power in edits.items()}
+        return {name: self._edit(name, power, folder, truth) for name, power in edits.items()}
 
-    def _edit(
-        self, name: str, power: float, names: list[str], x: Tensor, shown: Tensor, truth: Path | None
-    ) -> dict[str, dict]:
+    def _edit(self, name: str, power: float, folder: Path, truth: Path | None) -> dict[str, dict]:
         trait = self.domain.traits.get(name)
         if trait is None:
             raise UserError(f"'{name}' is no trait of {self.domain.name}; there are: {', '.join(self.domain.traits)}")
         variants = sorted(path for path in (truth / name).iterdir() if path.is_dir()) if truth else []
-        known = [all((variant / file).is_file() for variant in variants) for file in names]
-        rows = torch.tensor(known) & (self.metrics.log_odds(x, name) < 0)
-        x, shown = x[rows], shown[rows]
-        files = [file for file, row in zip(names, rows.tolist(), strict=True) if row]
-        true = [torch.stack([self._picture(variant, file) for file in files]) for variant in variants]
-        before = self.metrics.attributes(x)
         others = [attribute != trait.attribute for attribute in self.metrics.predictor.attributes]
-        results = {NOTHING: x}
-        inverted = [self.sfe.invert(part) for part in x.split(BATCH)]
-        for way, methods in self.ways.items():
-            edited = [rounded(methods.edit(it, name, power)) for it in tqdm(inverted, f"{name}, {way}", leave=False)]
-            results[way] = torch.cat(edited)
+        ways: dict[str, Numbers] = {way: defaultdict(list) for way in (NOTHING, *self.ways)}
+        for files, images in self._batches(folder, name):
+            known = [all((variant / file).is_file() for variant in variants) for file in files]
+            rows = torch.tensor(known) & (self.metrics.log_odds(images, name) < 0)
+            x, names = images[rows], [file for file, row in zip(files, rows.tolist(), strict=True) if row]
+            if not names:
+                continue
+            true = [torch.stack([self._picture(variant, file) for file in names]) for variant in variants]
+            before, shown = self.metrics.attributes(x)[:, others], self._shown(folder, names)[:, others]
+            for way, numbers in ways.items():
+                y = x if way == NOTHING else rounded(self.ways[way].edit(self.ways[way].invert(x), [(name, [power])]))
+                numbers["done"].append(self.metrics.log_odds(y, name) > 0)
+                numbers["kept"].append((self.metrics.attributes(y)[:, others] == before)[shown])
+                if true:
+                    errors = torch.stack([(y - image).square().mean(dim=(1, 2, 3)) for image in true])
+                    numbers["truth"].append(errors.amin(dim=0))
         return {
-            way: {
-                "pictures": len(found),
-                "done": float((self.metrics.log_odds(found, name) > 0).float().mean()),
-                "kept": _share((self.metrics.attributes(found) == before)[:, others], shown[:, others]),
-                "truth": float(
-                    torch.stack([(found - y).square().mean(dim=(1, 2, 3)) for y in true]).amin(dim=0).mean()
-                ) if true else float("nan"),
-            }
-            for way, found in results.items()
-        }  # fmt: skip
+            way: {"pictures": sum(map(len, numbers["done"]))} | {key: _mean(numbers[key]) for key in EDIT_COLUMNS}
+            for way, numbers in ways.items()
+        }
 
     @torch.inference_mode()
     def pictures(self, folder: Path, edits: Mapping[str, float], names: Sequence[str], output: Path) -> None:
-        """`grid.png`: images, their inversions by every way, and edits by SFE; `sweep.png`: powers of each edit."""
+        """`grid.png`: pictures, their inversions by every way, and edits by SFE; `sweep.png`: powers of each edit."""
         rows, sweeps = [], []
         for i, name in enumerate(names):
             x = self._picture(folder, name)[None]
             inversion = self.sfe.invert(x)
-            found = [("picture", x)] + [(way, methods.reconstruct(x)) for way, methods in self.ways.items()]
+            found = [("picture", x)]
+            found += [(way, methods.reconstruct(methods.invert(x))) for way, methods in self.ways.items()]
             for edit, power in edits.items():
                 found.append((f"{edit} {power:+g}", self.sfe.edit(inversion, [(edit, [power])])))
-            rows.append(image_strip([(caption if i == 0 else "", to_image(y[0])) for caption, y in found], 128))
+            rows.append(picture_strip([(caption if i == 0 else "", to_image(y[0])) for caption, y in found], 128))
             edit, power = list(edits.items())[i % len(edits)]
             steps = [power * share for share in (-1.5, -1, -0.5, 0, 0.5, 1, 1.5)]
             swept = self.sfe.edit(inversion, [(edit, steps)])
             sweeps.append([(f"{edit} {step:+g}", to_image(y)) for step, y in zip(steps, swept, strict=True)])
-        save_image(image_column(rows), output / "grid.png")
-        save_image(image_column([image_strip(sweep, 128) for sweep in sweeps]), output / "sweep.png")
+        save_image(picture_column(rows), output / "grid.png")
+        save_image(picture_column([picture_strip(sweep, 128) for sweep in sweeps]), output / "sweep.png")
 
-    def _read(self, folder: Path) -> tuple[list[str], Tensor]:
+    def _batches(self, folder: Path, label: str) -> Iterator[tuple[list[str], Tensor]]:
+        """Names and pictures of the folder, B×3×size×size."""
         pictures = ImageFolder(folder, self.domain.generator.size)
-        return list(pictures.names), torch.stack([pictures[i] for i in range(len(pictures))])
+        for part in batches(tqdm(range(len(pictures)), label, unit="picture", leave=False, disable=None), BATCH):
+            yield [pictures.names[i] for i in part], torch.stack([pictures[i] for i in part])
 
     def _picture(self, folder: Path, name: str) -> Tensor:
         return to_tensor(resize(load_image(folder / name), self.domain.generator.size))
 
-    def _map(self, method: Callable[[Tensor], Tensor], x: Tensor, label: str) -> Tensor:
-        return torch.cat([rounded(method(part)) for part in tqdm(x.split(BATCH), label, leave=False)])
+    def _milliseconds(self, way: Way, folder: Path) -> float:
+        pictures = ImageFolder(folder, self.domain.generator.size)
+        images = (pictures[i][None] for i in range(len(pictures)))
+        return milliseconds_per_image(lambda x: way.reconstruct(way.invert(x)), images)
 
     def _shown(self, folder: Path, names: list[str]) -> Tensor:
-        """Which attributes images show, as their labels tell, if they have some: B×A, bool."""
+        """Which attributes pictures show, as their labels tell, if they have some: B×A, bool."""
         attributes = self.metrics.predictor.attributes
         if not (folder / LABELS_FILE).is_file():
             return torch.ones(len(names), len(attributes), dtype=torch.bool)
@@ -192,5 +195,6 @@ class EvaluationRunner:
         return torch.stack([labels[name] != HIDDEN for name in attributes], dim=1)
 
 
-def _share(right: Tensor, counted: Tensor) -> float:
-    return float(right[counted].float().mean())
+def _mean(parts: list[Tensor]) -> float:
+    """NaN where there are none."""
+    return float(torch.cat(parts).double().mean()) if parts else float("nan")

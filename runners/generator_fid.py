@@ -17,6 +17,7 @@ from models.weights import load_generator, load_predictor
 from training.plots import plot_curves
 from utils.errors import UserError
 from utils.files import atomic_path, numbered_files
+from utils.parallel import batches
 
 BATCH = 50
 _SEED = 0
@@ -39,7 +40,7 @@ def measure_generators(domain_name: str, generators: Path, images: Path, output:
     def gaussian(parts: Iterable[Tensor]) -> Gaussian:
         return Gaussian.of(torch.cat([predictor.embedding(part) for part in parts]))
 
-    real = gaussian(part for part in torch.stack([folder[i] for i in range(len(folder))]).split(BATCH))
+    real = gaussian(torch.stack([folder[i] for i in part]) for part in batches(range(len(folder)), BATCH))
     z = torch.randn(samples, domain.generator.style_dim, generator=torch.Generator().manual_seed(_SEED))
     rows = []
     for step, path in tqdm(files, "generators", unit="file", disable=None):

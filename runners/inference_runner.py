@@ -1,50 +1,74 @@
-"""Invert and edit whole folders of images."""
+"""Invert and edit whole folders of pictures."""
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from arguments.options import Config
 from configs.paths import weight_file
-from datasets.images import Pair, output_names, relative_names, transform_size
+from datasets.images import Pair, PictureNames, output_names, transform_size
 from metrics.metric_set import MetricSet
 from metrics.report import Report
+from models.inversion_file import Photograph, is_inversion_file
 from models.sfe import Edits
-from runners.build_method import build_method
-from runners.manifest import Manifest
+from runners.build_method import build_method, check_files
+from runners.manifest import Manifest, Stamp, stamp
 from runners.metrics_runner import measure
+from runners.photo import InvertedPhoto
 from utils.errors import UserError
-from utils.files import SAVED_SUFFIXES, check_writable, remove_temporaries
-from utils.images import check_save_path, load_image, resize, save_image, to_image, to_tensor
+from utils.files import (
+    INVERSION_SUFFIX,
+    SAVED_SUFFIXES,
+    check_apart,
+    check_folders_apart,
+    check_writable,
+    remove_temporaries,
+)
+from utils.images import check_save_path, load_square, save_image, to_image, to_tensor
 from utils.parallel import BoundedPool, ahead, batches
 from utils.processes import gather, own_device, rank_and_size
 
 logger = logging.getLogger(__name__)
 
-_UNFINISHED = 8  # images that wait for their last results to be written
+_UNFINISHED = 8  # pictures that wait for their last results to be written
+_ALSO = frozenset({INVERSION_SUFFIX})
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One that is to be inverted."""
+
+    source: Photograph
+    image: Image.Image
 
 
 class InferenceRunner:
     """Writes `inversion/NAME`, `DIRECTION/edit_power_P/NAME` and `STACK/NAME` for every NAME of `data.inference_dir`.
 
-    Images pass one at a time: read by threads ahead of the computing, inverted once, edited by every direction in
-    batches of powers, written by threads behind it. An image's results depend on nothing but the image, so neither
+    Pictures pass one at a time: read by threads ahead of the computing, inverted once, edited by every direction in
+    batches of powers, written by threads behind it. A picture's results depend on nothing but the picture, so neither
     an interrupted run nor the number of processes changes a byte of them. Under torchrun each process takes every
-    n-th image. `exp.output_dir/manifest.jsonl` records each image's state.
+    n-th picture. `exp.output_dir/manifest.jsonl` records each picture's state, and which file was read: the results of
+    a picture that was replaced since then are made again. An `exp.output_dir` inside the folder is not read.
 
-    Raises UserError for options that do not fit, before any image is read.
+    Inversion files in the folder count as pictures. With `inference.save_latents` there is one of every picture, in
+    `latents/NAME.safetensors`; a later run into the same folder reads it instead of inverting the picture again.
+
+    Raises UserError for options that do not fit, or results that would overwrite a picture, before any is read.
     """
 
     def __init__(self, config: Config) -> None:
         self.config, options = config, config.inference
         if not config.data.inference_dir:
-            raise UserError("data.inference_dir is empty; wanted: the folder of the images")
+            raise UserError("data.inference_dir is empty; wanted: the folder of the pictures")
         self.rank, self.processes = rank_and_size()
         config.model.device = own_device(config.model.device)
         self.method, self.latent_editor = build_method(config)
@@ -53,40 +77,52 @@ class InferenceRunner:
         self.output = Path(config.exp.root) / config.exp.output_dir
         self._check_directions()
         self._check_stacks()
-        self.outputs = output_names(relative_names(self.folder), _suffix(options.format))  # of all processes
+        self.pictures = PictureNames.find(self.folder, without=self.output, also=_ALSO)
+        self.outputs = _outputs(self.pictures.names, _suffix(options.format))  # of all processes
+        self._check_apart()
         self.names = list(self.outputs)[self.rank :: self.processes]
+        self.replaced: set[str] = set()  # pictures whose results are of another file
+        self.reused = 0  # inversions that were read from files
         self.metrics: MetricSet | None = None
         if options.report:
             check_writable(options.report)
+            check_apart([options.report], [self.folder / name for name in self.outputs])
             if not options.inversions:
                 raise UserError("inference.report measures the inversions; it wants inference.inversions=true")
             self.metrics = MetricSet(options.report_metrics, self.method.device)
 
     def run(self) -> int:
-        """Do what is missing. Returns the number of images that failed, over all processes."""
+        """Do what is missing. Returns the number of pictures that failed, over all processes.
+
+        Raises UserError, before any picture is read, if a file is missing that the edits need.
+        """
+        options = self.config.inference
+        edits = {*options.editings_data}.union(*options.stacks.values())
+        check_files(self.method, self.latent_editor, edits, latents=options.save_latents)
         manifest = Manifest(self.output / "manifest.jsonl", self._settings(), self._stacks())
         failed: list[str] = []
-        pending = self._pending(manifest)
-        logger.info("%d of %d images to do in this process", len(pending), len(self.names))
+        stamps = {name: stamp(self.folder / name) for name in self.names}
+        pending = self._pending(manifest, stamps)
+        logger.info("%d of %d pictures to do in this process", len(pending), len(self.names))
         unfinished: deque[tuple[str, float, list[Future[None]]]] = deque()
 
         def finish() -> None:
             name, seconds, writes = unfinished.popleft()
             for write in writes:
                 write.result()
-            manifest.add(image=name, state="done", written=len(writes), seconds=round(seconds, 4))
+            manifest.done(name, stamps[name], written=len(writes), seconds=round(seconds, 4))
 
         workers = self.config.model.workers
         with BoundedPool(workers) as writers:
             pictures = ahead(self._load, pending, workers)
-            for name, picture in tqdm(pictures, total=len(pending), unit="image", disable=self.rank > 0):
+            for name, picture in tqdm(pictures, total=len(pending), unit="picture", disable=self.rank > 0):
                 if isinstance(picture, UserError):
                     failed.append(str(picture))
                     manifest.add(image=name, state="failed", error=str(picture))
                     continue
                 start = time.monotonic()
                 interrupted = manifest.states.get(name) != "done"
-                results = self._make(name, picture, interrupted)
+                results = self._make(name, self._inverted(picture), interrupted)
                 writes = [writers.submit(self._save, image, path) for path, image in results]
                 unfinished.append((name, time.monotonic() - start, writes))
                 if len(unfinished) > _UNFINISHED:
@@ -94,6 +130,8 @@ class InferenceRunner:
             while unfinished:
                 finish()
 
+        if self.reused:
+            logger.info("%d of %d inversions were read from files", self.reused, len(pending))
         for error in failed:
             logger.error(error)
         failures = [error for errors in gather(failed) for error in errors]
@@ -101,7 +139,9 @@ class InferenceRunner:
             self._report(self.metrics, failures)
         if self.rank == 0:
             remove_temporaries(self.output)  # of killed runs; nobody writes any more
-            logger.info("results: %s; %d images failed", self.output, len(failures))
+            logger.info("results: %s; %d pictures failed", self.output, len(failures))
+            if self.pictures.left_out:
+                logger.info(self.pictures.left_out)
         gather(None)  # torchrun ends all processes as soon as one leaves with an error: nobody leaves before the first
         return len(failures)
 
@@ -116,7 +156,7 @@ class InferenceRunner:
 
     def _check_stacks(self) -> None:
         options, editor = self.config.inference, self.latent_editor
-        taken = {"inversion", *options.editings_data}.union(*editor.available().values())
+        taken = {"inversion", "latents", *options.editings_data}.union(*editor.available().values())
         for folder, edits in options.stacks.items():
             if folder in taken:
                 raise UserError(f"inference.stacks: '{folder}' is the folder of other results; choose another name")
@@ -130,15 +170,28 @@ class InferenceRunner:
     def _inversion(self, name: str) -> Path:
         return self.output / "inversion" / self.outputs[name]
 
+    def _latents(self, name: str) -> Path:
+        return self.output / "latents" / f"{self.outputs[name]}{INVERSION_SUFFIX}"
+
     def _edit(self, name: str, direction: str, power: float) -> Path:
         return self.output / direction / _power_folder(power) / self.outputs[name]
 
     def _missing(self, name: str) -> list[Path]:
-        """An image's results that are not there yet. Files appear whole, so one that is there is right."""
+        """A picture's results that are not there yet. Files appear whole, so one that is there is right.
+
+        Of a picture that was replaced none is.
+        """
+        return [path for path in self._results(name) if name in self.replaced or not path.exists()]
+
+    def _results(self, name: str) -> Iterator[Path]:
+        """All files that are made of a picture."""
         options = self.config.inference
-        paths = [self._inversion(name)] if options.inversions else []
-        paths += [path for _, results in self._batches(name) for path in results]
-        return [path for path in paths if not path.exists()]
+        if options.inversions:
+            yield self._inversion(name)
+        if options.save_latents and not is_inversion_file(name):
+            yield self._latents(name)
+        for _, results in self._batches(name):
+            yield from results
 
     def _batches(self, name: str) -> Iterator[tuple[Edits, list[Path]]]:
         """What is computed together, and the files of its results."""
@@ -149,12 +202,29 @@ class InferenceRunner:
         for folder, edits in options.stacks.items():
             yield [(key, [power]) for key, power in edits.items()], [self.output / folder / self.outputs[name]]
 
-    def _pending(self, manifest: Manifest) -> list[str]:
+    def _pending(self, manifest: Manifest, stamps: dict[str, Stamp]) -> list[str]:
+        for name in self.names:
+            if manifest.replaced(name, stamps[name], self._results(name)):
+                self.replaced.add(name)
         pending = [name for name in self.names if self._missing(name)]
         for name in set(self.names) - set(pending):
-            if manifest.states.get(name) != "done":  # killed between its last result and its line
-                manifest.add(image=name, state="done", written=0)
+            if not manifest.knows(name):  # killed between its last result and its line, or done by an older version
+                manifest.done(name, stamps[name], written=0)
         return pending
+
+    def _check_apart(self) -> None:
+        """That no result would overwrite a picture."""
+        options, names, outputs = self.config.inference, list(self.outputs), list(self.outputs.values())
+        folders = [self.output / "inversion", *(self.output / folder for folder in options.stacks)]
+        for direction, powers in options.editings_data.items():
+            folders += [self.output / direction / _power_folder(power) for power in powers]
+        if self.output.resolve() == self.folder.resolve():
+            raise UserError(f"exp.output_dir: {self.output} is data.inference_dir itself; choose another folder")
+        for folder in folders:
+            check_folders_apart(self.folder, names, folder, outputs, "exp.output_dir")
+        if options.save_latents:
+            latents = [f"{self.outputs[name]}{INVERSION_SUFFIX}" for name in names if not is_inversion_file(name)]
+            check_folders_apart(self.folder, names, self.output / "latents", latents, "exp.output_dir")
 
     def _settings(self) -> dict[str, str | int]:
         """What the bytes of the results depend on, besides their own names."""
@@ -175,21 +245,45 @@ class InferenceRunner:
         """What the name of a stack's folder stands for; a later run may add stacks, but not change one."""
         return {f"inference.stacks.{folder}": edits for folder, edits in self.config.inference.stacks.items()}
 
-    def _load(self, name: str) -> tuple[str, Tensor | UserError]:
+    def _load(self, name: str) -> tuple[str, InvertedPhoto | _Picture | UserError]:
+        """A picture, or its inversion where that is saved."""
+        path, saved = self.folder / name, self._latents(name)
         try:
-            for path in self._missing(name):
-                check_save_path(path)
-            return name, to_tensor(resize(load_image(self.folder / name), self.size))
+            for result in self._missing(name):
+                (check_writable if is_inversion_file(result) else check_save_path)(result)
+            if is_inversion_file(name):
+                return name, InvertedPhoto.load(path, self.method)
+            if saved.is_file():
+                photo = InvertedPhoto.load(saved, self.method)
+                if photo.photograph.is_still(path) and photo.crop.width == self.size:
+                    return name, photo
+                logger.info("%s: is of another picture than %s, which is inverted again", saved, path)
+                saved.unlink()
+            return name, _Picture(Photograph.of(path), load_square(path, self.size))
         except UserError as error:
             return name, error
 
-    def _make(self, name: str, picture: Tensor, interrupted: bool) -> Iterator[tuple[Path, Tensor]]:
-        """The missing results, 3×size×size.
+    def _inverted(self, picture: InvertedPhoto | _Picture) -> InvertedPhoto:
+        if isinstance(picture, InvertedPhoto):
+            self.reused += 1
+            return picture
+        inversion = self.method.invert(to_tensor(picture.image)[None])
+        if self.config.inference.save_latents:
+            inversion = self.method.complete(inversion)
+        return InvertedPhoto(picture.source, picture.image, inversion, self.method)
+
+    def _make(
+        self, name: str, photo: InvertedPhoto, interrupted: bool
+    ) -> Iterator[tuple[Path, Tensor | InvertedPhoto]]:
+        """The missing results: pictures, 3×size×size, and the inversion for its file.
 
         Batches are the same whatever is missing, and so are the last bits of what they give. The first one also makes
-        features that all edits of the image share, so an image that was interrupted begins with it again.
+        features that all edits of the picture share, so a picture that was interrupted begins with it again.
         """
-        inversion, missing = self.method.invert(picture[None]), set(self._missing(name))
+        inversion, missing = photo.inversion, set(self._missing(name))
+        if self._latents(name) in missing:
+            missing.remove(self._latents(name))
+            yield self._latents(name), photo
         if self._inversion(name) in missing:
             missing.remove(self._inversion(name))
             yield self._inversion(name), self.method.reconstruct(inversion)[0]
@@ -201,23 +295,36 @@ class InferenceRunner:
                 if path in missing:
                     yield path, image
 
-    def _save(self, image: Tensor, path: Path) -> None:
-        save_image(to_image(image), path, self.config.inference.quality)
+    def _save(self, result: Tensor | InvertedPhoto, path: Path) -> None:
+        if isinstance(result, InvertedPhoto):
+            result.save(path)
+        else:
+            save_image(to_image(result), path, self.config.inference.quality)
 
     def _report(self, metrics: MetricSet, failures: list[str]) -> None:
-        """How near the inversions of all processes and runs come to their images."""
+        """How near the inversions of all processes and runs come to their pictures."""
         model, found = self.config.model, (Pair(n, self.folder / n, self._inversion(n)) for n in self.outputs)
         pairs = {pair.name: pair for pair in found if pair.fake.exists()}
         errors = measure(metrics, list(pairs.values()), model.batch_size, model.workers)
         if self.rank == 0:
-            facts = [f"images: {self.folder}", f"results: {self.output}", f"{model.method}: {model.checkpoint_path}"]
+            facts = [f"pictures: {self.folder}", f"results: {self.output}", f"{model.method}: {model.checkpoint_path}"]
             options = self.config.inference
             facts += [f"{key}: {values}" for key, values in [*options.editings_data.items(), *options.stacks.items()]]
-            title = f"Inference: {len(pairs)} images inverted, {len(failures)} failed"
+            title = f"Inference: {len(pairs)} pictures inverted, {len(failures)} failed"
             report = Report(
                 title, metrics.columns, metrics.compute(), metrics.scores(), pairs, facts, failures + errors
             )
             report.write(Path(self.config.inference.report))
+
+
+def _outputs(names: list[str], suffix: str) -> dict[str, str]:
+    """Name -> name of its result. An inversion file is called as its picture: a.png.safetensors -> a.png."""
+    shown = {name: name.removesuffix(INVERSION_SUFFIX) for name in names}
+    twins = [name for name, count in Counter(shown.values()).items() if count > 1]
+    if twins:
+        raise UserError(f"{twins[0]} and its inversion file would have the same results; take one of them away")
+    outputs = output_names(list(shown.values()), suffix)
+    return {name: outputs[picture] for name, picture in shown.items()}
 
 
 def _power_folder(power: float) -> str:

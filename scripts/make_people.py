@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from arguments.flags import at_least, path
 from datasets.labels import write_labels
-from datasets.people.factors import MIRROR
+from datasets.people.factors import COLUMNS, MIRROR
 from datasets.people.head import head_model
 from datasets.people.splits import CROP_SIZE, PHOTO_SIZE, SPLITS, subject
 from datasets.scores import write_scores
@@ -41,7 +41,7 @@ def main() -> None:
     args.output_dir.mkdir(parents=True, exist_ok=True)
     write_labels(args.output_dir, [(_name(index), person.shown()) for index, person in enumerate(people)])
     names = [_name(index) for index in range(args.count)]
-    write_scores(args.output_dir, names, np.stack([person.scores for person in people]), MIRROR)
+    write_scores(args.output_dir, names, np.stack([person.scores for person in people]), COLUMNS, MIRROR)
     make = partial(
         _make, args.output_dir, args.split, args.size or (PHOTO_SIZE if args.photos else CROP_SIZE), args.photos
     )

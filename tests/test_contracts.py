@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from arguments.domain import DOMAINS_DIR, load_domain
 from arguments.loader import load_options
+from arguments.loop_options import EncoderTrainConfig, GeneratorTrainConfig, PredictorTrainConfig
 from arguments.options import Config
 from arguments.train_options import TrainConfig
 from criteria.face_embedding import load_arcface, load_curricular_face
 from criteria.id_vit import IDViTLoss
 from criteria.moco import MocoLoss
+from datasets.recipes import read_recipes
 from editings.deltaedit import DeltaMapper
 from editings.styleclip_mapper import LevelsMapper
 from models.e4e import E4E
@@ -113,9 +115,9 @@ def test_networks_of_edits_take_the_published_files():
 # ---- Commands ----
 
 FLAGS = {
-    "align_all_parallel.py": "num_threads root_path",
-    "animate.py": "align device edits editor_ckpt_pth fps frames mask_path mask_trashold orig_img_pth save_pth "
-    "simple_config_pth use_mask video",
+    "align_all_parallel.py": "num_threads output_dir root_path",
+    "animate.py": "align device edits editor_ckpt_pth fps frames mask_path mask_trashold morph_to orig_img_pth "
+    "save_pth simple_config_pth use_mask video",
     "app.py": "config device port share",
     "available_directions.py": "check",
     "calculate_metrics.py": "batch_size device fid_stats metrics metrics_dir orig_path reconstr_path report "
@@ -124,20 +126,22 @@ FLAGS = {
     "evaluate_domain.py": "device domain editor_pth edits input_dir inverter_pth output_dir truth_dir",
     "fid_calculation.py": "attr_is_reversed attr_name batch_size celeba_attr_table_pth device fid_stats orig_path "
     "save_fid_stats synt_path transforms workers",
-    "find_directions.py": "domain input_dir output_dir samples",
+    "find_directions.py": "domain input_dir output_dir recipes samples",
     "generator_fid.py": "domain generators input_dir output_dir samples",
-    "inference.py": "report",
+    "inference.py": "report save_latents",
     "make_avatars.py": "count output_dir size split workers",
     "make_people.py": "count output_dir photos size split workers",
+    "make_true_edits.py": "config count output_dir workers",
+    "mix.py": "align device editor_ckpt_pth layers orig_img_pth other_img_pth save_pth share simple_config_pth",
     "simple_inference.py": "align device edited_power editing_name editor_ckpt_pth edits mask_path mask_trashold "
-    "orig_img_pth save_e4e save_inversion save_pth simple_config_pth strip use_mask",
+    "orig_img_pth save_e4e save_inversion save_latents save_pth simple_config_pth strip use_mask",
     "shrink_weights.py": "prefix",
     "train.py": "",
     "train_encoder.py": "",
     "train_generator.py": "",
     "train_predictor.py": "",
 }
-IMPORT_TORCH_FOR_HELP = {"make_avatars.py", "make_people.py"}  # tools for developers
+IMPORT_TORCH_FOR_HELP = {"make_avatars.py", "make_people.py", "make_true_edits.py"}  # tools for developers
 
 HELP = """
 import runpy, sys
@@ -229,12 +233,22 @@ RUNS = {
     "fse_inference.yaml": Config,
     "fse_inverter_inference.yaml": Config,
     "fse_inverter_train.yaml": TrainConfig,
+    "people_editor_train.yaml": TrainConfig,
+    "people_inference.yaml": Config,
+    "people_inverter_train.yaml": TrainConfig,
+    "people_simple_inference.yaml": Config,
     "simple_inference.yaml": Config,
 }
-# options of their own: arguments/loop_options.py
-LOADED_ELSEWHERE = {f"avatars_{name}_train.yaml" for name in ("generator", "encoder", "predictor")} | {
-    "people_generator_paired.yaml"
+LOOPS = {  # options of arguments/loop_options.py
+    "avatars_generator_train.yaml": GeneratorTrainConfig,
+    "avatars_encoder_train.yaml": EncoderTrainConfig,
+    "avatars_predictor_train.yaml": PredictorTrainConfig,
+    "people_generator_paired.yaml": GeneratorTrainConfig,
+    "people_generator_train.yaml": GeneratorTrainConfig,
+    "people_encoder_train.yaml": EncoderTrainConfig,
+    "people_predictor_train.yaml": PredictorTrainConfig,
 }
+RECIPES = {"people_directions.yaml"}  # no options: datasets/recipes.py
 
 
 @pytest.mark.parametrize("name", sorted(RUNS))
@@ -244,9 +258,21 @@ def test_run_configs_load(name):
     assert config.model.method == ("fse_inverter" if "inverter" in name else "fse_full")
 
 
+@pytest.mark.parametrize("name", sorted(LOOPS))
+def test_configs_of_network_trainings_load(name):
+    config = load_options(LOOPS[name], [f"exp.config_dir={ROOT / 'configs'}", f"exp.config={name}"])
+    assert load_domain(config.exp.domain).name == config.exp.domain
+    assert config.exp.name
+
+
+def test_recipes_load():
+    for name in RECIPES:
+        assert {"age", "smile", "rotation", "fs_glasses"} <= set(read_recipes(ROOT / "configs" / name))
+
+
 def test_every_run_config_is_in_the_table():
     names = {path.name for path in (ROOT / "configs").glob("*.yaml")}
-    assert names - LOADED_ELSEWHERE == set(RUNS)
+    assert names == {*RUNS, *LOOPS, *RECIPES}
 
 
 @pytest.mark.parametrize("path", sorted(DOMAINS_DIR.glob("*.yaml")), ids=lambda path: path.stem)

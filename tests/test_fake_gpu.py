@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from fake_gpu import GPU, FakeGpu, fake_gpu
-from models.methods import METHODS
 from PIL import Image
 from training_toy import TrainingToy, shared_toy
 
@@ -21,6 +20,7 @@ from arguments.loader import load_options
 from arguments.loop_options import EncoderTrainConfig, GeneratorTrainConfig, LoopConfig, PredictorTrainConfig
 from datasets.training_images import TrainingImages
 from editings.latent_editor import LatentEditor
+from models.inference import METHODS
 from models.stylegan2.ops import backend, fused_bias_act, native
 from training.distributed import Process
 from training.loop import Plan, Task, TrainingLoop
@@ -31,13 +31,15 @@ from training.tasks.generator import GeneratorTask
 from training.tasks.network import NetworkTask
 from training.tasks.predictor import PredictorTask
 from training.tasks.sfe import SFETask
+from utils.errors import UserError
 from utils.images import save_image
 
 ROOT = Path(__file__).resolve().parent.parent
 AVATARS = ROOT / "pretrained_models" / "avatars"
 PROCESS = Process(GPU)
 LOSSES = "training/loop.py, _read"  # of all losses and gradients at once, the one wait of a step
-BATCH = "datasets/training_images.py, images"
+POWERS = "editings/latent_editor.py, apply"
+BATCH = "utils/devices.py, send"  # from pinned memory
 
 
 @pytest.fixture
@@ -74,31 +76,46 @@ def test_waits_and_copies_are_noted(gpu: FakeGpu) -> None:
     assert not gpu.copies and not gpu.waits
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU here runs the kernels")
+def test_a_gpu_that_does_not_run_the_kernels(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """One warning and plain PyTorch, or an error where SFE_OPS asks for one."""
+    backend.forget()
+    with fake_gpu(monkeypatch):
+        x = torch.rand(1, 3, 4, 4, device=GPU)
+        assert fused_bias_act(x).device == fused_bias_act(x).device == GPU
+        (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert warning.startswith("custom ops: plain PyTorch for cuda:0, torch.float32 (slower): ")
+        monkeypatch.setenv("SFE_OPS", "cuda")
+        backend.forget()
+        with pytest.raises(UserError, match="SFE_OPS is cuda, but the kernels do not run on cuda:0: "):
+            fused_bias_act(x)
+    monkeypatch.undo()
+    backend.forget()
+
+
 @pytest.mark.parametrize("name, ops", [("fse_full", "compiled"), ("fse_full", "plain"), ("fse_inverter", "compiled")])
 def test_edits(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: str) -> None:
     if ops == "plain":
         monkeypatch.setattr(backend, "ops_for", lambda x: native)
     domain = load_domain("avatars")
     checkpoint = AVATARS / ("sfe_editor.pt" if name == "fse_full" else "sfe_inverter.pt")
-    method = METHODS[name](domain, str(checkpoint), GPU, LatentEditor(domain, device=GPU))
+    editor = LatentEditor(domain, device=GPU)
+    method = METHODS[name](domain, str(checkpoint), GPU, editor)
     x, mask = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64)
     inversion = method.invert(x)
-    for pictures in (method.reconstruct(inversion), method.e4e_images(inversion)):
+    for pictures in (method.reconstruct(inversion), method.e4e_pictures(inversion)):
         assert pictures.device == GPU and pictures.shape == (1, 3, 64, 64)
     gpu.clear()
     method.invert(x)
-    assert gpu.copies == {"models/methods.py, invert": 1} and not gpu.waits
-    latents = 2 if name == "fse_full" else 1  # that are edited: w, and e4e's
-    for directions in method.latent_editor.available().values():
+    assert gpu.copies == {"models/inference.py, invert": 1} and not gpu.waits
+    full = name == "fse_full"  # which edits e4e's w, too, and wants the mask for its delta
+    for directions in editor.available().values():
         edits = [(direction, [2.0, -3.0]) for direction in list(directions)[:1]]
         assert method.edit(inversion, edits).device == GPU  # reads the direction's file
         gpu.clear()
         assert method.edit(inversion, edits, mask).shape == (2, 3, 64, 64)
-        assert gpu.waits == {"editings/latent_editor.py, _checked_powers": latents}
-        assert gpu.copies == {
-            "models/methods.py, edit": 1, "models/methods.py, <listcomp>": 1,
-            "editings/latent_editor.py, edit_many": latents,
-        }  # fmt: skip
+        assert not gpu.waits
+        assert gpu.copies == ({"models/sfe.py, delta": 1, POWERS: 2} if full else {POWERS: 1})
 
 
 def loop_of(task: Task, folder: Path) -> TrainingLoop:
@@ -130,15 +147,13 @@ def test_training_of_both_stages(toy: TrainingToy, gpu: FakeGpu, stage: int, tmp
     pictures = TrainingImages(toy.pictures, toy.domain.generator.size, seed=1, workers=0)
     task = SFETask(config, PROCESS, built, optimizer, discriminator, disc_optimizer, losses, pictures, None, None)
     one_step(loop_of(task, tmp_path), 16, gpu)
-    edits = {"editings/latent_editor.py, edit_many": 2} if stage == 2 else {}
-    assert gpu.copies == {BATCH: 1, **edits}
-    powers = {"editings/latent_editor.py, _checked_powers": 2} if stage == 2 else {}
-    assert gpu.waits == {LOSSES: 1, **powers}
+    assert gpu.waits == {LOSSES: 1}
+    assert gpu.copies == {BATCH: 1, **({POWERS: 2} if stage == 2 else {})}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four images with labels."""
+    """Four pictures with labels."""
     random = np.random.default_rng(0)
     rows = []
     for i in range(4):
@@ -159,4 +174,4 @@ def test_training_of_a_domains_networks(
     config = load_options(kind, options)
     one_step(loop_of(task(config, load_domain("avatars"), PROCESS), folder), 16, gpu)
     assert gpu.waits == {LOSSES: 1}
-    assert gpu.copies == {BATCH: 1, **({"training/tasks/predictor.py, learn": 1} if task is PredictorTask else {})}
+    assert gpu.copies == {BATCH: 2 if task is PredictorTask else 1}  # labels, too

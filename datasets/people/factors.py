@@ -187,6 +187,7 @@ CURVES: list[tuple[str, Curve]] = [
     ("iris", _uniform(0, 1)),
 ]
 N_SCORES = len(CURVES) + N_IDENTITY
+COLUMNS = [name for name, _ in CURVES] + [f"identity_{i:02d}" for i in range(N_IDENTITY)]  # what each score is of
 # The signs of the scores of a mirrored person: those of what has a side change.
 MIRROR = np.array([
     -1 if name in ("gaze_x", "yaw", "roll", "hair_part", "light_azimuth") else 1 for name, _ in CURVES

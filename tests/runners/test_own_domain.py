@@ -17,9 +17,12 @@ from small_domain import SmallDomain
 from arguments.domain import load_domain
 from arguments.loader import load_options
 from arguments.loop_options import EncoderTrainConfig, PredictorTrainConfig
+from datasets.images import ImageFolder
 from datasets.labels import write_labels
 from editings.latent_editor import LatentEditor
 from editings.search import MIN_SHARE
+from metrics.domain import rounded
+from models.inference import FSEInverter
 from models.predictor import Predictor
 from models.stylegan2.generator import Generator
 from models.weights import load_e4e, load_generator, load_predictor, read, save, save_predictor
@@ -235,8 +238,12 @@ def test_evaluation_measures_what_it_says(tiny: TinyDomain, tmp_path: Path) -> N
     domain["editings"]["interfacegan"]["directions"]["light"] = {"file": str(tmp_path / "light.pt"), "range": [-5, 5]}
     path = tmp_path / "domain.yaml"
     path.write_text(yaml.safe_dump(domain))
-    runner = EvaluationRunner(str(path), str(tiny.files.inverter), str(tiny.files.editor), CPU)
-    names, x = runner._read(tiny.pictures)
+    inverter = tmp_path / "inverter.pt"  # not the one in the editor's checkpoint
+    tensors = torch.load(tiny.files.inverter)["state_dict"]
+    torch.save({"state_dict": {key: 0.9 * tensor for key, tensor in tensors.items()}}, inverter)
+    runner = EvaluationRunner(str(path), str(inverter), str(tiny.files.editor), CPU)
+    pictures = ImageFolder(tiny.pictures, SIZE)
+    names, x = pictures.names, torch.stack([pictures[i] for i in range(len(pictures))])
     log_odds = runner.metrics.log_odds(x, "light").tolist()
     lacking = [name for name, value in zip(names, log_odds, strict=True) if value < 0][:6]
     for variant in "ab":  # the images themselves are the nearest of two "true" ones
@@ -251,6 +258,12 @@ def test_evaluation_measures_what_it_says(tiny: TinyDomain, tmp_path: Path) -> N
     nothing = found["edits"]["light"][NOTHING]
     assert nothing == {"pictures": len(lacking), "done": 0.0, "kept": 1.0, "truth": 0.0}
     sfe = found["inversions"]["all"]["SFE (stage 2)"]
+    stage_1 = FSEInverter(runner.domain, str(inverter), CPU, LatentEditor(runner.domain))
+    errors = []
+    for row in x[[names.index(name) for name in lacking]]:
+        edited = stage_1.edit(stage_1.invert(row[None]), [("light", [2.0])])
+        errors.append(min(float((rounded(edited)[0] - true).square().mean()) for true in (row, -row)))
+    assert np.isclose(found["edits"]["light"]["Inverter (stage 1)"]["truth"], np.mean(errors), rtol=1e-3)
     method = runner.sfe
     inverted = [to_image(method.reconstruct(method.invert(row[None]))[0]) for row in x]
     pixels = np.stack([np.asarray(image) for image in inverted]) / 127.5 - 1
