@@ -50,7 +50,7 @@ class AnimationRunner:
         """Write a GIF or MP4, by the extension of `save_pth`, of edits of one photograph, which is inverted once.
 
         Args:
-            orig_img_pth: a picture file, an inversion file, or what `SimpleRunner.invert` gave.
+            orig_img_pth: an image file, an inversion file, or what `SimpleRunner.invert` gave.
             edits: one direction with two powers, `[("age", [-5, 5])]`, is a sweep from the first power to the second
                 and back. Directions with a power each, `[("age", [5]), ("smile", [3])]`, are a chain: one after
                 another grows from 0 to its power, on top of those before it.

@@ -81,9 +81,9 @@ def calculate_metrics(
     if (fid_stats or save_fid_stats) and "fid" not in metrics:
         raise UserError("--fid_stats and --save_fid_stats are of use for the metric fid only; add it to --metrics")
     found = PairedFolders.find(orig_path, reconstr_path)
-    pictures = [path for pair in found.pairs for path in (pair.real, pair.fake)]
+    images = [path for pair in found.pairs for path in (pair.real, pair.fake)]
     for written in filter(None, (save_fid_stats, report)):
-        check_apart([written], pictures)
+        check_apart([written], images)
     metrics_set = MetricSet(metrics, resolve_device(own_device(device)))
     fid = metrics_set.metrics.get("fid")
     if isinstance(fid, FID) and fid_stats is not None:

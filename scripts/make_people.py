@@ -46,7 +46,7 @@ def main() -> None:
         _make, args.output_dir, args.split, args.size or (PHOTO_SIZE if args.photos else CROP_SIZE), args.photos
     )
     with ProcessPoolExecutor(args.workers) as pool:
-        for _ in tqdm(pool.map(make, range(args.count), chunksize=16), "people", args.count, unit="picture"):
+        for _ in tqdm(pool.map(make, range(args.count), chunksize=16), "people", args.count, unit="image"):
             pass
 
 

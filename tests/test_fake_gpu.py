@@ -103,7 +103,7 @@ def test_edits(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: st
     method = METHODS[name](domain, str(checkpoint), GPU, editor)
     x, mask = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64)
     inversion = method.invert(x)
-    for pictures in (method.reconstruct(inversion), method.e4e_pictures(inversion)):
+    for pictures in (method.reconstruct(inversion), method.e4e_images(inversion)):
         assert pictures.device == GPU and pictures.shape == (1, 3, 64, 64)
     gpu.clear()
     method.invert(x)
@@ -153,7 +153,7 @@ def test_training_of_both_stages(toy: TrainingToy, gpu: FakeGpu, stage: int, tmp
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four pictures with labels."""
+    """Four images with labels."""
     random = np.random.default_rng(0)
     rows = []
     for i in range(4):

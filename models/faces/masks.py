@@ -20,7 +20,7 @@ from utils.images import open_image, save_image, to_image, to_tensor
 
 logger = logging.getLogger(__name__)
 
-MASK_PICTURES = ("mask", "back", "face")  # what `save_mask_pictures` writes
+MASK_PICTURES = ("mask", "back", "face")  # what `save_mask_images` writes
 
 _LEAST_FACE_SCORE = 0.01
 _TRACE = 0.02  # what JPEG makes of black

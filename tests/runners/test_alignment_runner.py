@@ -85,7 +85,7 @@ def test_a_replaced_photograph_is_cut_again(photo_path: Path, tmp_path: Path) ->
         face.save(folder / name)
     (folder / "clip.mov").touch()
     first = run(folder)
-    assert first.returncode == 0 and "2 of 2 pictures to align" in first.stderr
+    assert first.returncode == 0 and "2 of 2 images to align" in first.stderr
     assert first.stderr.splitlines()[-1] == (
         f"INFO {folder}: left out 1 hidden (.Trash-1000/); 1 of formats that are not read (clip.mov)"
     )
@@ -93,12 +93,12 @@ def test_a_replaced_photograph_is_cut_again(photo_path: Path, tmp_path: Path) ->
     face.transpose(Image.Transpose.TRANSPOSE).save(folder / "a.png")  # on its side, and mirrored
     os.utime(folder / "a.png", (1e9, 1e9))
     second = run(folder)
-    assert "1 of 2 pictures to align" in second.stderr and "photos/a.png: no face is upright in it" in second.stderr
+    assert "1 of 2 images to align" in second.stderr and "photos/a.png: no face is upright in it" in second.stderr
     new = {path: path.read_bytes() for path in old}
     assert [path.name for path in old if old[path] != new[path]] == ["a.jpg"]
     lying, upright = (np.asarray(Image.open(path), dtype=int) for path in sorted(new))
     assert np.abs(lying[:, ::-1] - upright).mean() < 12  # the landmarks of a mirrored face differ a little
-    assert "0 of 2 pictures to align" in run(folder).stderr
+    assert "0 of 2 images to align" in run(folder).stderr
 
 
 def test_the_place_of_the_crops(photo_path: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_the_place_of_the_crops(photo_path: Path, tmp_path: Path) -> None:
     assert run(tmp_path / "photos", "--output_dir", tmp_path / "photos" / "cut").returncode == 0
     assert (tmp_path / "photos" / "cut" / "a.jpg").is_file()
     again = run(tmp_path / "photos", "--output_dir", tmp_path / "photos" / "cut")
-    assert "0 of 1 pictures to align" in again.stderr and "1 results of this run (cut/)" in again.stderr
+    assert "0 of 1 images to align" in again.stderr and "1 results of this run (cut/)" in again.stderr
     (tmp_path / "file").touch()
     for place, words in (("file/x", "is not a folder; choose another place"), ("photos", "is --root_path itself")):
         done = run(tmp_path / "photos", "--output_dir", tmp_path / place)

@@ -332,20 +332,20 @@ def test_a_replaced_picture_is_done_again(warm: WarmPython, small: SmallDomain, 
     other.save(folder / "a/1.png")
     os.utime(folder / "a/1.png", (1e9, 1e9))  # a copy that keeps the time of its original
     assert warm.run("inference.py", *arguments, log=log) == 0
-    assert "1 of 4 pictures to do" in log.read_text()
+    assert "1 of 4 images to do" in log.read_text()
     second = results(out)
     changed = {name for name in first if first[name] != second[name]}
     assert changed == {"inversion/a/1.png", "age/edit_power_1.0000/a/1.png"}
     assert all(path.stat().st_mtime_ns == time for path, time in times.items() if path.stem != "1" or "b" in path.parts)
     assert warm.run("inference.py", *arguments, log=log) == 0
-    assert "0 of 4 pictures to do" in log.read_text() and results(out) == second
+    assert "0 of 4 images to do" in log.read_text() and results(out) == second
 
     lines = (out / "manifest.jsonl").read_text().splitlines(keepends=True)
     (out / "manifest.jsonl").write_text("".join(line for line in lines if '"b/0.png"' not in line))  # killed before it
     other.save(folder / "b/0.png")
     (out / "age/edit_power_1.0000/b/0.png").unlink()
     assert warm.run("inference.py", *arguments, log=log) == 0
-    assert "1 of 4 pictures to do" in log.read_text()
+    assert "1 of 4 images to do" in log.read_text()
     third = results(out)
     assert third["inversion/b/0.png"] == third["inversion/a/1.png"] != second["inversion/b/0.png"]
 
@@ -366,7 +366,7 @@ def test_what_lies_in_the_folder_beside_pictures(warm: WarmPython, small: SmallD
         assert warm.run("inference.py", *arguments, log=log) == 0
         parts = ("inversion", "age/edit_power_1.0000")
         assert set(results(folder / "results")) == {f"{part}/{name}" for part in parts for name in names}
-        assert f"{to_do} of 6 pictures to do" in log.read_text()
+        assert f"{to_do} of 6 images to do" in log.read_text()
     last = log.read_text().splitlines()[-1]
     assert last.startswith(f"INFO {folder}: left out 1 hidden (.ipynb_checkpoints/); 1 of formats that are not read")
     assert last.endswith("1 results of this run (results/)")
