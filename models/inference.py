@@ -43,7 +43,7 @@ _DECODED = {"cpu": 1}  # pictures at once: on a CPU, several take memory and sav
 _DECODED_ELSEWHERE = 8
 
 
-def _inference(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+def inference(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
     """Run a method of Method without autograd state, and in its `dtype` where that is not float32."""
 
     @wraps(method)
@@ -130,7 +130,7 @@ class Method(ABC):
 
     # ---- the method ----
 
-    @_inference
+    @inference
     def invert(self, x: Tensor) -> Inversion:
         """x B×3×H×W in [-1, 1] → its Inversion. No picture is made, and e4e is not run."""
         return invert(self.inverter, self.decoder, x.to(self.device))[0]
@@ -139,13 +139,13 @@ class Method(ABC):
         """The same with all that edits need: w_e4e, where the method uses it. No encoder runs for it any more."""
         return inversion
 
-    @_inference
+    @inference
     def reconstruct(self, inversion: Inversion) -> Tensor:
         """The inversion's pictures, B×3×size×size."""
         coarse = self._coarse(self.decoder.affine(inversion.w))
         return self._decode(inversion.features, torch.zeros_like(inversion.features), coarse)
 
-    @_inference
+    @inference
     def edit(self, inversion: Inversion, edits: Edits, mask: Tensor | None = None) -> Tensor:
         """Every picture at every step of the edits: (B·P)×3×size×size, the steps of the first picture first.
 
@@ -164,7 +164,7 @@ class Method(ABC):
         change, coarse = self._delta(inversion, edits, styles, mask)
         return self._decode(_repeat(inversion.features, steps), change, coarse)
 
-    @_inference
+    @inference
     def e4e_pictures(self, pictures: Inversion | Tensor, edits: Edits = ()) -> Tensor:
         """What e4e alone gives: the inversion, B×3×size×size, or the edits as in `edit`, (B·P)×3×size×size.
 
@@ -241,7 +241,7 @@ class FSEFull(Method):
     def _load(self, path: Path) -> tuple[Inverter, FeatureEditor]:
         return load_feature_editor(path, self.domain)
 
-    @_inference
+    @inference
     def complete(self, inversion: Inversion) -> Inversion:
         return inversion if inversion.w_e4e is not None else replace(inversion, w_e4e=self._e4e_inversion(inversion)[0])
 
