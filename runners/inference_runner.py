@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -14,32 +14,37 @@ from tqdm import tqdm
 
 from arguments.options import Config
 from configs.paths import weight_file
+<<<<<<< HEAD
 from datasets.images import ImageNames, Pair, output_names, transform_size
+=======
+from datasets.images import Pair, transform_size
+>>>>>>> main
 from metrics.metric_set import MetricSet
 from metrics.report import Report
 from models.inversion_file import Photograph, is_inversion_file
-from models.sfe import Edits
 from runners.build_method import build_method, check_files
 from runners.manifest import Manifest, Stamp, stamp
 from runners.metrics_runner import measure
 from runners.photo import InvertedPhoto
+from runners.result_files import ResultFiles, power_folder
 from utils.errors import UserError
 from utils.files import (
-    INVERSION_SUFFIX,
-    SAVED_SUFFIXES,
     check_apart,
-    check_folders_apart,
     check_writable,
     remove_temporaries,
 )
 from utils.images import check_save_path, load_square, save_image, to_image, to_tensor
-from utils.parallel import BoundedPool, ahead, batches
+from utils.parallel import BoundedPool, ahead
 from utils.processes import gather, own_device, rank_and_size
 
 logger = logging.getLogger(__name__)
 
+<<<<<<< HEAD
 _UNFINISHED = 8  # images that wait for their last results to be written
 _ALSO = frozenset({INVERSION_SUFFIX})
+=======
+_UNFINISHED = 8  # pictures that wait for their last results to be written
+>>>>>>> main
 
 
 @dataclass(frozen=True)
@@ -77,16 +82,22 @@ class InferenceRunner:
         self.output = Path(config.exp.root) / config.exp.output_dir
         self._check_directions()
         self._check_stacks()
+<<<<<<< HEAD
         self.pictures = ImageNames.find(self.folder, without=self.output, also=_ALSO)
         self.outputs = _outputs(self.pictures.names, _suffix(options.format))  # of all processes
         self._check_apart()
         self.names = list(self.outputs)[self.rank :: self.processes]
         self.replaced: set[str] = set()  # images whose results are of another file
+=======
+        self.files = ResultFiles(self.folder, self.output, options, config.model.batch_size)
+        self.names = list(self.files.outputs)[self.rank :: self.processes]
+        self.replaced: set[str] = set()  # pictures whose results are of another file
+>>>>>>> main
         self.reused = 0  # inversions that were read from files
         self.metrics: MetricSet | None = None
         if options.report:
             check_writable(options.report)
-            check_apart([options.report], [self.folder / name for name in self.outputs])
+            check_apart([options.report], [self.folder / name for name in self.files.outputs])
             if not options.inversions:
                 raise UserError("inference.report measures the inversions; it wants inference.inversions=true")
             self.metrics = MetricSet(options.report_metrics, self.method.device)
@@ -139,9 +150,15 @@ class InferenceRunner:
             self._report(self.metrics, failures)
         if self.rank == 0:
             remove_temporaries(self.output)  # of killed runs; nobody writes any more
+<<<<<<< HEAD
             logger.info("results: %s; %d images failed", self.output, len(failures))
             if self.pictures.left_out:
                 logger.info(self.pictures.left_out)
+=======
+            logger.info("results: %s; %d pictures failed", self.output, len(failures))
+            if self.files.left_out:
+                logger.info(self.files.left_out)
+>>>>>>> main
         gather(None)  # torchrun ends all processes as soon as one leaves with an error: nobody leaves before the first
         return len(failures)
 
@@ -150,7 +167,7 @@ class InferenceRunner:
             self.latent_editor.check(name, powers)
             if "/" in name:
                 raise UserError(f"inference.editings_data: '{name}' becomes a folder's name; leave the '/' out")
-            folders = [_power_folder(power) for power in powers]
+            folders = [power_folder(power) for power in powers]
             if len(set(folders)) < len(folders):
                 raise UserError(f"inference.editings_data: two powers of '{name}' are alike to four decimals")
 
@@ -167,20 +184,12 @@ class InferenceRunner:
             for name, power in edits.items():
                 editor.check(name, [power])
 
-    def _inversion(self, name: str) -> Path:
-        return self.output / "inversion" / self.outputs[name]
-
-    def _latents(self, name: str) -> Path:
-        return self.output / "latents" / f"{self.outputs[name]}{INVERSION_SUFFIX}"
-
-    def _edit(self, name: str, direction: str, power: float) -> Path:
-        return self.output / direction / _power_folder(power) / self.outputs[name]
-
     def _missing(self, name: str) -> list[Path]:
         """An image's results that are not there yet. Files appear whole, so one that is there is right.
 
         Of an image that was replaced none is.
         """
+<<<<<<< HEAD
         return [path for path in self._results(name) if name in self.replaced or not path.exists()]
 
     def _results(self, name: str) -> Iterator[Path]:
@@ -201,10 +210,13 @@ class InferenceRunner:
                 yield [(direction, batch)], [self._edit(name, direction, power) for power in batch]
         for folder, edits in options.stacks.items():
             yield [(key, [power]) for key, power in edits.items()], [self.output / folder / self.outputs[name]]
+=======
+        return [path for path in self.files.of(name) if name in self.replaced or not path.exists()]
+>>>>>>> main
 
     def _pending(self, manifest: Manifest, stamps: dict[str, Stamp]) -> list[str]:
         for name in self.names:
-            if manifest.replaced(name, stamps[name], self._results(name)):
+            if manifest.replaced(name, stamps[name], self.files.of(name)):
                 self.replaced.add(name)
         pending = [name for name in self.names if self._missing(name)]
         for name in set(self.names) - set(pending):
@@ -212,6 +224,7 @@ class InferenceRunner:
                 manifest.done(name, stamps[name], written=0)
         return pending
 
+<<<<<<< HEAD
     def _check_apart(self) -> None:
         """That no result would overwrite an image."""
         options, names, outputs = self.config.inference, list(self.outputs), list(self.outputs.values())
@@ -226,6 +239,8 @@ class InferenceRunner:
             latents = [f"{self.outputs[name]}{INVERSION_SUFFIX}" for name in names if not is_inversion_file(name)]
             check_folders_apart(self.folder, names, self.output / "latents", latents, "exp.output_dir")
 
+=======
+>>>>>>> main
     def _settings(self) -> dict[str, str | int]:
         """What the bytes of the results depend on, besides their own names."""
         checkpoint, options = weight_file(self.config.model.checkpoint_path), self.config.inference
@@ -246,8 +261,13 @@ class InferenceRunner:
         return {f"inference.stacks.{folder}": edits for folder, edits in self.config.inference.stacks.items()}
 
     def _load(self, name: str) -> tuple[str, InvertedPhoto | _Picture | UserError]:
+<<<<<<< HEAD
         """An image, or its inversion where that is saved."""
         path, saved = self.folder / name, self._latents(name)
+=======
+        """A picture, or its inversion where that is saved."""
+        path, saved = self.folder / name, self.files.latents(name)
+>>>>>>> main
         try:
             for result in self._missing(name):
                 (check_writable if is_inversion_file(result) else check_save_path)(result)
@@ -281,13 +301,13 @@ class InferenceRunner:
         features that all edits of the image share, so an image that was interrupted begins with it again.
         """
         inversion, missing = photo.inversion, set(self._missing(name))
-        if self._latents(name) in missing:
-            missing.remove(self._latents(name))
-            yield self._latents(name), photo
-        if self._inversion(name) in missing:
-            missing.remove(self._inversion(name))
-            yield self._inversion(name), self.method.reconstruct(inversion)[0]
-        for edits, paths in self._batches(name):
+        if self.files.latents(name) in missing:
+            missing.remove(self.files.latents(name))
+            yield self.files.latents(name), photo
+        if self.files.inversion(name) in missing:
+            missing.remove(self.files.inversion(name))
+            yield self.files.inversion(name), self.method.reconstruct(inversion)[0]
+        for edits, paths in self.files.batches(name):
             if not missing or (missing.isdisjoint(paths) and not interrupted):
                 continue
             interrupted = False
@@ -302,8 +322,14 @@ class InferenceRunner:
             save_image(to_image(result), path, self.config.inference.quality)
 
     def _report(self, metrics: MetricSet, failures: list[str]) -> None:
+<<<<<<< HEAD
         """How near the inversions of all processes and runs come to their images."""
         model, found = self.config.model, (Pair(n, self.folder / n, self._inversion(n)) for n in self.outputs)
+=======
+        """How near the inversions of all processes and runs come to their pictures."""
+        model, names = self.config.model, self.files.outputs
+        found = (Pair(name, self.folder / name, self.files.inversion(name)) for name in names)
+>>>>>>> main
         pairs = {pair.name: pair for pair in found if pair.fake.exists()}
         errors = measure(metrics, list(pairs.values()), model.batch_size, model.workers)
         if self.rank == 0:
@@ -315,6 +341,7 @@ class InferenceRunner:
                 title, metrics.columns, metrics.compute(), metrics.scores(), pairs, facts, failures + errors
             )
             report.write(Path(self.config.inference.report))
+<<<<<<< HEAD
 
 
 def _outputs(names: list[str], suffix: str) -> dict[str, str]:
@@ -337,3 +364,5 @@ def _suffix(image_format: str) -> str:
     if suffix and suffix not in SAVED_SUFFIXES:
         raise UserError(f"inference.format is '{image_format}'; there are: {', '.join(sorted(SAVED_SUFFIXES))}")
     return suffix
+=======
+>>>>>>> main
