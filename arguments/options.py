@@ -49,19 +49,11 @@ class ExpArgs:
 class DataArgs:
     """Folders of images and how they are read."""
 
-<<<<<<< HEAD
-    input_train_dir: str = option("", "training images, aligned")
-    input_val_dir: str = option("", "validation images, aligned")
-    special_dir: str = option("", "a few images whose inversion is logged")
-    inference_dir: str = option("", "images to invert and edit, aligned")
-    transform: str = option("", "face_1024 or face_256: the size images are resized to; empty: the generator's")
-=======
     input_train_dir: str = option("", "training images, aligned")
     input_val_dir: str = option("", "validation images, aligned")
     special_dir: str = option("", "a few images whose inversion is logged")
     inference_dir: str = option("", "images to invert and edit, aligned; hidden folders are left out")
     transform: str = option("", "face_1024 or face_256: the size images are resized to; empty: the generator's")
->>>>>>> main
 
 
 @dataclass
@@ -94,11 +86,7 @@ class InferenceArgs:
     inference_runner: str = option("", "published name of model.method's runner; empty: that of model.method")
     editings_data: dict[str, list[float]] = option({}, "direction -> list of powers, or one power")
     stacks: dict[str, dict[str, float]] = option({}, "folder -> edits made at once: direction -> power")
-<<<<<<< HEAD
-    format: str = option("", "extension of the results, such as png; empty: each has its image's own")
-=======
     format: str = option("", "extension of the results, such as png; empty: the image's own, png for gif and such")
->>>>>>> main
     quality: int = option(95, "of JPEG and WebP results, 1 to 100")
     inversions: bool = option(True, "write also the inversions")
     save_latents: bool = option(False, "write inversion files, which save later runs the inversions")

@@ -21,12 +21,8 @@ from metrics.fid import Gaussian, frechet_distance
 from metrics.tables import markdown_table, write_report
 from models.inference import FSEFull, FSEInverter
 from models.sfe import Edits
-<<<<<<< HEAD
-from utils.drawing import image_column, image_strip
-=======
 from runners.build_method import check_files
 from utils.drawing import image_column, image_strip
->>>>>>> main
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.images import load_image, resize, save_image, to_image, to_tensor
@@ -80,13 +76,9 @@ class EvaluationRunner:
     ) -> str:
         """Measure, and write tables (evaluation.md, .json) and images (grid.png, sweep.png). Returns the tables.
 
-<<<<<<< HEAD
-        folders: title -> images; edits and the first `shown` images to look at are of the first folder.
-=======
         folders: title -> images; edits and the first `shown` images to look at are of the first folder.
 
         Raises UserError, before anything is measured, for unknown edits, missing files, or an output that cannot be.
->>>>>>> main
         """
         for name, power in edits.items():
             self.latent_editor.check(name, [power])

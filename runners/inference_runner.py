@@ -14,11 +14,7 @@ from tqdm import tqdm
 
 from arguments.options import Config
 from configs.paths import weight_file
-<<<<<<< HEAD
-from datasets.images import ImageNames, Pair, output_names, transform_size
-=======
 from datasets.images import Pair, transform_size
->>>>>>> main
 from metrics.metric_set import MetricSet
 from metrics.report import Report
 from models.inversion_file import Photograph, is_inversion_file
@@ -39,12 +35,7 @@ from utils.processes import gather, own_device, rank_and_size
 
 logger = logging.getLogger(__name__)
 
-<<<<<<< HEAD
 _UNFINISHED = 8  # images that wait for their last results to be written
-_ALSO = frozenset({INVERSION_SUFFIX})
-=======
-_UNFINISHED = 8  # pictures that wait for their last results to be written
->>>>>>> main
 
 
 @dataclass(frozen=True)
@@ -82,17 +73,9 @@ class InferenceRunner:
         self.output = Path(config.exp.root) / config.exp.output_dir
         self._check_directions()
         self._check_stacks()
-<<<<<<< HEAD
-        self.pictures = ImageNames.find(self.folder, without=self.output, also=_ALSO)
-        self.outputs = _outputs(self.pictures.names, _suffix(options.format))  # of all processes
-        self._check_apart()
-        self.names = list(self.outputs)[self.rank :: self.processes]
-        self.replaced: set[str] = set()  # images whose results are of another file
-=======
         self.files = ResultFiles(self.folder, self.output, options, config.model.batch_size)
         self.names = list(self.files.outputs)[self.rank :: self.processes]
-        self.replaced: set[str] = set()  # pictures whose results are of another file
->>>>>>> main
+        self.replaced: set[str] = set()  # images whose results are of another file
         self.reused = 0  # inversions that were read from files
         self.metrics: MetricSet | None = None
         if options.report:
@@ -150,15 +133,9 @@ class InferenceRunner:
             self._report(self.metrics, failures)
         if self.rank == 0:
             remove_temporaries(self.output)  # of killed runs; nobody writes any more
-<<<<<<< HEAD
             logger.info("results: %s; %d images failed", self.output, len(failures))
-            if self.pictures.left_out:
-                logger.info(self.pictures.left_out)
-=======
-            logger.info("results: %s; %d pictures failed", self.output, len(failures))
             if self.files.left_out:
                 logger.info(self.files.left_out)
->>>>>>> main
         gather(None)  # torchrun ends all processes as soon as one leaves with an error: nobody leaves before the first
         return len(failures)
 
@@ -189,30 +166,7 @@ class InferenceRunner:
 
         Of an image that was replaced none is.
         """
-<<<<<<< HEAD
-        return [path for path in self._results(name) if name in self.replaced or not path.exists()]
-
-    def _results(self, name: str) -> Iterator[Path]:
-        """All files that are made of an image."""
-        options = self.config.inference
-        if options.inversions:
-            yield self._inversion(name)
-        if options.save_latents and not is_inversion_file(name):
-            yield self._latents(name)
-        for _, results in self._batches(name):
-            yield from results
-
-    def _batches(self, name: str) -> Iterator[tuple[Edits, list[Path]]]:
-        """What is computed together, and the files of its results."""
-        options = self.config.inference
-        for direction, powers in options.editings_data.items():
-            for batch in batches(powers, self.config.model.batch_size):
-                yield [(direction, batch)], [self._edit(name, direction, power) for power in batch]
-        for folder, edits in options.stacks.items():
-            yield [(key, [power]) for key, power in edits.items()], [self.output / folder / self.outputs[name]]
-=======
         return [path for path in self.files.of(name) if name in self.replaced or not path.exists()]
->>>>>>> main
 
     def _pending(self, manifest: Manifest, stamps: dict[str, Stamp]) -> list[str]:
         for name in self.names:
@@ -224,23 +178,6 @@ class InferenceRunner:
                 manifest.done(name, stamps[name], written=0)
         return pending
 
-<<<<<<< HEAD
-    def _check_apart(self) -> None:
-        """That no result would overwrite an image."""
-        options, names, outputs = self.config.inference, list(self.outputs), list(self.outputs.values())
-        folders = [self.output / "inversion", *(self.output / folder for folder in options.stacks)]
-        for direction, powers in options.editings_data.items():
-            folders += [self.output / direction / _power_folder(power) for power in powers]
-        if self.output.resolve() == self.folder.resolve():
-            raise UserError(f"exp.output_dir: {self.output} is data.inference_dir itself; choose another folder")
-        for folder in folders:
-            check_folders_apart(self.folder, names, folder, outputs, "exp.output_dir")
-        if options.save_latents:
-            latents = [f"{self.outputs[name]}{INVERSION_SUFFIX}" for name in names if not is_inversion_file(name)]
-            check_folders_apart(self.folder, names, self.output / "latents", latents, "exp.output_dir")
-
-=======
->>>>>>> main
     def _settings(self) -> dict[str, str | int]:
         """What the bytes of the results depend on, besides their own names."""
         checkpoint, options = weight_file(self.config.model.checkpoint_path), self.config.inference
@@ -261,13 +198,8 @@ class InferenceRunner:
         return {f"inference.stacks.{folder}": edits for folder, edits in self.config.inference.stacks.items()}
 
     def _load(self, name: str) -> tuple[str, InvertedPhoto | _Picture | UserError]:
-<<<<<<< HEAD
         """An image, or its inversion where that is saved."""
-        path, saved = self.folder / name, self._latents(name)
-=======
-        """A picture, or its inversion where that is saved."""
         path, saved = self.folder / name, self.files.latents(name)
->>>>>>> main
         try:
             for result in self._missing(name):
                 (check_writable if is_inversion_file(result) else check_save_path)(result)
@@ -322,14 +254,9 @@ class InferenceRunner:
             save_image(to_image(result), path, self.config.inference.quality)
 
     def _report(self, metrics: MetricSet, failures: list[str]) -> None:
-<<<<<<< HEAD
         """How near the inversions of all processes and runs come to their images."""
-        model, found = self.config.model, (Pair(n, self.folder / n, self._inversion(n)) for n in self.outputs)
-=======
-        """How near the inversions of all processes and runs come to their pictures."""
         model, names = self.config.model, self.files.outputs
         found = (Pair(name, self.folder / name, self.files.inversion(name)) for name in names)
->>>>>>> main
         pairs = {pair.name: pair for pair in found if pair.fake.exists()}
         errors = measure(metrics, list(pairs.values()), model.batch_size, model.workers)
         if self.rank == 0:
@@ -341,28 +268,3 @@ class InferenceRunner:
                 title, metrics.columns, metrics.compute(), metrics.scores(), pairs, facts, failures + errors
             )
             report.write(Path(self.config.inference.report))
-<<<<<<< HEAD
-
-
-def _outputs(names: list[str], suffix: str) -> dict[str, str]:
-    """Name -> name of its result. An inversion file is called as its image: a.png.safetensors -> a.png."""
-    shown = {name: name.removesuffix(INVERSION_SUFFIX) for name in names}
-    twins = [name for name, count in Counter(shown.values()).items() if count > 1]
-    if twins:
-        raise UserError(f"{twins[0]} and its inversion file would have the same results; take one of them away")
-    outputs = output_names(list(shown.values()), suffix)
-    return {name: outputs[picture] for name, picture in shown.items()}
-
-
-def _power_folder(power: float) -> str:
-    return f"edit_power_{power:.4f}"
-
-
-def _suffix(image_format: str) -> str:
-    """ ".png" of inference.format=png."""
-    suffix = f".{image_format.lower().removeprefix('.')}" if image_format else ""
-    if suffix and suffix not in SAVED_SUFFIXES:
-        raise UserError(f"inference.format is '{image_format}'; there are: {', '.join(sorted(SAVED_SUFFIXES))}")
-    return suffix
-=======
->>>>>>> main

@@ -15,12 +15,8 @@ from arguments.options import Config
 from configs.paths import ROOT, weight_file
 from models.faces.alignment import align as align_face
 from models.faces.alignment import paste_back, turned_note
-<<<<<<< HEAD
-from models.faces.masks import MASK_PICTURES, background_probability, extent_note, read_mask, save_mask_images
-=======
 from models.faces.landmarks import find_faces, read_landmarks
 from models.faces.masks import MASK_PICTURES, background_probability, extent_note, read_mask, save_mask_images
->>>>>>> main
 from models.inversion_file import Photograph, is_inversion_file
 from models.mixing import mix, parse_layers
 from models.sfe import Inversion
@@ -91,10 +87,6 @@ class SimpleRunner:
                 logger.warning(squashed(path, photo))
             crop = resize(photo, self.method.domain.generator.size)
             return InvertedPhoto(source, crop, self._invert(crop), self.method)
-<<<<<<< HEAD
-        if self.method.domain.alignment is None:
-            raise UserError(f"align: images of the domain {self.method.domain.name} are not aligned; leave align out")
-=======
         if face is not None:
             faces = self._faces(photo, path)
             if face > len(faces):
@@ -103,7 +95,6 @@ class SimpleRunner:
         return self._aligned(photo, source, points)
 
     def _faces(self, photo: Image.Image, path: Path) -> list[np.ndarray]:
->>>>>>> main
         try:
             return find_faces(photo, weight_file("landmark"))
         except UserError as error:
@@ -113,7 +104,7 @@ class SimpleRunner:
         """The crop around a face, inverted."""
         domain = self.method.domain
         if domain.alignment is None:
-            raise UserError(f"align: pictures of the domain {domain.name} are not aligned; leave align out")
+            raise UserError(f"align: images of the domain {domain.name} are not aligned; leave align out")
         try:
             face = align_face(photo, domain.generator.size, landmarks, weight_file("landmark"))
         except UserError as error:

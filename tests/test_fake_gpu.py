@@ -107,14 +107,9 @@ def test_edits(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: st
     method = METHODS[name](domain, str(checkpoint), GPU, editor, dtype)
     x, mask = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64)
     inversion = method.invert(x)
-<<<<<<< HEAD
-    for pictures in (method.reconstruct(inversion), method.e4e_images(inversion)):
-        assert pictures.device == GPU and pictures.shape == (1, 3, 64, 64)
-=======
     assert inversion.features.dtype == dtype and inversion.w.dtype == torch.float32
     for pictures in (method.reconstruct(inversion), method.e4e_images(inversion)):
         assert pictures.device == GPU and pictures.shape == (1, 3, 64, 64) and pictures.dtype == torch.float32
->>>>>>> main
     gpu.clear()
     method.invert(x)
     assert gpu.copies == {"models/inference.py, invert": 1} and not gpu.waits
