@@ -1,4 +1,4 @@
-"""Mixing and morphing of two pictures on a small domain of random weights."""
+"""Mixing and morphing of two images on a small domain of random weights."""
 
 import subprocess
 import sys
