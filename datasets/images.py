@@ -1,4 +1,4 @@
-"""Folders of pictures, and pairs of folders."""
+"""Folders of images, and pairs of folders."""
 
 import logging
 from collections import Counter, defaultdict
@@ -27,8 +27,8 @@ def transform_size(name: str, domain_size: int) -> int:
 
 
 @dataclass(frozen=True)
-class PictureNames:
-    """Sorted paths of all pictures below a folder, relative to it, with "/" on every system.
+class ImageNames:
+    """Sorted paths of all images below a folder, relative to it, with "/" on every system.
 
     `left_out` says what else lies there, and why it is left out; "" if nothing does.
     """
@@ -37,22 +37,24 @@ class PictureNames:
     left_out: str
 
     @classmethod
-    def find(cls, folder: Path, without: Path | None = None) -> "PictureNames":
-        """`without`: a folder that is left out, since results are written there. See `utils.files.find_images`.
+    def find(
+        cls, folder: Path, without: Path | None = None, also: frozenset[str] = frozenset()
+    ) -> "ImageNames":
+        """`without`: a folder that is left out, since results are written there; `also`: see `find_images`.
 
-        Raises UserError if the folder is missing or has no picture.
+        Raises UserError if the folder is missing or has no image.
         """
-        listing = find_images(folder, without)
+        listing = find_images(folder, without, also)
         names = sorted(path.relative_to(folder).as_posix() for path in listing.paths)
         if not names:
-            found = f"has no picture, but {listing.left_out}" if listing.left_out else "has no picture"
+            found = f"has no image, but {listing.left_out}" if listing.left_out else "has no image"
             raise UserError(f"{folder}: {found}; wanted: files that end in {', '.join(sorted(IMAGE_SUFFIXES))}")
         return cls(names, f"{folder}: left out {listing.left_out}" if listing.left_out else "")
 
 
-def relative_names(folder: Path) -> list[str]:
-    """The names of `PictureNames.find`; what is left out goes to the log."""
-    found = PictureNames.find(folder)
+def relative_names(folder: Path, also: frozenset[str] = frozenset()) -> list[str]:
+    """The names of `ImageNames.find`; what is left out goes to the log."""
+    found = ImageNames.find(folder, also=also)
     if found.left_out and rank_and_size()[0] == 0:
         logger.info(found.left_out)
     return found.names
@@ -61,7 +63,7 @@ def relative_names(folder: Path) -> list[str]:
 def output_names(names: Sequence[str], suffix: str) -> dict[str, str]:
     """Name -> name of its result, with the extension `suffix` (".jpg"), no two alike.
 
-    An empty suffix keeps each picture's own, or stands for .png where that format is not written (.gif). Pictures that
+    An empty suffix keeps each image's own, or stands for .png where that format is not written (.gif). Images that
     differ in nothing but the extension keep it before the new one: a.png -> a.png.jpg.
     """
     wanted = {name: suffix or _saved(PurePosixPath(name).suffix) for name in names}
@@ -81,7 +83,7 @@ def _saved(suffix: str) -> str:
 
 
 class ImageFolder(Dataset[Tensor]):
-    """All pictures below a folder, sorted by path, as 3×size×size float32 in [-1, 1].
+    """All images below a folder, sorted by path, as 3×size×size float32 in [-1, 1].
 
     Reading one raises UserError if it is damaged.
     """
@@ -99,7 +101,7 @@ class ImageFolder(Dataset[Tensor]):
 
 @dataclass(frozen=True)
 class Pair:
-    """Two files of one picture; `name` is the real one's path in its folder."""
+    """Two files of one image; `name` is the real one's path in its folder."""
 
     name: str
     real: Path
@@ -108,10 +110,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairedFolders:
-    """The pairs of two folders, by relative path without extension, and the files without partner."""
+    """The pairs of two folders, by relative path without extension, and the files without partner.
+
+    `left_out`: a line for each folder that holds something else than images.
+    """
 
     pairs: list[Pair]
     unpaired: list[Path]
+    left_out: list[str]
 
     @classmethod
     def find(cls, real: Path, fake: Path) -> "PairedFolders":
@@ -120,7 +126,8 @@ class PairedFolders:
         Of several files with one stem, those of the same name are a pair, and those that `output_names` would make of
         each other: a.png and a.png.jpg.
         """
-        real_names, fake_names = relative_names(real), relative_names(fake)
+        found = [ImageNames.find(folder) for folder in (real, fake)]
+        real_names, fake_names = (pictures.names for pictures in found)
         fakes = _by_stem(fake_names)
         reals = _by_stem(real_names)
         partners: dict[str, str] = {}
@@ -136,13 +143,14 @@ class PairedFolders:
                     partners[name] = candidates[0]
         if not partners:
             raise UserError(
-                f"no picture of {fake} is named like one of {real} (relative path without extension); "
+                f"no image of {fake} is named like one of {real} (relative path without extension); "
                 f"the first are {fake_names[0]} and {real_names[0]}"
             )
         taken = set(partners.values())
         unpaired = [real / name for name in real_names if name not in partners]
         unpaired += [fake / name for name in fake_names if name not in taken]
-        return cls([Pair(name, real / name, fake / other) for name, other in sorted(partners.items())], unpaired)
+        pairs = [Pair(name, real / name, fake / other) for name, other in sorted(partners.items())]
+        return cls(pairs, unpaired, [pictures.left_out for pictures in found if pictures.left_out])
 
 
 def _by_stem(names: Iterable[str]) -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ class Edit(Protocol[LatentT]):
     def __call__(self, latent: LatentT, power: Tensor, image: Tensor | None) -> LatentT:
         """The *move*, to be added to `latent`, for power B (one per row).
 
-        `latent` is w (B×n_styles×D) or the styles (a list of B×C), and so is the move. `image` is the edited picture,
+        `latent` is w (B×n_styles×D) or the styles (a list of B×C), and so is the move. `image` is the edited image,
         B×3×H×W or 1×3×H×W in [-1, 1]; only DeltaEdit reads it.
         """
 
@@ -60,6 +60,11 @@ class Family(ABC, Generic[LatentT]):
 
     def useful_range(self, name: str) -> Range:
         return self.directions[name]
+
+    def files(self, name: str) -> list[Path]:
+        """The files that the edit reads."""
+        entries = (self.spec, self.spec["directions"].get(name, {}))
+        return [self.resources.folder / entry["file"] for entry in entries if "file" in entry]
 
     @abstractmethod
     def edit(self, name: str, like: LatentT) -> Edit[LatentT]:

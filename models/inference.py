@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -14,6 +15,7 @@ from arguments.domain import DomainConfig
 from configs.paths import weight_file
 from models.e4e import E4E
 from models.frozen import optimize
+from models.inversion_file import Origin
 from models.sfe import (
     Coarse,
     DirectionEditor,
@@ -31,17 +33,17 @@ from models.stylegan2.generator import Generator, Styles
 from models.weights import load_e4e, load_feature_editor, load_generator, load_inverter
 from utils.errors import UserError
 from utils.malloc import trim
-from utils.memory import mapped_files, pages, release
+from utils.memory import mapped_files, release
 
 N = TypeVar("N", bound=nn.Module)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_DECODED = {"cpu": 1}  # pictures at once: on a CPU, several take memory and save no time
+_DECODED = {"cpu": 1}  # images at once: on a CPU, several take memory and save no time
 _DECODED_ELSEWHERE = 8
 
 
-def _inference(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+def inference(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
     """Run a method of Method without autograd state, and in its `dtype` where that is not float32."""
 
     @wraps(method)
@@ -62,7 +64,7 @@ class Method(ABC):
     ) -> None:  # fmt: skip
         """`checkpoint`: file of the trained part; `editor`: finds and applies the directions.
 
-        `dtype`: of the convolutions and matrix products; latents, normalisation and pictures stay float32. `compile`:
+        `dtype`: of the convolutions and matrix products; latents, normalisation and images stay float32. `compile`:
         run the networks through torch.compile.
         """
         self.domain = domain
@@ -72,6 +74,11 @@ class Method(ABC):
         self.dtype, self.compile = dtype, compile
         self._editor = editor
         self._e4e_inversions: WeakKeyDictionary[Inversion, tuple[Tensor, Coarse]] = WeakKeyDictionary()
+
+    @cached_property
+    def origin(self) -> Origin:
+        """What inversions of this method belong to. Reads the weight files' lists of contents."""
+        return Origin.of(self.domain, self.checkpoint)
 
     # ---- networks ----
 
@@ -97,9 +104,9 @@ class Method(ABC):
     @cached_property
     def _trained(self) -> tuple[Inverter, FeatureEditor | None]:
         inverter, editor = self._load(self.checkpoint)
-        picture = torch.empty(0, 3, inverter.size, inverter.size)
+        image = torch.empty(0, 3, inverter.size, inverter.size)
         maps = torch.empty(0, self.domain.feature_channels, self.domain.feature_size, self.domain.feature_size)
-        inverter.fs_backbone = self._ready(inverter.fs_backbone, picture, once=True)
+        inverter.fs_backbone = self._ready(inverter.fs_backbone, image, once=True)
         inverter.fuser = self._ready(inverter.fuser, maps, maps)
         return inverter, editor and self._ready(editor, maps, maps)
 
@@ -110,40 +117,42 @@ class Method(ABC):
     def _ready(self, network: N, *inputs: Tensor | Styles, once: bool = False) -> N:
         """The network made fast for inputs of these sizes (and batch size 0), and on the device.
 
-        `once`: it runs once a picture, so that its weights need not stay in memory.
+        `once`: it runs once an image, so that transformed weights need not stay in memory. Weights that are used as
+        the file has them stay mapped: the system takes their memory back when it is short.
         """
         winograd = self.device.type == "cpu" and self.dtype == torch.float32 and not self.compile
         network = optimize(network, *inputs, winograd=winograd, frugal=once).to(self.device)
-        files = mapped_files(network.state_dict().values())
-        release(files)  # most weights were copied into another layout
+        release(mapped_files(network.state_dict().values()))  # most weights were copied into another layout
         trim()
         if self.compile:
             network.compile()
-        elif once:
-            _release_after_use(network, files)
         return network
 
     # ---- the method ----
 
-    @_inference
+    @inference
     def invert(self, x: Tensor) -> Inversion:
-        """x B×3×H×W in [-1, 1] → its Inversion. No picture is made, and e4e is not run."""
+        """x B×3×H×W in [-1, 1] → its Inversion. No image is made, and e4e is not run."""
         return invert(self.inverter, self.decoder, x.to(self.device))[0]
 
-    @_inference
+    def complete(self, inversion: Inversion) -> Inversion:
+        """The same with all that edits need: w_e4e, where the method uses it. No encoder runs for it any more."""
+        return inversion
+
+    @inference
     def reconstruct(self, inversion: Inversion) -> Tensor:
-        """The inversion's pictures, B×3×size×size."""
+        """The inversion's images, B×3×size×size."""
         coarse = self._coarse(self.decoder.affine(inversion.w))
         return self._decode(inversion.features, torch.zeros_like(inversion.features), coarse)
 
-    @_inference
+    @inference
     def edit(self, inversion: Inversion, edits: Edits, mask: Tensor | None = None) -> Tensor:
-        """Every picture at every step of the edits: (B·P)×3×size×size, the steps of the first picture first.
+        """Every image at every step of the edits: (B·P)×3×size×size, the steps of the first image first.
 
         Args:
             edits: direction names, each with P powers. Step j makes all the edits at once, each at its j-th power: the
                 latent moves are summed, and the features change by one delta. `[("age", [1, 2, 3])]` is one direction
-                at three powers, `[("age", [5]), ("smile", [2])]` one picture with both edits.
+                at three powers, `[("age", [5]), ("smile", [2])]` one image with both edits.
             mask: 1×1×H×W or B×1×H×W in [0, 1] of any size: where it is 1, F is left as it is.
 
         Raises UserError for an unknown direction, a power that makes no sense, or edits that are none or ragged.
@@ -155,33 +164,36 @@ class Method(ABC):
         change, coarse = self._delta(inversion, edits, styles, mask)
         return self._decode(_repeat(inversion.features, steps), change, coarse)
 
-    @_inference
-    def e4e_pictures(self, pictures: Inversion | Tensor, edits: Edits = ()) -> Tensor:
+    @inference
+    def e4e_images(self, images: Inversion | Tensor, edits: Edits = ()) -> Tensor:
         """What e4e alone gives: the inversion, B×3×size×size, or the edits as in `edit`, (B·P)×3×size×size.
 
-        pictures: B×3×H×W in [-1, 1], or their Inversion, which the next edit will be the faster for.
+        images: B×3×H×W in [-1, 1], or their Inversion, which the next edit will be the faster for.
         """
-        image = pictures.image if isinstance(pictures, Inversion) else pictures.to(self.device)
-        w, coarse = self._e4e_inversion(pictures) if isinstance(pictures, Inversion) else self._invert_e4e(image)
+        image = images.image if isinstance(images, Inversion) else images.to(self.device)
+        w, coarse = self._e4e_inversion(images) if isinstance(images, Inversion) else self._invert_e4e(image)
         if edits:
             coarse = self._coarse(self._edited(image, w, edits))
         return decode(self.decoder, coarse.features, coarse, self.layer).float()
 
     def _edited(self, image: Tensor, w: Tensor, edits: Edits) -> Styles:
-        """The styles of latents w (B×n_styles×D) of the pictures at every step of the edits."""
+        """The styles of latents w (B×n_styles×D) of the images at every step of the edits."""
         steps = _steps(edits)
         rows = [(name, [*powers] * len(w)) for name, powers in edits]
         image = image if len(image) == 1 else _repeat(image, steps)
         return self._editor.apply(_repeat(w, steps), rows, self.decoder.affine, image)
 
     def _e4e_inversion(self, inversion: Inversion) -> tuple[Tensor, Coarse]:
-        """As `_invert_e4e`, of the inversion's pictures; made once."""
+        """As `_invert_e4e`, of the inversion's images; made once."""
         if inversion not in self._e4e_inversions:
-            self._e4e_inversions[inversion] = self._invert_e4e(inversion.image)
+            w = inversion.w_e4e
+            self._e4e_inversions[inversion] = (
+                self._invert_e4e(inversion.image) if w is None else (w, self._coarse(self.decoder.affine(w)))
+            )
         return self._e4e_inversions[inversion]
 
     def _invert_e4e(self, image: Tensor) -> tuple[Tensor, Coarse]:
-        """e4e's w of the pictures, and the decoder's state for it."""
+        """e4e's w of the images, and the decoder's state for it."""
         w = invert_e4e(self.e4e, self.decoder, image)
         return w, self._coarse(self.decoder.affine(w))
 
@@ -200,11 +212,11 @@ class Method(ABC):
 
     def _decode(self, features: Tensor, delta: Tensor, coarse: Coarse) -> Tensor:
         count = _DECODED.get(self.device.type, _DECODED_ELSEWHERE)
-        pictures = []
+        images = []
         for i in (slice(i, i + count) for i in range(0, len(features), count)):
             part = Coarse([style[i] for style in coarse.styles], coarse.features[i], coarse.rgb[i])
-            pictures.append(decode(self.decoder, self._features(features[i], delta[i]), part, self.layer))
-        return torch.cat(pictures).float()
+            images.append(decode(self.decoder, self._features(features[i], delta[i]), part, self.layer))
+        return torch.cat(images).float()
 
 
 class FSEInverter(Method):
@@ -228,6 +240,10 @@ class FSEFull(Method):
 
     def _load(self, path: Path) -> tuple[Inverter, FeatureEditor]:
         return load_feature_editor(path, self.domain)
+
+    @inference
+    def complete(self, inversion: Inversion) -> Inversion:
+        return inversion if inversion.w_e4e is not None else replace(inversion, w_e4e=self._e4e_inversion(inversion)[0])
 
     @property
     def feature_editor(self) -> FeatureEditor:
@@ -263,14 +279,5 @@ def _steps(edits: Edits) -> int:
 
 
 def _repeat(x: Tensor, rows: int) -> Tensor:
-    """Every picture's row `rows` times in a row."""
+    """Every image's row `rows` times in a row."""
     return x if rows == 1 else x.repeat_interleave(rows, dim=0)
-
-
-def _release_after_use(network: nn.Module, files: list[tuple[int, int]]) -> None:
-    """Have each part of the network give back the pages of its weight when it has run, if that lies in these files."""
-    for part in network.modules():
-        weight = getattr(part, "weight", None)
-        if isinstance(weight, Tensor) and any(first <= weight.data_ptr() < last for first, last in files):
-            # The hook keeps the weight, so that these pages are the file's for as long as there is a hook.
-            part.register_forward_hook(lambda *_, weight=weight: release([pages(weight)]))

@@ -1,4 +1,4 @@
-"""Metrics over folders: of pairs of pictures, and the editing metric over CelebA-HQ."""
+"""Metrics over folders: of pairs of images, and the editing metric over CelebA-HQ."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from metrics.metric_set import MetricSet, Sample
 from metrics.report import Report
 from utils.devices import resolve_device
 from utils.errors import UserError
-from utils.files import atomic_path, check_writable
+from utils.files import atomic_path, check_apart, check_writable
 from utils.images import load_image
 from utils.parallel import ahead, batches
 from utils.processes import gather, own_device, rank_and_size
@@ -37,6 +37,7 @@ class Results:
     scores: dict[str, dict[str, float]]  # column -> pair -> number
     problems: list[str] = field(default_factory=list)  # unpaired and unreadable files, a line each
     skipped: dict[str, list[str]] = field(default_factory=dict)  # metric -> pairs it cannot measure
+    left_out: list[str] = field(default_factory=list)  # a line for each folder that holds something else
 
     def lines(self) -> list[str]:
         """For the console."""
@@ -65,8 +66,8 @@ def calculate_metrics(
     """Measure the pairs of two folders, in one pass for all metrics; under torchrun the processes share them out.
 
     Args:
-        fid_stats: file of statistics that stand for the original pictures in FID.
-        save_fid_stats: file for those of the original pictures, for later runs.
+        fid_stats: file of statistics that stand for the original images in FID.
+        save_fid_stats: file for those of the original images, for later runs.
         metrics_dir: folder for the numbers of every pair.
         report: HTML file.
 
@@ -76,9 +77,13 @@ def calculate_metrics(
     for path in (save_fid_stats, report, metrics_dir and metrics_dir / "L2.json"):
         if path is not None:
             check_writable(path)
+            check_apart([path], [fid_stats] if fid_stats else [])
     if (fid_stats or save_fid_stats) and "fid" not in metrics:
         raise UserError("--fid_stats and --save_fid_stats are of use for the metric fid only; add it to --metrics")
     found = PairedFolders.find(orig_path, reconstr_path)
+    images = [path for pair in found.pairs for path in (pair.real, pair.fake)]
+    for written in filter(None, (save_fid_stats, report)):
+        check_apart([written], images)
     metrics_set = MetricSet(metrics, resolve_device(own_device(device)))
     fid = metrics_set.metrics.get("fid")
     if isinstance(fid, FID) and fid_stats is not None:
@@ -88,7 +93,7 @@ def calculate_metrics(
     if len(unreadable) == len(found.pairs):
         raise UserError(f"no pair of {orig_path} and {reconstr_path} can be read; the first: {unreadable[0]}")
     problems = [f"{path}: has no partner in the other folder" for path in found.unpaired] + unreadable
-    results = Results(metrics_set.compute(), metrics_set.scores(), problems, metrics_set.skipped())
+    results = Results(metrics_set.compute(), metrics_set.scores(), problems, metrics_set.skipped(), found.left_out)
     if rank_and_size()[0] == 0:
         if metrics_dir is not None:
             results.write(metrics_dir)
@@ -128,13 +133,14 @@ def editing_fid(
     transforms: str = "face_1024", batch_size: int = 4, workers: int = 4, device: str = "0",
     fid_stats: Path | None = None, save_fid_stats: Path | None = None,
 ) -> tuple[float, list[str]]:  # fmt: skip
-    """FID between the originals that have an attribute and the edits of the pictures that had not.
+    """FID between the originals that have an attribute and the edits of the images that had not.
 
     `attr_is_reversed`: between those that have it not and the edits of those that had, for edits that remove it.
     `fid_stats` stands for the originals. Returns the distance and the problems, a line each.
 
-    Raises UserError for bad options, missing weights, or if less than two pictures of a set are left.
+    Raises UserError for bad options, missing weights, or if less than two images of a set are left.
     """
+    check_apart(filter(None, [save_fid_stats]), filter(None, [fid_stats, attr_table]))
     attributes = CelebaAttributes(attr_table, attr_name)
     size = transform_size(transforms, 1024)
     view = View(size)
@@ -161,8 +167,8 @@ def editing_fid(
             except UserError as error:
                 return error
 
-        pictures = _progress(ahead(read, paths, workers), len(paths))
-        for batch in batches(_good(pictures, problems), batch_size):
+        images = _progress(ahead(read, paths, workers), len(paths))
+        for batch in batches(_good(images, problems), batch_size):
             add(torch.stack(batch))
     for rank, state in enumerate(gather(fid.state())):
         if rank != rank_and_size()[0]:
@@ -180,7 +186,7 @@ def _share(items: Sequence[T]) -> Sequence[T]:
 
 
 def _progress(items: Iterator[T], total: int) -> Iterator[T]:
-    return iter(tqdm(items, total=total, unit="picture", disable=rank_and_size()[0] > 0))
+    return iter(tqdm(items, total=total, unit="image", disable=rank_and_size()[0] > 0))
 
 
 def _good(items: Iterator[T | UserError], errors: list[str]) -> Iterator[T]:

@@ -13,10 +13,11 @@ from arguments.train_options import TrainConfig
 from configs.paths import weight_file
 from datasets.images import ImageFolder, transform_size
 from datasets.training_images import TrainingImages
+from datasets.true_edits import TrueEdits
 from metrics.metric_set import MetricSet
 from training import distributed, experiment
 from training.distributed import synchronise_batch_norm
-from training.loggers import Console, JsonLines, PictureFiles, Sink, WeightsAndBiases
+from training.loggers import Console, ImageFiles, JsonLines, Sink, WeightsAndBiases
 from training.loop import Plan, TrainingLoop
 from training.losses import LossBuilder
 from training.parts import build_discriminator, build_optimizer, build_stage
@@ -39,14 +40,18 @@ class TrainingRunner:
 
     def run(self) -> Path:
         """Train up to the last step, or until SIGTERM asks to stop. Returns the experiment's folder."""
-        self._setup_device()
-        self._setup_datasets()
-        self._setup_method()
+        self.setup()
         self._setup_experiment_dir()
         self.loop.resume(self.candidates)
         self.loop.run(self._loggers())
         leave()
         return self.loop.folder
+
+    def setup(self) -> None:
+        """Build everything that is trained; no file is written."""
+        self._setup_device()
+        self._setup_datasets()
+        self._setup_method()
 
     def _setup_device(self) -> None:
         self.process = distributed.join(self.config.model.device)
@@ -58,12 +63,13 @@ class TrainingRunner:
         data, size, workers = self.config.data, self.domain.generator.size, self.config.model.workers
         if transform_size(data.transform, size) != size:
             raise UserError(f"data.transform is {data.transform}; training wants the generator's size, {size} px")
-        self.pictures = TrainingImages(
+        self.images = TrainingImages(
             data.input_train_dir, size, self.config.exp.seed, workers, self.process.rank, self.process.ranks,
             self.domain.mirror,
         )  # fmt: skip
         self.validation = ImageFolder(data.input_val_dir, size) if data.input_val_dir else None
         self.special = ImageFolder(data.special_dir, size) if data.special_dir else None
+        self.true_edits = TrueEdits(self.train.true_edits, size) if self.train.true_edits else None
         if self.validation is not None:
             MetricSet(self.train.val_metrics, self.process.device)  # a missing file is an error now, not hours later
 
@@ -75,7 +81,8 @@ class TrainingRunner:
             self.config.encoder_losses, self.config.disc_losses, self.domain.encoder_size, device,
             weight_file(predictor) if predictor else None,
         )  # fmt: skip
-        stage = build_stage(self.config, self.domain, device)
+        directions = self.true_edits.rows if self.true_edits is not None else ()
+        stage = build_stage(self.config, self.domain, device, directions)
         stage.encoder = synchronise_batch_norm(stage.encoder, device)
         if self.train.activation_checkpointing:
             stage.encoder = recompute(stage.encoder)
@@ -88,8 +95,8 @@ class TrainingRunner:
         elif self.config.encoder_losses.adv:
             logger.info("encoder_losses.adv is left out, as train.train_dis is False")
         self.task = SFETask(
-            self.config, self.process, stage, optimizer, discriminator, disc_optimizer, losses, self.pictures,
-            self.validation, self.special,
+            self.config, self.process, stage, optimizer, discriminator, disc_optimizer, losses, self.images,
+            self.validation, self.special, self.true_edits,
         )  # fmt: skip
 
     def _setup_experiment_dir(self) -> None:
@@ -124,7 +131,7 @@ def train_network(config: LoopConfig, make_task: type[NetworkTask]) -> Path:
     The run goes on from the newest checkpoint in its folder, which gets, at each checkpoint: `iteration_{step}.pt` with
     every state, the newest few of which are kept; what the task exports; `stats.jsonl` and `curves.png`.
 
-    Raises UserError if the domain, the pictures or the folder's checkpoints are not as wanted.
+    Raises UserError if the domain, the images or the folder's checkpoints are not as wanted.
     """
     train = config.train
     if not config.exp.name:
@@ -150,4 +157,4 @@ def train_network(config: LoopConfig, make_task: type[NetworkTask]) -> Path:
 def file_sinks(loop: TrainingLoop) -> list[Sink]:
     """Console and files."""
     step = loop.state.step
-    return [Console(step + 1, loop.plan.steps), JsonLines(loop.folder, step), PictureFiles(loop.folder)]
+    return [Console(step + 1, loop.plan.steps), JsonLines(loop.folder, step), ImageFiles(loop.folder)]

@@ -115,31 +115,34 @@ def test_networks_of_edits_take_the_published_files():
 # ---- Commands ----
 
 FLAGS = {
-    "align_all_parallel.py": "num_threads root_path",
-    "animate.py": "align device edits editor_ckpt_pth fps frames mask_path mask_trashold orig_img_pth save_pth "
-    "simple_config_pth use_mask video",
+    "align_all_parallel.py": "num_threads output_dir root_path",
+    "animate.py": "align device edits editor_ckpt_pth fps frames mask_path mask_trashold morph_to orig_img_pth "
+    "save_pth simple_config_pth use_mask video",
     "app.py": "config device port share",
     "available_directions.py": "check",
     "calculate_metrics.py": "batch_size device fid_stats metrics metrics_dir orig_path reconstr_path report "
     "save_fid_stats workers",
     "download_weights.py": "list only to",
     "evaluate_domain.py": "device domain editor_pth edits input_dir inverter_pth output_dir truth_dir",
+    "export_onnx.py": "domain editor_ckpt_pth output_dir",
     "fid_calculation.py": "attr_is_reversed attr_name batch_size celeba_attr_table_pth device fid_stats orig_path "
     "save_fid_stats synt_path transforms workers",
     "find_directions.py": "domain input_dir output_dir recipes samples",
     "generator_fid.py": "domain generators input_dir output_dir samples",
-    "inference.py": "report",
+    "inference.py": "report save_latents",
     "make_avatars.py": "count output_dir size split workers",
     "make_people.py": "count output_dir photos size split workers",
-    "simple_inference.py": "align device edited_power editing_name editor_ckpt_pth edits mask_path mask_trashold "
-    "orig_img_pth save_e4e save_inversion save_pth simple_config_pth strip use_mask",
+    "make_true_edits.py": "config count output_dir workers",
+    "mix.py": "align device editor_ckpt_pth layers orig_img_pth other_img_pth save_pth share simple_config_pth",
+    "simple_inference.py": "align device edited_power editing_name editor_ckpt_pth edits face landmarks mask_path "
+    "mask_trashold orig_img_pth save_e4e save_inversion save_latents save_pth simple_config_pth strip use_mask",
     "shrink_weights.py": "prefix",
     "train.py": "",
     "train_encoder.py": "",
     "train_generator.py": "",
     "train_predictor.py": "",
 }
-IMPORT_TORCH_FOR_HELP = {"make_avatars.py", "make_people.py"}  # tools for developers
+IMPORT_TORCH_FOR_HELP = {"make_avatars.py", "make_people.py", "make_true_edits.py"}  # tools for developers
 
 HELP = """
 import runpy, sys

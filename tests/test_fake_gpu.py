@@ -31,14 +31,16 @@ from training.tasks.generator import GeneratorTask
 from training.tasks.network import NetworkTask
 from training.tasks.predictor import PredictorTask
 from training.tasks.sfe import SFETask
+from utils.errors import UserError
 from utils.images import save_image
 
 ROOT = Path(__file__).resolve().parent.parent
 AVATARS = ROOT / "pretrained_models" / "avatars"
 PROCESS = Process(GPU)
+pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # by copy.deepcopy
 LOSSES = "training/loop.py, _read"  # of all losses and gradients at once, the one wait of a step
 POWERS = "editings/latent_editor.py, apply"
-BATCH = "datasets/training_images.py, images"
+BATCH = "utils/devices.py, send"  # from pinned memory
 
 
 @pytest.fixture
@@ -75,18 +77,39 @@ def test_waits_and_copies_are_noted(gpu: FakeGpu) -> None:
     assert not gpu.copies and not gpu.waits
 
 
-@pytest.mark.parametrize("name, ops", [("fse_full", "compiled"), ("fse_full", "plain"), ("fse_inverter", "compiled")])
-def test_edits(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: str) -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU here runs the kernels")
+def test_a_gpu_that_does_not_run_the_kernels(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """One warning and plain PyTorch, or an error where SFE_OPS asks for one."""
+    backend.forget()
+    with fake_gpu(monkeypatch):
+        x = torch.rand(1, 3, 4, 4, device=GPU)
+        assert fused_bias_act(x).device == fused_bias_act(x).device == GPU
+        (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert warning.startswith("custom ops: plain PyTorch for cuda:0, torch.float32 (slower): ")
+        monkeypatch.setenv("SFE_OPS", "cuda")
+        backend.forget()
+        with pytest.raises(UserError, match="SFE_OPS is cuda, but the kernels do not run on cuda:0: "):
+            fused_bias_act(x)
+    monkeypatch.undo()
+    backend.forget()
+
+
+@pytest.mark.parametrize("name, ops, dtype", [
+    ("fse_full", "compiled", torch.float32), ("fse_full", "compiled", torch.float16),
+    ("fse_full", "plain", torch.float32), ("fse_inverter", "compiled", torch.float32),
+])  # fmt: skip
+def test_edits(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: str, dtype: torch.dtype) -> None:
     if ops == "plain":
         monkeypatch.setattr(backend, "ops_for", lambda x: native)
     domain = load_domain("avatars")
     checkpoint = AVATARS / ("sfe_editor.pt" if name == "fse_full" else "sfe_inverter.pt")
     editor = LatentEditor(domain, device=GPU)
-    method = METHODS[name](domain, str(checkpoint), GPU, editor)
+    method = METHODS[name](domain, str(checkpoint), GPU, editor, dtype)
     x, mask = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64)
     inversion = method.invert(x)
-    for pictures in (method.reconstruct(inversion), method.e4e_pictures(inversion)):
-        assert pictures.device == GPU and pictures.shape == (1, 3, 64, 64)
+    assert inversion.features.dtype == dtype and inversion.w.dtype == torch.float32
+    for pictures in (method.reconstruct(inversion), method.e4e_images(inversion)):
+        assert pictures.device == GPU and pictures.shape == (1, 3, 64, 64) and pictures.dtype == torch.float32
     gpu.clear()
     method.invert(x)
     assert gpu.copies == {"models/inference.py, invert": 1} and not gpu.waits
@@ -117,10 +140,12 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> TrainingToy:
     return shared_toy(tmp_path_factory.getbasetemp())
 
 
-@pytest.mark.parametrize("stage", [1, 2])
-def test_training_of_both_stages(toy: TrainingToy, gpu: FakeGpu, stage: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage, precision", [(1, "fp32"), (1, "fp16"), (2, "bf16")])
+def test_training_of_both_stages(
+    toy: TrainingToy, gpu: FakeGpu, stage: int, precision: str, tmp_path: Path
+) -> None:  # fmt: skip
     """A step with the discriminator and its penalty."""
-    config = toy.config(stage, "fake_gpu")
+    config = toy.config(stage, "fake_gpu", f"train.precision={precision}")
     built = build_stage(config, toy.domain, GPU)
     discriminator = build_discriminator(config, toy.domain, GPU)
     losses = LossBuilder(config.encoder_losses, config.disc_losses, toy.domain.encoder_size, GPU)
@@ -135,7 +160,7 @@ def test_training_of_both_stages(toy: TrainingToy, gpu: FakeGpu, stage: int, tmp
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four pictures with labels."""
+    """Four images with labels."""
     random = np.random.default_rng(0)
     rows = []
     for i in range(4):
@@ -156,4 +181,4 @@ def test_training_of_a_domains_networks(
     config = load_options(kind, options)
     one_step(loop_of(task(config, load_domain("avatars"), PROCESS), folder), 16, gpu)
     assert gpu.waits == {LOSSES: 1}
-    assert gpu.copies == {BATCH: 1, **({"training/tasks/predictor.py, learn": 1} if task is PredictorTask else {})}
+    assert gpu.copies == {BATCH: 2 if task is PredictorTask else 1}  # labels, too

@@ -15,7 +15,8 @@ from arguments.loader import load_options
 from arguments.loop_options import EncoderTrainConfig, GeneratorTrainConfig, PredictorTrainConfig
 from configs.paths import weight_file
 from models.weights import load_discriminator, load_predictor
-from runners.simple_runner import InvertedPhoto, SimpleRunner
+from runners.photo import InvertedPhoto
+from runners.simple_runner import SimpleRunner
 from utils.images import load_image, to_tensor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +67,7 @@ def test_a_smile_goes_away_again(runner: SimpleRunner, photos: dict[int, Inverte
 
 
 def test_power_0_leaves_the_picture(runner: SimpleRunner, photos: dict[int, InvertedPhoto]) -> None:
-    """Also where training had no such picture: the deer on shirt 6 is held out."""
+    """Also where training had no such image: the deer on shirt 6 is held out."""
     found = {i: psnr(runner.edit(photo, "glasses", 0), photo.crop) for i, photo in photos.items()}
     assert min(found.values()) >= 30, found
 

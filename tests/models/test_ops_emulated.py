@@ -57,7 +57,7 @@ FAULTS = {
     "a row's bound is missing": ("if (i >= row_size) return;", ""),
     "a row's bound is off by one": ("i >= row_size", "i > row_size"),
     "a gradient's bound is missing": ("if (i < count)", ""),
-    "pictures and channels are swapped": ("map / a.channels, map % a.channels", "map % a.channels, map / a.channels"),
+    "images and channels are swapped": ("map / a.channels, map % a.channels", "map % a.channels, map / a.channels"),
     "channels and pixels are swapped": ("i % a.channels, oy, i / a.channels", "i / a.channels, oy, i % a.channels"),
     "rows of the input are counted": ("row % a.out_h, map = row / a.out_h", "row % a.in_h, map = row / a.in_h"),
     "an image's bound is off by one": ("i < 0 || i >= size", "i < 0 || i > size"),
@@ -142,13 +142,13 @@ def test_tensors_too_large_for_32_bits_are_computed_in_parts(
     x = x.contiguous(memory_format=layout)
     y = x.roll(1, 3)
     wanted = native.fused_bias_act(x, *rest), native.act_grad(x, y, 0.2, 1.4)
-    monkeypatch.setattr(cuda, "LARGEST", 2 * 8 * 4 * 12)  # two pictures and what is around them
+    monkeypatch.setattr(cuda, "LARGEST", 2 * 8 * 4 * 12)  # two images and what is around them
     before = emulated_gpu.launches(libcuda)
     torch.testing.assert_close(ops.fused_bias_act(x, *rest), wanted[0])
     assert emulated_gpu.launches(libcuda) > before + 1
     monkeypatch.setattr(cuda, "LARGEST", 8 * 33)
     torch.testing.assert_close(ops.act_grad(x, y, 0.2, 1.4), wanted[1])
-    with pytest.raises(ValueError, match=r"a picture has too many numbers .* SFE_OPS=native"):
+    with pytest.raises(ValueError, match=r"an image has too many numbers .* SFE_OPS=native"):
         ops.upfirdn2d(x, torch.ones(4, 4), (1, 1), (1, 1), (1000, 1, 1, 1), 1.0)
 
 
@@ -176,6 +176,25 @@ def test_an_op_is_one_kernel(ops: cuda.Ops, libcuda: Path) -> None:
         ops.act_grad(x, x, 0.2, 1.4)
     assert emulated_gpu.launches(libcuda) == before + 4
     assert all(name.startswith("aten.empty") for name in recorded.names) and len(recorded.names) == 4
+
+
+def test_which_kernel_is_chosen() -> None:
+    """16 bytes at a time where channels lie side by side in such pieces; a filter's own kernel if it has one."""
+    chosen: list[str] = []
+    half = cuda.Ops(lambda kernel, *_: chosen.append(kernel), torch.float16)
+    last = torch.zeros(1, 16, 4, 4, dtype=torch.float16).contiguous(memory_format=torch.channels_last)
+    scalar = torch.zeros(1, 12, 4, 4, dtype=torch.float16).contiguous(memory_format=torch.channels_last)
+    shifted = torch.zeros(257, dtype=torch.float16)[1:].as_strided(last.shape, last.stride())
+    for x in (last, scalar, shifted, last.contiguous()):
+        half.fused_bias_act(x, None, None, None, None, 0.2, 1.0)
+    vector, *others = chosen
+    assert vector == "channels_last_vector_pointwise"
+    assert others == ["channels_last_pointwise", "channels_last_pointwise", "planes_pointwise"]
+    chosen.clear()
+    one, two, pad = (1, 1), (2, 2), (2, 1, 2, 1)
+    for size, up, down in ((4, one, one), (4, two, one), (4, one, two), (4, two, two), (3, one, one)):
+        half.upfirdn2d(last, torch.ones(size, size), up, down, pad, 1.0)
+    assert [name.removeprefix("channels_last_vector_") for name in chosen] == ["blur", "up", "down", "any", "any"]
 
 
 def test_what_the_driver_refuses_is_an_error(libcuda: Path, kernels: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_sweep_goes_there_and_back(
             frames.append(gif.convert("RGB"))
     inversion = runner.reconstruct(inverted)
     furthest = runner.edit(inverted, "age", 8)
-    far = difference(inversion, furthest)  # the pictures are noise, of which 256 colours cost some
+    far = difference(inversion, furthest)  # the images are noise, of which 256 colours cost some
     assert difference(frames[0], inversion) < far / 2 < difference(frames[5], inversion)
     assert difference(frames[5], furthest) < far / 2 < difference(frames[0], furthest)
     for number in range(1, 5):
@@ -222,7 +222,7 @@ def test_a_domain_without_alignment_edits_square_frames_whole(small: SmallDomain
 
 
 def test_masks_are_made_for_every_frame(runner: SimpleRunner, clip: Path, tmp_path: Path) -> None:
-    """White everywhere: delta is 0, as the formula with the mask of a single picture says."""
+    """White everywhere: delta is 0, as the formula with the mask of a single image says."""
     Image.new("L", (9, 9), 255).save(tmp_path / "white.png")
     videos = AnimationRunner(runner)
     videos.video(clip, [("age", [6])], tmp_path / "masked.mp4", use_mask=True, mask_path=tmp_path / "white.png")
@@ -292,6 +292,22 @@ def test_bad_input_is_told_and_leaves_old_results(
         assert words in last and "Traceback" not in (tmp_path / "log").read_text()
         assert {path.name for path in tmp_path.iterdir()} == names
     assert [path.read_bytes() for path in old] == [b"old"] * 3
+
+
+def test_the_result_overwrites_no_input(runner: SimpleRunner, clip: Path, photo_path: Path, tmp_path: Path) -> None:
+    animation, movie, mask = AnimationRunner(runner), tmp_path / "me.mp4", tmp_path / "mask.gif"
+    movie.write_bytes(clip.read_bytes())
+    Image.new("L", (64, 64), "white").save(mask)
+    before = {path: path.read_bytes() for path in (movie, mask)}
+    with pytest.raises(UserError, match=r"me\.mp4: would be overwritten"):
+        animation.video(movie, [("age", [5])], movie)
+    with pytest.raises(UserError, match=r"mask\.gif: would be overwritten"):
+        animation.photo(photo_path, [("age", [5])], mask, use_mask=True, mask_path=mask)
+    with pytest.raises(UserError, match=r"mask_path is .*mask\.gif, but has an effect only with use_mask"):
+        animation.photo(photo_path, [("age", [5])], tmp_path / "a.gif", mask_path=mask)
+    with pytest.raises(UserError, match="mask_trashold is 50; wanted a probability"):
+        animation.video(movie, [("age", [5])], tmp_path / "a.mp4", use_mask=True, mask_trashold=50)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_without_pyav_videos_say_what_to_install(small: SmallDomain, photo_path: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def warm() -> Iterator[WarmPython]:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 pictures of 64 px in two folders that use the same names."""
+    """200 images of 64 px in two folders that use the same names."""
     folder = tmp_path_factory.mktemp("pictures")
     write_pictures(folder, 200)
     return folder
@@ -159,7 +159,7 @@ def test_killed_ten_times_gives_the_same_bytes(
         pid = warm.start("inference.py", *arguments, log=log)
         stop = counts[-1] + chance.randint(1, 80)  # results, of 1000 in all
         wait_until(lambda stop=stop: count_results(out) >= stop, log)
-        time.sleep(chance.uniform(0, 0.02))  # anywhere in the work on a picture
+        time.sleep(chance.uniform(0, 0.02))  # anywhere in the work on an image
         os.kill(pid, signal.SIGKILL)
         assert warm.wait(pid) == -signal.SIGKILL
         for path in out.rglob("[!.]*.*g"):  # whatever has a final name is whole
@@ -187,7 +187,7 @@ def test_a_finished_run_does_nothing_and_new_edits_are_added(
         assert warm.run("inference.py", *options(small, tmp_path / "in", out, edits=edits), log=log) == 0
         assert len(results(out)) == count
         assert all(path.stat().st_mtime_ns == time for path, time in before.items())
-        assert f"{to_do} of 4 pictures to do" in log.read_text()
+        assert f"{to_do} of 4 images to do" in log.read_text()
 
 
 def test_two_processes_give_what_one_gives(
@@ -198,8 +198,8 @@ def test_two_processes_give_what_one_gives(
     assert done.returncode == 0, done.stderr
     assert results(out) == unbroken
     images = [entry["image"] for entry in manifest(out)[1:]]
-    assert len(images) == len(set(images)) == 200  # every picture was done once, by one of them
-    assert done.stderr.count("100 of 100 pictures to do") == 2
+    assert len(images) == len(set(images)) == 200  # every image was done once, by one of them
+    assert done.stderr.count("100 of 100 images to do") == 2
 
 
 def test_bad_files_do_not_end_the_run(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_bad_files_in_one_process_do_not_end_the_others(small: SmallDomain, tmp_
 
 
 def test_memory_does_not_grow(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
-    """Resident memory after 400 pictures is that after 20. Kept, pictures and results would take 60 MB."""
+    """Resident memory after 400 images is that after 20. Kept, images and results would take 60 MB."""
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     draw = np.random.default_rng(0)
@@ -261,7 +261,7 @@ def test_memory_does_not_grow(warm: WarmPython, small: SmallDomain, tmp_path: Pa
         last = memory or last
     assert warm.wait(pid) == 0
     assert len(states(out)) == 400
-    assert last <= 1.05 * first, f"{first >> 20} MB after 20 pictures, {last >> 20} MB after 400"
+    assert last <= 1.05 * first, f"{first >> 20} MB after 20 images, {last >> 20} MB after 400"
 
 
 def test_report_of_a_run(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_report_of_a_run(warm: WarmPython, small: SmallDomain, tmp_path: Path) -
     metrics = "inference.report_metrics=[l2]"
     assert warm.run("inference.py", *arguments, metrics, log=tmp_path / "log") == 3
     page = (tmp_path / "page.html").read_text()
-    assert "5 pictures inverted, 1 failed" in page and "broken.png: is not a picture" in page
+    assert "5 images inverted, 1 failed" in page and "broken.png: is not an image" in page
     assert page.count("<svg") == 1 and page.count("<img") == 2 * 2 * 3 and "http" not in page
     assert all(name in page for name in ("a/0.jpg", "b/1.jpg", "age: [-5.0, 5.0, 2.5]"))
 
@@ -320,6 +320,110 @@ def test_wrong_options_are_told_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_replaced_picture_is_done_again(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
+    """Also one that is older than its results, and one whose run was killed; others stay as they are."""
+    folder, out, log = tmp_path / "in", tmp_path / "out", tmp_path / "log"
+    folder.mkdir()
+    write_pictures(folder, 4)
+    arguments = options(small, folder, out, edits="{age: [1]}")
+    assert warm.run("inference.py", *arguments, log=log) == 0
+    first, times = results(out), {path: path.stat().st_mtime_ns for path in out.rglob("*.*g")}
+    other = Image.new("RGB", (64, 64), "red")
+    other.save(folder / "a/1.png")
+    os.utime(folder / "a/1.png", (1e9, 1e9))  # a copy that keeps the time of its original
+    assert warm.run("inference.py", *arguments, log=log) == 0
+    assert "1 of 4 images to do" in log.read_text()
+    second = results(out)
+    changed = {name for name in first if first[name] != second[name]}
+    assert changed == {"inversion/a/1.png", "age/edit_power_1.0000/a/1.png"}
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items() if path.stem != "1" or "b" in path.parts)
+    assert warm.run("inference.py", *arguments, log=log) == 0
+    assert "0 of 4 images to do" in log.read_text() and results(out) == second
+
+    lines = (out / "manifest.jsonl").read_text().splitlines(keepends=True)
+    (out / "manifest.jsonl").write_text("".join(line for line in lines if '"b/0.png"' not in line))  # killed before it
+    other.save(folder / "b/0.png")
+    (out / "age/edit_power_1.0000/b/0.png").unlink()
+    assert warm.run("inference.py", *arguments, log=log) == 0
+    assert "1 of 4 images to do" in log.read_text()
+    third = results(out)
+    assert third["inversion/b/0.png"] == third["inversion/a/1.png"] != second["inversion/b/0.png"]
+
+
+def test_what_lies_in_the_folder_beside_pictures(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
+    """Hidden folders and results of the run before are not edited; gif, jp2 and avif are; the last line says so."""
+    folder, log = tmp_path / "in", tmp_path / "log"
+    folder.mkdir()
+    write_pictures(folder, 2)
+    with Image.open(folder / "b/0.png") as image:
+        for name in (".ipynb_checkpoints/0-checkpoint.png", "c.gif", "d.jp2", "e.avif", "f.jfif"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            image.save(folder / name)
+    (folder / "notes.txt").write_text("mine")
+    arguments = options(small, folder, folder / "results", edits="{age: [1]}")
+    names = {"a/0.jpg", "b/0.png", "c.png", "d.png", "e.png", "f.png"}
+    for to_do in (6, 0):
+        assert warm.run("inference.py", *arguments, log=log) == 0
+        parts = ("inversion", "age/edit_power_1.0000")
+        assert set(results(folder / "results")) == {f"{part}/{name}" for part in parts for name in names}
+        assert f"{to_do} of 6 images to do" in log.read_text()
+    last = log.read_text().splitlines()[-1]
+    assert last.startswith(f"INFO {folder}: left out 1 hidden (.ipynb_checkpoints/); 1 of formats that are not read")
+    assert last.endswith("1 results of this run (results/)")
+
+
+def test_results_never_overwrite_pictures(small: SmallDomain, tmp_path: Path) -> None:
+    (tmp_path / "out" / "inversion").mkdir(parents=True)
+    write_pictures(tmp_path / "out" / "inversion", 2)
+    for folder, words in (("inversion", r"inversion/a/0\.jpg: would be overwritten"), ("", "itself; choose another")):
+        with pytest.raises(UserError, match=words):
+            InferenceRunner(load_config(options(small, tmp_path / "out" / folder, tmp_path / "out")))
+    report = tmp_path / "out" / "inversion" / "a/0.jpg"
+    with pytest.raises(UserError, match=r"a/0\.jpg: would be overwritten"):
+        arguments = options(small, tmp_path / "out" / "inversion", tmp_path / "other", f"inference.report={report}")
+        InferenceRunner(load_config(arguments))
+    assert not (tmp_path / "other").exists()
+
+
+def test_two_runs_into_one_folder(
+    small: SmallDomain, pictures: Path, unbroken: dict[str, bytes], tmp_path: Path
+) -> None:
+    """The end of one, which clears up, leaves what the other is writing."""
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "scripts" / "inference.py")]
+    plans = ("{age: [-5, 5, 2.5]}", "{glasses: [3]}")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    runs = [
+        subprocess.Popen(
+            [*command, *options(small, pictures, out, f"inference.inversions={edits == plans[0]}", edits=edits)],
+            stderr=subprocess.PIPE, text=True, env=environment,
+        )
+        for edits in plans
+    ]  # fmt: skip
+    errors = [run.communicate()[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], errors
+    found = results(out)
+    assert set(found) == set(unbroken)  # nothing temporary is left either
+    # Edits of other batches may differ in the last bit, and so in a level.
+    assert all(found[name] == unbroken[name] for name in unbroken if not name.startswith("glasses"))
+
+
+def test_missing_direction_files_end_the_run_before_any_picture(
+    warm: WarmPython, small: SmallDomain, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    write_pictures(tmp_path / "in", 2)
+    text = small.path.read_text().replace(str(small.folder / "age.pt"), str(tmp_path / "gone.pt"))
+    (tmp_path / "domain.yaml").write_text(text)
+    more = f"exp.domain={tmp_path / 'domain.yaml'}"
+    for edits, stacks in (("{glasses: [1], age: [1]}", "{}"), ("{glasses: [1]}", "{both: {glasses: 1, age: 2}}")):
+        arguments = options(small, tmp_path / "in", tmp_path / "out", more, f"inference.stacks={stacks}", edits=edits)
+        assert warm.run("inference.py", *arguments, log=tmp_path / "log") == 2
+        last = (tmp_path / "log").read_text().splitlines()[-1]
+        assert re.match(r"error: .*gone\.pt \(editing 'age'\) does not exist; scripts/download_weights", last)
+        assert not (tmp_path / "out").exists()
+
+
 def test_missing_weights_end_the_run_in_one_line(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     write_pictures(tmp_path / "in", 2)
@@ -348,7 +452,7 @@ def test_stage_one_method_runs(small: SmallDomain, tmp_path: Path) -> None:
 
 
 def write_bad_files(folder: Path) -> list[str]:
-    """30 files that look like pictures by name, in ten ways that each break differently."""
+    """30 files that look like images by name, in ten ways that each break differently."""
     good = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
     def encoded(suffix: str) -> bytes:
