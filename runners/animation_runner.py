@@ -22,7 +22,7 @@ from models.sfe import Edits
 from models.steady import Steady
 from runners.build_method import check_files
 from runners.edit_options import check_mask_options
-from runners.photo import InvertedPhoto
+from runners.photo import InvertedPhoto, path_of
 from runners.simple_runner import SimpleRunner
 from utils.errors import UserError
 from utils.files import check_apart
@@ -63,8 +63,7 @@ class AnimationRunner:
         rows = timeline(edits, frames)
         self._check(edits)
         check_movie_path(save_pth, list(WRITERS))
-        read = orig_img_pth.path if isinstance(orig_img_pth, InvertedPhoto) else orig_img_pth
-        check_apart([save_pth], [read, *([mask_path] if mask_path else [])])
+        check_apart([save_pth], [path_of(orig_img_pth), *([mask_path] if mask_path else [])])
         mask_of = self._masks(use_mask, mask_trashold, mask_path)
         photo = self.runner.photo(orig_img_pth, align)
         names = [name for name, _ in edits]
@@ -77,6 +76,7 @@ class AnimationRunner:
     ) -> None:  # fmt: skip
         """Write a GIF or MP4 that goes from one photograph to another and back; see `SimpleRunner.mix`."""
         check_movie_path(save_pth, list(WRITERS))
+        check_apart([save_pth], map(path_of, (a, b)))
         chosen = parse_layers(layers, self.method.domain.generator.n_styles)
         rows = timeline([("share", [0, 1])], frames)
         first, second = self.runner.photo(a, align).inversion, self.runner.photo(b, align).inversion

@@ -22,20 +22,11 @@ from models.mixing import mix, parse_layers
 from models.sfe import Inversion
 from runners.build_method import build_method, check_files
 from runners.edit_options import check_face_options, check_mask_options, edit_pairs
-from runners.photo import InvertedPhoto
+from runners.photo import InvertedPhoto, path_of
 from utils.drawing import TILE, image_strip
 from utils.errors import UserError
 from utils.files import INVERSION_SUFFIX, check_apart
-from utils.images import (
-    check_save_path,
-    is_squashed,
-    load_image,
-    resize,
-    save_image,
-    squashed,
-    to_image,
-    to_tensor,
-)
+from utils.images import check_save_path, load_image, resize, save_image, squash_note, to_image, to_tensor
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +74,8 @@ class SimpleRunner:
             return self._own(InvertedPhoto.load(path, self.method), align)
         photo, source = load_image(path), Photograph.of(path)
         if not align:
-            if is_squashed(photo):
-                logger.warning(squashed(path, photo))
+            if note := squash_note(path, photo):
+                logger.warning(note)
             crop = resize(photo, self.method.domain.generator.size)
             return InvertedPhoto(source, crop, self._invert(crop), self.method)
         if face is not None:
@@ -266,6 +257,7 @@ class SimpleRunner:
         chosen = parse_layers(layers, self.method.domain.generator.n_styles)
         if save_pth is not None:
             check_save_path(save_pth)
+            check_apart([save_pth], map(path_of, (a, b)))
         first, second = self.photo(a, align), self.photo(b, align)
         mixed = to_image(mix(self.method, first.inversion, second.inversion, [share], chosen)[0])
         if save_pth is not None:

@@ -230,23 +230,21 @@ def resize(image: Image.Image, size: int) -> Image.Image:
 def load_square(path: str | Path, size: int) -> Image.Image:
     """`load_image`, scaled to size×size. The first image of a folder that this squashes is warned of."""
     image = load_image(path)
-    if is_squashed(image) and Path(path).parent not in _warned:
+    note = squash_note(path, image)
+    if note and Path(path).parent not in _warned:
         _warned.add(Path(path).parent)
-        logger.warning("%s; others of its folder may be, too", squashed(path, image))
+        logger.warning("%s; others of its folder may be, too", note)
     return resize(image, size)
 
 
 _warned: set[Path] = set()  # folders
 
 
-def is_squashed(image: Image.Image) -> bool:
-    """Whether scaling to a square would change the image's proportions."""
-    return max(image.size) > _SQUARE * min(image.size)
-
-
-def squashed(path: str | Path, image: Image.Image) -> str:
-    """A line on an image that is scaled to a square."""
+def squash_note(path: str | Path, image: Image.Image) -> str:
+    """A line on an image whose proportions would change if it were scaled to a square; "" for others."""
     width, height = image.size
+    if max(width, height) <= _SQUARE * min(width, height):
+        return ""
     return (
         f"{path}: has {width}×{height} pixels and is squashed to a square; crop it, or where it shows a face use "
         "--align (for a folder: scripts/align_all_parallel.py)"
