@@ -29,7 +29,8 @@ class Steady:
             if w_e4e is not None and last.w_e4e is not None:
                 w_e4e = _average(last.w_e4e, w_e4e)
             height, width = inversion.features.shape[-2:]
-            change = F.adaptive_avg_pool2d(inversion.image - last.image, (height, width)).abs().amax(dim=1, keepdim=True)
+            change = F.adaptive_avg_pool2d(inversion.image - last.image, (height, width))
+            change = change.abs().amax(dim=1, keepdim=True)
             features = last.features + (change / MOVED).clamp(SHARE, 1) * (inversion.features - last.features)
             inversion = replace(inversion, w=_average(last.w, inversion.w), features=features, w_e4e=w_e4e)
         self._last = inversion
