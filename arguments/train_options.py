@@ -23,24 +23,24 @@ class TrainArgs:
     train_runner: str = option("", "fse_inverter (stage 1) or fse_editor (stage 2); empty: that of model.method")
     encoder_optimizer: str = option("ranger", "a group of `optimizers`, for the trained network")
     disc_optimizer: str = option("adam", "a group of `optimizers`, for the discriminator")
-    resume_path: str = option("", "go on from this full checkpoint, or from the newest beside this save_options.json")
-    resume: str = option("", "auto: go on from the newest checkpoint of exp.name, if there is one")
+    resume_path: str = option("", "resume from this full checkpoint, or from the newest beside this save_options.json")
+    resume: str = option("", "auto: resume from the newest checkpoint of exp.name, if there is one")
     val_metrics: list[str] = option(
         ["msssim", "lpips", "l2", "fid"], "metrics of validation; the first decides which checkpoint is the best"
     )
-    start_step: int = option(1, "first step of a run that does not go on from another")
+    start_step: int = option(1, "first step of a run that does not resume another")
     steps: int = option(300000, "last step")
-    log_step: int = option(500, "log losses every so many steps")
-    checkpoint_step: int = option(15000, "write a checkpoint every so many steps")
-    val_step: int = option(15000, "validate every so many steps")
-    keep_checkpoints: int = option(3, "keep so many of the newest checkpoints, and the best")
+    log_step: int = option(500, "log losses every N steps")
+    checkpoint_step: int = option(15000, "write a checkpoint every N steps")
+    val_step: int = option(15000, "validate every N steps")
+    keep_checkpoints: int = option(3, "keep the N newest checkpoints, and the best")
     train_dis: bool = option(False, "train the discriminator, and the network against it")
     dis_train_start_step: int = option(150000, "first step of the discriminator")
     bs_used_before_adv_loss: int = option(0, "images at once before that step; 0: model.batch_size")
     disc_edits: list[str] = option([], "stage 2: directions whose edits of the real image face the discriminator too")
     editings_data: dict[str, list[float]] = option({}, "stage 2: direction -> powers that steps draw from")
     true_edits: str = option("", "stage 2: folder of images with true edits, which edits are compared with, too")
-    feature_ramp: int = option(10000, "stage 1: steps until F_k takes the place of the decoder's own features in full")
+    feature_ramp: int = option(10000, "stage 1: steps until F_k has fully replaced the decoder's own features")
     lr_decay: str = option("", "cosine: learning rates fall to 0 at the last step; empty: they stay")
     precision: str = option("fp32", "fp32, or autocast to bf16 (any device) or fp16 (GPU, with a gradient scaler)")
     grad_accumulation: int = option(1, "batches of model.batch_size whose gradients make one step")
@@ -103,7 +103,7 @@ class MainArgs:
 @dataclass
 class R1Args:
     coef: float = option(10.0, "coefficient of the gradient penalty; 0 leaves it out")
-    hyper_d_reg_every: int = option(16, "computed every so many steps, and multiplied by that")
+    hyper_d_reg_every: int = option(16, "computed every N steps, and multiplied by N")
 
     def __post_init__(self) -> None:
         if self.hyper_d_reg_every < 1:
@@ -123,7 +123,7 @@ class RangerArgs:
     lr: float = option(1e-4, "learning rate")
     alpha: float = option(0.5, "lookahead: how far the slow weights follow")
     k: int = option(6, "lookahead: steps between two moves of the slow weights")
-    N_sma_threshhold: float = option(5, "RAdam: adapt when the moving average is at least so long")
+    N_sma_threshhold: float = option(5, "RAdam: adapt when the moving average is at least this long")
     betas: list[float] = option([0.95, 0.999], "decay of both moments")
     eps: float = option(1e-5, "added to the denominator")
     weight_decay: float = option(0.0, "decay of the weights, times the learning rate")

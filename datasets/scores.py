@@ -70,7 +70,7 @@ class Scores:
 def on_sphere(scores: Tensor, free: Tensor) -> Tensor:
     """z of length √D from scores B×S and the direction of the D − S free numbers, B×D.
 
-    A generator normalises z; the free numbers are scaled so that this leaves the scores as they are.
+    A generator normalises z; the free numbers are scaled so that this does not change the scores.
     """
     dim = scores.shape[1] + free.shape[1]
     length = (dim - scores.square().sum(dim=1, keepdim=True)).clamp(min=1e-3).sqrt()
