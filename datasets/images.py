@@ -37,12 +37,14 @@ class PictureNames:
     left_out: str
 
     @classmethod
-    def find(cls, folder: Path, without: Path | None = None) -> "PictureNames":
-        """`without`: a folder that is left out, since results are written there. See `utils.files.find_images`.
+    def find(
+        cls, folder: Path, without: Path | None = None, also: frozenset[str] = frozenset()
+    ) -> "PictureNames":
+        """`without`: a folder that is left out, since results are written there; `also`: see `find_images`.
 
         Raises UserError if the folder is missing or has no picture.
         """
-        listing = find_images(folder, without)
+        listing = find_images(folder, without, also)
         names = sorted(path.relative_to(folder).as_posix() for path in listing.paths)
         if not names:
             found = f"has no picture, but {listing.left_out}" if listing.left_out else "has no picture"
@@ -50,9 +52,9 @@ class PictureNames:
         return cls(names, f"{folder}: left out {listing.left_out}" if listing.left_out else "")
 
 
-def relative_names(folder: Path) -> list[str]:
+def relative_names(folder: Path, also: frozenset[str] = frozenset()) -> list[str]:
     """The names of `PictureNames.find`; what is left out goes to the log."""
-    found = PictureNames.find(folder)
+    found = PictureNames.find(folder, also=also)
     if found.left_out and rank_and_size()[0] == 0:
         logger.info(found.left_out)
     return found.names
@@ -108,10 +110,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairedFolders:
-    """The pairs of two folders, by relative path without extension, and the files without partner."""
+    """The pairs of two folders, by relative path without extension, and the files without partner.
+
+    `left_out`: a line for each folder that holds something else than pictures.
+    """
 
     pairs: list[Pair]
     unpaired: list[Path]
+    left_out: list[str]
 
     @classmethod
     def find(cls, real: Path, fake: Path) -> "PairedFolders":
@@ -120,7 +126,8 @@ class PairedFolders:
         Of several files with one stem, those of the same name are a pair, and those that `output_names` would make of
         each other: a.png and a.png.jpg.
         """
-        real_names, fake_names = relative_names(real), relative_names(fake)
+        found = [PictureNames.find(folder) for folder in (real, fake)]
+        real_names, fake_names = (pictures.names for pictures in found)
         fakes = _by_stem(fake_names)
         reals = _by_stem(real_names)
         partners: dict[str, str] = {}
@@ -142,7 +149,8 @@ class PairedFolders:
         taken = set(partners.values())
         unpaired = [real / name for name in real_names if name not in partners]
         unpaired += [fake / name for name in fake_names if name not in taken]
-        return cls([Pair(name, real / name, fake / other) for name, other in sorted(partners.items())], unpaired)
+        pairs = [Pair(name, real / name, fake / other) for name, other in sorted(partners.items())]
+        return cls(pairs, unpaired, [pictures.left_out for pictures in found if pictures.left_out])
 
 
 def _by_stem(names: Iterable[str]) -> dict[str, list[str]]:

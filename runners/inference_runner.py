@@ -5,29 +5,45 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from arguments.options import Config
 from configs.paths import weight_file
-from datasets.images import Pair, output_names, relative_names, transform_size
+from datasets.images import Pair, transform_size
 from metrics.metric_set import MetricSet
 from metrics.report import Report
-from models.sfe import Edits
-from runners.build_method import build_method
-from runners.manifest import Manifest
+from models.inversion_file import Photograph, is_inversion_file
+from runners.build_method import build_method, check_files
+from runners.manifest import Manifest, Stamp, stamp
 from runners.metrics_runner import measure
+from runners.photo import InvertedPhoto
+from runners.result_files import ResultFiles, power_folder
 from utils.errors import UserError
-from utils.files import SAVED_SUFFIXES, check_writable, remove_temporaries
-from utils.images import check_save_path, load_image, resize, save_image, to_image, to_tensor
-from utils.parallel import BoundedPool, ahead, batches
+from utils.files import (
+    check_apart,
+    check_writable,
+    remove_temporaries,
+)
+from utils.images import check_save_path, load_square, save_image, to_image, to_tensor
+from utils.parallel import BoundedPool, ahead
 from utils.processes import gather, own_device, rank_and_size
 
 logger = logging.getLogger(__name__)
 
 _UNFINISHED = 8  # pictures that wait for their last results to be written
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One that is to be inverted."""
+
+    source: Photograph
+    image: Image.Image
 
 
 class InferenceRunner:
@@ -36,9 +52,13 @@ class InferenceRunner:
     Pictures pass one at a time: read by threads ahead of the computing, inverted once, edited by every direction in
     batches of powers, written by threads behind it. A picture's results depend on nothing but the picture, so neither
     an interrupted run nor the number of processes changes a byte of them. Under torchrun each process takes every
-    n-th picture. `exp.output_dir/manifest.jsonl` records each picture's state.
+    n-th picture. `exp.output_dir/manifest.jsonl` records each picture's state, and which file was read: the results of
+    a picture that was replaced since then are made again. An `exp.output_dir` inside the folder is not read.
 
-    Raises UserError for options that do not fit, before any picture is read.
+    Inversion files in the folder count as pictures. With `inference.save_latents` there is one of every picture, in
+    `latents/NAME.safetensors`; a later run into the same folder reads it instead of inverting the picture again.
+
+    Raises UserError for options that do not fit, or results that would overwrite a picture, before any is read.
     """
 
     def __init__(self, config: Config) -> None:
@@ -53,20 +73,30 @@ class InferenceRunner:
         self.output = Path(config.exp.root) / config.exp.output_dir
         self._check_directions()
         self._check_stacks()
-        self.outputs = output_names(relative_names(self.folder), _suffix(options.format))  # of all processes
-        self.names = list(self.outputs)[self.rank :: self.processes]
+        self.files = ResultFiles(self.folder, self.output, options, config.model.batch_size)
+        self.names = list(self.files.outputs)[self.rank :: self.processes]
+        self.replaced: set[str] = set()  # pictures whose results are of another file
+        self.reused = 0  # inversions that were read from files
         self.metrics: MetricSet | None = None
         if options.report:
             check_writable(options.report)
+            check_apart([options.report], [self.folder / name for name in self.files.outputs])
             if not options.inversions:
                 raise UserError("inference.report measures the inversions; it wants inference.inversions=true")
             self.metrics = MetricSet(options.report_metrics, self.method.device)
 
     def run(self) -> int:
-        """Do what is missing. Returns the number of pictures that failed, over all processes."""
+        """Do what is missing. Returns the number of pictures that failed, over all processes.
+
+        Raises UserError, before any picture is read, if a file is missing that the edits need.
+        """
+        options = self.config.inference
+        edits = {*options.editings_data}.union(*options.stacks.values())
+        check_files(self.method, self.latent_editor, edits, latents=options.save_latents)
         manifest = Manifest(self.output / "manifest.jsonl", self._settings(), self._stacks())
         failed: list[str] = []
-        pending = self._pending(manifest)
+        stamps = {name: stamp(self.folder / name) for name in self.names}
+        pending = self._pending(manifest, stamps)
         logger.info("%d of %d pictures to do in this process", len(pending), len(self.names))
         unfinished: deque[tuple[str, float, list[Future[None]]]] = deque()
 
@@ -74,7 +104,7 @@ class InferenceRunner:
             name, seconds, writes = unfinished.popleft()
             for write in writes:
                 write.result()
-            manifest.add(image=name, state="done", written=len(writes), seconds=round(seconds, 4))
+            manifest.done(name, stamps[name], written=len(writes), seconds=round(seconds, 4))
 
         workers = self.config.model.workers
         with BoundedPool(workers) as writers:
@@ -86,7 +116,7 @@ class InferenceRunner:
                     continue
                 start = time.monotonic()
                 interrupted = manifest.states.get(name) != "done"
-                results = self._make(name, picture, interrupted)
+                results = self._make(name, self._inverted(picture), interrupted)
                 writes = [writers.submit(self._save, image, path) for path, image in results]
                 unfinished.append((name, time.monotonic() - start, writes))
                 if len(unfinished) > _UNFINISHED:
@@ -94,6 +124,8 @@ class InferenceRunner:
             while unfinished:
                 finish()
 
+        if self.reused:
+            logger.info("%d of %d inversions were read from files", self.reused, len(pending))
         for error in failed:
             logger.error(error)
         failures = [error for errors in gather(failed) for error in errors]
@@ -102,6 +134,8 @@ class InferenceRunner:
         if self.rank == 0:
             remove_temporaries(self.output)  # of killed runs; nobody writes any more
             logger.info("results: %s; %d pictures failed", self.output, len(failures))
+            if self.files.left_out:
+                logger.info(self.files.left_out)
         gather(None)  # torchrun ends all processes as soon as one leaves with an error: nobody leaves before the first
         return len(failures)
 
@@ -110,13 +144,13 @@ class InferenceRunner:
             self.latent_editor.check(name, powers)
             if "/" in name:
                 raise UserError(f"inference.editings_data: '{name}' becomes a folder's name; leave the '/' out")
-            folders = [_power_folder(power) for power in powers]
+            folders = [power_folder(power) for power in powers]
             if len(set(folders)) < len(folders):
                 raise UserError(f"inference.editings_data: two powers of '{name}' are alike to four decimals")
 
     def _check_stacks(self) -> None:
         options, editor = self.config.inference, self.latent_editor
-        taken = {"inversion", *options.editings_data}.union(*editor.available().values())
+        taken = {"inversion", "latents", *options.editings_data}.union(*editor.available().values())
         for folder, edits in options.stacks.items():
             if folder in taken:
                 raise UserError(f"inference.stacks: '{folder}' is the folder of other results; choose another name")
@@ -127,33 +161,21 @@ class InferenceRunner:
             for name, power in edits.items():
                 editor.check(name, [power])
 
-    def _inversion(self, name: str) -> Path:
-        return self.output / "inversion" / self.outputs[name]
-
-    def _edit(self, name: str, direction: str, power: float) -> Path:
-        return self.output / direction / _power_folder(power) / self.outputs[name]
-
     def _missing(self, name: str) -> list[Path]:
-        """A picture's results that are not there yet. Files appear whole, so one that is there is right."""
-        options = self.config.inference
-        paths = [self._inversion(name)] if options.inversions else []
-        paths += [path for _, results in self._batches(name) for path in results]
-        return [path for path in paths if not path.exists()]
+        """A picture's results that are not there yet. Files appear whole, so one that is there is right.
 
-    def _batches(self, name: str) -> Iterator[tuple[Edits, list[Path]]]:
-        """What is computed together, and the files of its results."""
-        options = self.config.inference
-        for direction, powers in options.editings_data.items():
-            for batch in batches(powers, self.config.model.batch_size):
-                yield [(direction, batch)], [self._edit(name, direction, power) for power in batch]
-        for folder, edits in options.stacks.items():
-            yield [(key, [power]) for key, power in edits.items()], [self.output / folder / self.outputs[name]]
+        Of a picture that was replaced none is.
+        """
+        return [path for path in self.files.of(name) if name in self.replaced or not path.exists()]
 
-    def _pending(self, manifest: Manifest) -> list[str]:
+    def _pending(self, manifest: Manifest, stamps: dict[str, Stamp]) -> list[str]:
+        for name in self.names:
+            if manifest.replaced(name, stamps[name], self.files.of(name)):
+                self.replaced.add(name)
         pending = [name for name in self.names if self._missing(name)]
         for name in set(self.names) - set(pending):
-            if manifest.states.get(name) != "done":  # killed between its last result and its line
-                manifest.add(image=name, state="done", written=0)
+            if not manifest.knows(name):  # killed between its last result and its line, or done by an older version
+                manifest.done(name, stamps[name], written=0)
         return pending
 
     def _settings(self) -> dict[str, str | int]:
@@ -175,25 +197,49 @@ class InferenceRunner:
         """What the name of a stack's folder stands for; a later run may add stacks, but not change one."""
         return {f"inference.stacks.{folder}": edits for folder, edits in self.config.inference.stacks.items()}
 
-    def _load(self, name: str) -> tuple[str, Tensor | UserError]:
+    def _load(self, name: str) -> tuple[str, InvertedPhoto | _Picture | UserError]:
+        """A picture, or its inversion where that is saved."""
+        path, saved = self.folder / name, self.files.latents(name)
         try:
-            for path in self._missing(name):
-                check_save_path(path)
-            return name, to_tensor(resize(load_image(self.folder / name), self.size))
+            for result in self._missing(name):
+                (check_writable if is_inversion_file(result) else check_save_path)(result)
+            if is_inversion_file(name):
+                return name, InvertedPhoto.load(path, self.method)
+            if saved.is_file():
+                photo = InvertedPhoto.load(saved, self.method)
+                if photo.photograph.is_still(path) and photo.crop.width == self.size:
+                    return name, photo
+                logger.info("%s: is of another picture than %s, which is inverted again", saved, path)
+                saved.unlink()
+            return name, _Picture(Photograph.of(path), load_square(path, self.size))
         except UserError as error:
             return name, error
 
-    def _make(self, name: str, picture: Tensor, interrupted: bool) -> Iterator[tuple[Path, Tensor]]:
-        """The missing results, 3×size×size.
+    def _inverted(self, picture: InvertedPhoto | _Picture) -> InvertedPhoto:
+        if isinstance(picture, InvertedPhoto):
+            self.reused += 1
+            return picture
+        inversion = self.method.invert(to_tensor(picture.image)[None])
+        if self.config.inference.save_latents:
+            inversion = self.method.complete(inversion)
+        return InvertedPhoto(picture.source, picture.image, inversion, self.method)
+
+    def _make(
+        self, name: str, photo: InvertedPhoto, interrupted: bool
+    ) -> Iterator[tuple[Path, Tensor | InvertedPhoto]]:
+        """The missing results: pictures, 3×size×size, and the inversion for its file.
 
         Batches are the same whatever is missing, and so are the last bits of what they give. The first one also makes
         features that all edits of the picture share, so a picture that was interrupted begins with it again.
         """
-        inversion, missing = self.method.invert(picture[None]), set(self._missing(name))
-        if self._inversion(name) in missing:
-            missing.remove(self._inversion(name))
-            yield self._inversion(name), self.method.reconstruct(inversion)[0]
-        for edits, paths in self._batches(name):
+        inversion, missing = photo.inversion, set(self._missing(name))
+        if self.files.latents(name) in missing:
+            missing.remove(self.files.latents(name))
+            yield self.files.latents(name), photo
+        if self.files.inversion(name) in missing:
+            missing.remove(self.files.inversion(name))
+            yield self.files.inversion(name), self.method.reconstruct(inversion)[0]
+        for edits, paths in self.files.batches(name):
             if not missing or (missing.isdisjoint(paths) and not interrupted):
                 continue
             interrupted = False
@@ -201,12 +247,16 @@ class InferenceRunner:
                 if path in missing:
                     yield path, image
 
-    def _save(self, image: Tensor, path: Path) -> None:
-        save_image(to_image(image), path, self.config.inference.quality)
+    def _save(self, result: Tensor | InvertedPhoto, path: Path) -> None:
+        if isinstance(result, InvertedPhoto):
+            result.save(path)
+        else:
+            save_image(to_image(result), path, self.config.inference.quality)
 
     def _report(self, metrics: MetricSet, failures: list[str]) -> None:
         """How near the inversions of all processes and runs come to their pictures."""
-        model, found = self.config.model, (Pair(n, self.folder / n, self._inversion(n)) for n in self.outputs)
+        model, names = self.config.model, self.files.outputs
+        found = (Pair(name, self.folder / name, self.files.inversion(name)) for name in names)
         pairs = {pair.name: pair for pair in found if pair.fake.exists()}
         errors = measure(metrics, list(pairs.values()), model.batch_size, model.workers)
         if self.rank == 0:
@@ -218,15 +268,3 @@ class InferenceRunner:
                 title, metrics.columns, metrics.compute(), metrics.scores(), pairs, facts, failures + errors
             )
             report.write(Path(self.config.inference.report))
-
-
-def _power_folder(power: float) -> str:
-    return f"edit_power_{power:.4f}"
-
-
-def _suffix(image_format: str) -> str:
-    """ ".png" of inference.format=png."""
-    suffix = f".{image_format.lower().removeprefix('.')}" if image_format else ""
-    if suffix and suffix not in SAVED_SUFFIXES:
-        raise UserError(f"inference.format is '{image_format}'; there are: {', '.join(sorted(SAVED_SUFFIXES))}")
-    return suffix
