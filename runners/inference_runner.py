@@ -1,4 +1,4 @@
-"""Invert and edit whole folders of pictures."""
+"""Invert and edit whole folders of images."""
 
 import logging
 import time
@@ -35,7 +35,7 @@ from utils.processes import gather, own_device, rank_and_size
 
 logger = logging.getLogger(__name__)
 
-_UNFINISHED = 8  # pictures that wait for their last results to be written
+_UNFINISHED = 8  # images that wait for their last results to be written
 
 
 @dataclass(frozen=True)
@@ -49,22 +49,22 @@ class _Picture:
 class InferenceRunner:
     """Writes `inversion/NAME`, `DIRECTION/edit_power_P/NAME` and `STACK/NAME` for every NAME of `data.inference_dir`.
 
-    Pictures pass one at a time: read by threads ahead of the computing, inverted once, edited by every direction in
-    batches of powers, written by threads behind it. A picture's results depend on nothing but the picture, so neither
+    Images pass one at a time: read by threads ahead of the computing, inverted once, edited by every direction in
+    batches of powers, written by threads behind it. An image's results depend on nothing but the image, so neither
     an interrupted run nor the number of processes changes a byte of them. Under torchrun each process takes every
-    n-th picture. `exp.output_dir/manifest.jsonl` records each picture's state, and which file was read: the results of
-    a picture that was replaced since then are made again. An `exp.output_dir` inside the folder is not read.
+    n-th image. `exp.output_dir/manifest.jsonl` records each image's state, and which file was read: the results of
+    an image that was replaced since then are made again. An `exp.output_dir` inside the folder is not read.
 
-    Inversion files in the folder count as pictures. With `inference.save_latents` there is one of every picture, in
-    `latents/NAME.safetensors`; a later run into the same folder reads it instead of inverting the picture again.
+    Inversion files in the folder count as images. With `inference.save_latents` there is one of every image, in
+    `latents/NAME.safetensors`; a later run into the same folder reads it instead of inverting the image again.
 
-    Raises UserError for options that do not fit, or results that would overwrite a picture, before any is read.
+    Raises UserError for options that do not fit, or results that would overwrite an image, before any is read.
     """
 
     def __init__(self, config: Config) -> None:
         self.config, options = config, config.inference
         if not config.data.inference_dir:
-            raise UserError("data.inference_dir is empty; wanted: the folder of the pictures")
+            raise UserError("data.inference_dir is empty; wanted: the folder of the images")
         self.rank, self.processes = rank_and_size()
         config.model.device = own_device(config.model.device)
         self.method, self.latent_editor = build_method(config)
@@ -75,7 +75,7 @@ class InferenceRunner:
         self._check_stacks()
         self.files = ResultFiles(self.folder, self.output, options, config.model.batch_size)
         self.names = list(self.files.outputs)[self.rank :: self.processes]
-        self.replaced: set[str] = set()  # pictures whose results are of another file
+        self.replaced: set[str] = set()  # images whose results are of another file
         self.reused = 0  # inversions that were read from files
         self.metrics: MetricSet | None = None
         if options.report:
@@ -86,9 +86,9 @@ class InferenceRunner:
             self.metrics = MetricSet(options.report_metrics, self.method.device)
 
     def run(self) -> int:
-        """Do what is missing. Returns the number of pictures that failed, over all processes.
+        """Do what is missing. Returns the number of images that failed, over all processes.
 
-        Raises UserError, before any picture is read, if a file is missing that the edits need.
+        Raises UserError, before any image is read, if a file is missing that the edits need.
         """
         options = self.config.inference
         edits = {*options.editings_data}.union(*options.stacks.values())
@@ -97,7 +97,7 @@ class InferenceRunner:
         failed: list[str] = []
         stamps = {name: stamp(self.folder / name) for name in self.names}
         pending = self._pending(manifest, stamps)
-        logger.info("%d of %d pictures to do in this process", len(pending), len(self.names))
+        logger.info("%d of %d images to do in this process", len(pending), len(self.names))
         unfinished: deque[tuple[str, float, list[Future[None]]]] = deque()
 
         def finish() -> None:
@@ -109,7 +109,7 @@ class InferenceRunner:
         workers = self.config.model.workers
         with BoundedPool(workers) as writers:
             pictures = ahead(self._load, pending, workers)
-            for name, picture in tqdm(pictures, total=len(pending), unit="picture", disable=self.rank > 0):
+            for name, picture in tqdm(pictures, total=len(pending), unit="image", disable=self.rank > 0):
                 if isinstance(picture, UserError):
                     failed.append(str(picture))
                     manifest.add(image=name, state="failed", error=str(picture))
@@ -133,7 +133,7 @@ class InferenceRunner:
             self._report(self.metrics, failures)
         if self.rank == 0:
             remove_temporaries(self.output)  # of killed runs; nobody writes any more
-            logger.info("results: %s; %d pictures failed", self.output, len(failures))
+            logger.info("results: %s; %d images failed", self.output, len(failures))
             if self.files.left_out:
                 logger.info(self.files.left_out)
         gather(None)  # torchrun ends all processes as soon as one leaves with an error: nobody leaves before the first
@@ -162,9 +162,9 @@ class InferenceRunner:
                 editor.check(name, [power])
 
     def _missing(self, name: str) -> list[Path]:
-        """A picture's results that are not there yet. Files appear whole, so one that is there is right.
+        """An image's results that are not there yet. Files appear whole, so one that is there is right.
 
-        Of a picture that was replaced none is.
+        Of an image that was replaced none is.
         """
         return [path for path in self.files.of(name) if name in self.replaced or not path.exists()]
 
@@ -198,7 +198,7 @@ class InferenceRunner:
         return {f"inference.stacks.{folder}": edits for folder, edits in self.config.inference.stacks.items()}
 
     def _load(self, name: str) -> tuple[str, InvertedPhoto | _Picture | UserError]:
-        """A picture, or its inversion where that is saved."""
+        """An image, or its inversion where that is saved."""
         path, saved = self.folder / name, self.files.latents(name)
         try:
             for result in self._missing(name):
@@ -209,7 +209,7 @@ class InferenceRunner:
                 photo = InvertedPhoto.load(saved, self.method)
                 if photo.photograph.is_still(path) and photo.crop.width == self.size:
                     return name, photo
-                logger.info("%s: is of another picture than %s, which is inverted again", saved, path)
+                logger.info("%s: is of another image than %s, which is inverted again", saved, path)
                 saved.unlink()
             return name, _Picture(Photograph.of(path), load_square(path, self.size))
         except UserError as error:
@@ -227,10 +227,10 @@ class InferenceRunner:
     def _make(
         self, name: str, photo: InvertedPhoto, interrupted: bool
     ) -> Iterator[tuple[Path, Tensor | InvertedPhoto]]:
-        """The missing results: pictures, 3×size×size, and the inversion for its file.
+        """The missing results: images, 3×size×size, and the inversion for its file.
 
         Batches are the same whatever is missing, and so are the last bits of what they give. The first one also makes
-        features that all edits of the picture share, so a picture that was interrupted begins with it again.
+        features that all edits of the image share, so an image that was interrupted begins with it again.
         """
         inversion, missing = photo.inversion, set(self._missing(name))
         if self.files.latents(name) in missing:
@@ -254,16 +254,16 @@ class InferenceRunner:
             save_image(to_image(result), path, self.config.inference.quality)
 
     def _report(self, metrics: MetricSet, failures: list[str]) -> None:
-        """How near the inversions of all processes and runs come to their pictures."""
+        """How near the inversions of all processes and runs come to their images."""
         model, names = self.config.model, self.files.outputs
         found = (Pair(name, self.folder / name, self.files.inversion(name)) for name in names)
         pairs = {pair.name: pair for pair in found if pair.fake.exists()}
         errors = measure(metrics, list(pairs.values()), model.batch_size, model.workers)
         if self.rank == 0:
-            facts = [f"pictures: {self.folder}", f"results: {self.output}", f"{model.method}: {model.checkpoint_path}"]
+            facts = [f"images: {self.folder}", f"results: {self.output}", f"{model.method}: {model.checkpoint_path}"]
             options = self.config.inference
             facts += [f"{key}: {values}" for key, values in [*options.editings_data.items(), *options.stacks.items()]]
-            title = f"Inference: {len(pairs)} pictures inverted, {len(failures)} failed"
+            title = f"Inference: {len(pairs)} images inverted, {len(failures)} failed"
             report = Report(
                 title, metrics.columns, metrics.compute(), metrics.scores(), pairs, facts, failures + errors
             )

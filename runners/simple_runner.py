@@ -4,34 +4,29 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from arguments.loader import merge, read_yaml
 from arguments.options import Config
 from configs.paths import ROOT, weight_file
 from models.faces.alignment import align as align_face
 from models.faces.alignment import paste_back, turned_note
-from models.faces.masks import MASK_PICTURES, background_probability, extent_note, read_mask, save_mask_pictures
+from models.faces.landmarks import find_faces, read_landmarks
+from models.faces.masks import MASK_PICTURES, background_probability, extent_note, read_mask, save_mask_images
 from models.inversion_file import Photograph, is_inversion_file
 from models.mixing import mix, parse_layers
 from models.sfe import Inversion
 from runners.build_method import build_method, check_files
-from runners.photo import InvertedPhoto
-from utils.drawing import TILE, picture_strip
+from runners.edit_options import check_face_options, check_mask_options, edit_pairs
+from runners.photo import InvertedPhoto, path_of
+from utils.drawing import TILE, image_strip
 from utils.errors import UserError
 from utils.files import INVERSION_SUFFIX, check_apart
-from utils.images import (
-    check_save_path,
-    is_squashed,
-    load_image,
-    resize,
-    save_image,
-    squashed,
-    to_image,
-    to_tensor,
-)
+from utils.images import check_save_path, load_image, resize, save_image, squash_note, to_image, to_tensor
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +41,7 @@ class SimpleRunner:
         simple_config_pth: YAML with domain and method.
         device: "cpu", "0", "cuda:1"; None takes `model.device` of the config. One that is not there gives the CPU.
 
-    Nothing is loaded before it is needed, so a wrong weight file shows at the first picture. Raises UserError.
+    Nothing is loaded before it is needed, so a wrong weight file shows at the first image. Raises UserError.
     """
 
     def __init__(
@@ -63,27 +58,49 @@ class SimpleRunner:
         """Family -> direction -> (lowest, highest) useful power."""
         return self.latent_editor.available()
 
-    def invert(self, orig_img_pth: str | Path, align: bool = False) -> InvertedPhoto:
-        """Read a photograph and invert it; with `align`, the crop around its largest face.
+    def invert(
+        self, orig_img_pth: str | Path, align: bool = False, face: int | None = None,
+        landmarks: str | Path | None = None,
+    ) -> InvertedPhoto:  # fmt: skip
+        """Read a photograph and invert it; with `align`, the crop around a face.
 
-        An inversion file (.safetensors) is read as it is; with `align` it must have been made so.
+        That is the largest one, number `face` from left to right (from 1), or the one whose `landmarks` a file holds
+        (`read_landmarks`). An inversion file (.safetensors) is read; with `align` it must have been made so.
         """
-        path, size = Path(orig_img_pth), self.method.domain.generator.size
+        path = Path(orig_img_pth)
+        check_face_options(align, face, landmarks, is_inversion_file(path))
+        points = read_landmarks(landmarks) if landmarks else None
         if is_inversion_file(path):
             return self._own(InvertedPhoto.load(path, self.method), align)
         photo, source = load_image(path), Photograph.of(path)
         if not align:
-            if is_squashed(photo):
-                logger.warning(squashed(path, photo))
-            crop = resize(photo, size)
+            if note := squash_note(path, photo):
+                logger.warning(note)
+            crop = resize(photo, self.method.domain.generator.size)
             return InvertedPhoto(source, crop, self._invert(crop), self.method)
-        if self.method.domain.alignment is None:
-            raise UserError(f"align: pictures of the domain {self.method.domain.name} are not aligned; leave align out")
+        if face is not None:
+            faces = self._faces(photo, path)
+            if face > len(faces):
+                raise UserError(f"{path}: shows {len(faces)} faces, counted from left to right; face is {face}")
+            points = faces[face - 1]
+        return self._aligned(photo, source, points)
+
+    def _faces(self, photo: Image.Image, path: Path) -> list[np.ndarray]:
         try:
-            face = align_face(photo, size, predictor=weight_file("landmark"))
+            return find_faces(photo, weight_file("landmark"))
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
-        if note := turned_note(path, face):
+
+    def _aligned(self, photo: Image.Image, source: Photograph, landmarks: np.ndarray | None) -> InvertedPhoto:
+        """The crop around a face, inverted."""
+        domain = self.method.domain
+        if domain.alignment is None:
+            raise UserError(f"align: images of the domain {domain.name} are not aligned; leave align out")
+        try:
+            face = align_face(photo, domain.generator.size, landmarks, weight_file("landmark"))
+        except UserError as error:
+            raise UserError(f"{source.path}: {error}") from None
+        if note := turned_note(source.path, face):
             logger.warning(note)
         return InvertedPhoto(source, face.image, self._invert(face.image), self.method, face.quad, photo)
 
@@ -101,7 +118,7 @@ class SimpleRunner:
         return photo
 
     def reconstruct(self, photo: InvertedPhoto) -> Image.Image:
-        """The inversion's picture: what every edit starts from."""
+        """The inversion's image: what every edit starts from."""
         return to_image(self.method.reconstruct(photo.inversion)[0])
 
     def edit(
@@ -109,37 +126,40 @@ class SimpleRunner:
         edited_power: float | None = None, save_pth: str | Path | None = None, align: bool = False,
         use_mask: bool = False, mask_trashold: float = 0.995, mask_path: str | Path | None = None,
         save_e4e: bool = False, save_inversion: bool = False, save_strip: bool = False,
-        edits: Sequence[tuple[str, float]] | None = None, save_latents: bool = False,
+        edits: Sequence[tuple[str, float]] | None = None, save_latents: bool = False, face: int | None = None,
+        landmarks: str | Path | None = None,
     ) -> Image.Image:  # fmt: skip
-        """Edit a photograph; the edited picture (the crop, with `align`) is returned and written to `save_pth`.
+        """Edit a photograph; the edited image (the crop, with `align`) is returned and written to `save_pth`.
 
         Args:
-            orig_img_pth: a picture file; or what `invert` gave, or an inversion file, which skip the inversion.
+            orig_img_pth: an image file; or what `invert` gave, or an inversion file, which skip the inversion.
             editing_name: a direction, see `available_editings`.
             edited_power: its power; 0 changes nothing.
             save_pth: the result's file; its extension says the format. Beside it come, where asked for,
                 {stem}_aligned.jpg and {stem}_unaligned.jpg (with `align`: the crop, and the whole photograph with the
                 edited crop in it), {stem}_inversion.jpg, {stem}_e4e_inversion.jpg, {stem}_e4e_edit.jpg,
-                {stem}_strip.jpg, {stem}.safetensors, and the mask's pictures, named after the photograph. None writes
+                {stem}_strip.jpg, {stem}.safetensors, and the mask's images, named after the photograph. None writes
                 nothing.
             align: cut out the largest face first; for a photograph that is no aligned crop yet.
             use_mask: leave the background as it is. `mask_trashold`, 0 to 1, is the probability of background from
                 which on a pixel is left unedited; `mask_path` is an own mask instead, white = leave unedited.
             save_e4e: write also what e4e alone gives.
             save_inversion: write also the inversion.
-            save_strip: write also what was inverted, the inversion and the edited picture side by side.
-            edits: several directions with their powers, in place of `editing_name` and `edited_power`: the picture
+            save_strip: write also what was inverted, the inversion and the edited image side by side.
+            edits: several directions with their powers, in place of `editing_name` and `edited_power`: the image
                 moves by the sum of their latent moves.
             save_latents: write also the inversion's file, which later edits can take in place of the photograph.
+            face, landmarks: which face is cut out, as in `invert`.
 
-        Raises UserError, before anything is computed, for bad options, pictures, masks, directions and powers, for
+        Raises UserError, before anything is computed, for bad options, images, masks, directions and powers, for
         files that are missing, and where a result would overwrite the photograph or the mask.
         """
-        pairs = _pairs(editing_name, edited_power, edits)
+        pairs = edit_pairs(editing_name, edited_power, edits)
         stack = [(name, [power]) for name, power in pairs]
         for name, powers in stack:
             self.latent_editor.check(name, powers)
         check_mask_options(use_mask, mask_trashold, mask_path)
+        check_face_options(align, face, landmarks, isinstance(orig_img_pth, InvertedPhoto))
         files = [] if isinstance(orig_img_pth, InvertedPhoto) else [Path(orig_img_pth)]
         inverted = None if files and not is_inversion_file(files[0]) else self.photo(orig_img_pth, align)
         path = inverted.path if inverted else files[0]
@@ -153,12 +173,12 @@ class SimpleRunner:
             written = [Path(save_pth), *(_beside(save_pth, suffix) for suffix, made in wanted.items() if made)]
             written += [Path(save_pth).parent / f"{path.stem}_{part}.jpg" for part in MASK_PICTURES if use_mask]
             written += [Path(save_pth).with_suffix(INVERSION_SUFFIX)] if save_latents else []
-            check_apart(written, [path, *files, *([mask_path] if mask_path else [])])
+            check_apart(written, [path, *files, *(given for given in (mask_path, landmarks) if given)])
         own_mask = read_mask(mask_path) if mask_path else None
         if own_mask is not None and (note := extent_note(own_mask, str(mask_path))):
             logger.warning(note)
         check_files(self.method, self.latent_editor, [name for name, _ in pairs], save_e4e)
-        photo = inverted or self.invert(path, align)
+        photo = inverted or self.invert(path, align, face, landmarks)
         original = self._original(photo, align) if save_pth is not None else None
         mask = self.mask(photo, own_mask, mask_trashold) if use_mask else None
         edited = to_image(self.method.edit(photo.inversion, stack, mask)[0])
@@ -174,27 +194,56 @@ class SimpleRunner:
             if save_strip:
                 text = ", ".join(f"{name} {power:g}" for name, power in pairs)
                 shown = [("before", photo.crop), ("inversion", inversion), (text, edited)]
-                results["_strip"] = picture_strip(shown, max(TILE, photo.crop.width))  # none is scaled down
+                results["_strip"] = image_strip(shown, max(TILE, photo.crop.width))  # none is scaled down
         if save_e4e:
-            results["_e4e_inversion"] = to_image(self.method.e4e_pictures(photo.inversion)[0])
-            results["_e4e_edit"] = to_image(self.method.e4e_pictures(photo.inversion, stack)[0])
+            results["_e4e_inversion"] = to_image(self.method.e4e_images(photo.inversion)[0])
+            results["_e4e_edit"] = to_image(self.method.e4e_images(photo.inversion, stack)[0])
         save_pth = Path(save_pth)
         for suffix, image in results.items():
             save_image(image, _beside(save_pth, suffix) if suffix else save_pth)
         if save_latents:
             photo.save(save_pth.with_suffix(INVERSION_SUFFIX))
         if mask is not None:
-            save_mask_pictures(photo.path.stem, save_pth.parent, photo.crop, mask)
+            save_mask_images(photo.path.stem, save_pth.parent, photo.crop, mask)
         return edited
+
+    def edit_faces(
+        self, orig_img_pth: str | Path, edits: Sequence[tuple[str, float]], save_pth: str | Path | None = None,
+        use_mask: bool = False, mask_trashold: float = 0.995,
+    ) -> Image.Image:  # fmt: skip
+        """Edit every upright face of a photograph from left to right and put it back; returns the whole photograph.
+
+        Each is cut out of what the one before has left, since crops of neighbours overlap. As `edit`, but nothing is
+        written beside the photograph.
+        """
+        stack = [(name, [power]) for name, power in edit_pairs(None, None, edits)]
+        for name, powers in stack:
+            self.latent_editor.check(name, powers)
+        check_mask_options(use_mask, mask_trashold, None)
+        path = Path(orig_img_pth)
+        if save_pth is not None:
+            check_save_path(save_pth)
+            check_apart([save_pth], [path])
+        check_files(self.method, self.latent_editor, [name for name, _ in stack], False)
+        whole, source = load_image(path), Photograph.of(path)
+        for points in tqdm(self._faces(whole, path), "faces", disable=None):
+            photo = self._aligned(whole, source, points)
+            mask = self.mask(photo, None, mask_trashold) if use_mask else None
+            edited = to_image(self.method.edit(photo.inversion, stack, mask)[0])
+            assert photo.quad is not None
+            whole = paste_back(whole, edited, photo.quad)
+        if save_pth is not None:
+            save_image(whole, save_pth)
+        return whole
 
     def mix(
         self, a: str | Path | InvertedPhoto, b: str | Path | InvertedPhoto, layers: str = "all", share: float = 0.5,
         save_pth: str | Path | None = None, align: bool = False,
     ) -> Image.Image:  # fmt: skip
-        """A picture between two: style mixing and morphing, in w and F together; see `models.mixing.mix`.
+        """An image between two: style mixing and morphing, in w and F together; see `models.mixing.mix`.
 
         Args:
-            a, b: picture files, inversion files, or what `invert` gave.
+            a, b: image files, inversion files, or what `invert` gave.
             layers: the styles that are mixed, as in "4-7" or "0-3,8"; the others are a's. Of 18 (faces), low ones hold
                 pose and shape, high ones colours. "all" is a morph.
             share: of b, 0 to 1. 0 is the inversion of a, 1 of all layers that of b.
@@ -208,6 +257,7 @@ class SimpleRunner:
         chosen = parse_layers(layers, self.method.domain.generator.n_styles)
         if save_pth is not None:
             check_save_path(save_pth)
+            check_apart([save_pth], map(path_of, (a, b)))
         first, second = self.photo(a, align), self.photo(b, align)
         mixed = to_image(mix(self.method, first.inversion, second.inversion, [share], chosen)[0])
         if save_pth is not None:
@@ -228,7 +278,7 @@ class SimpleRunner:
         return self.method.invert(to_tensor(crop)[None])
 
     def mask(self, photo: InvertedPhoto, own: Tensor | None, threshold: float) -> Tensor:
-        """1×1×H×W in [0, 1], 1 where the picture is left unedited."""
+        """1×1×H×W in [0, 1], 1 where the image is left unedited."""
         if own is not None:
             return own[None, None]
         if photo.background is None:
@@ -240,33 +290,5 @@ class SimpleRunner:
         return mask
 
 
-def check_mask_options(use_mask: bool, mask_trashold: float, mask_path: str | Path | None) -> None:
-    """Raises UserError for what makes no sense, or has no effect."""
-    if not 0 <= mask_trashold <= 1:
-        raise UserError(f"mask_trashold is {mask_trashold:g}; wanted a probability, 0 to 1")
-    if mask_path and not use_mask:
-        raise UserError(f"mask_path is {mask_path}, but has an effect only with use_mask; add that, or leave it out")
-
-
 def _beside(save_pth: str | Path, suffix: str) -> Path:
     return Path(save_pth).with_name(f"{Path(save_pth).stem}{suffix}.jpg")
-
-
-def _pairs(
-    editing_name: str | None, edited_power: float | None, edits: Sequence[tuple[str, float]] | None
-) -> list[tuple[str, float]]:
-    """The edits, in whichever of the two ways they were given."""
-    if editing_name is not None and edited_power is not None and edits is None:
-        edits = [(editing_name, edited_power)]
-    elif edits is None or editing_name is not None or edited_power is not None:
-        raise UserError(
-            f"wanted either editing_name with edited_power, or edits; given: editing_name={editing_name!r}, "
-            f"edited_power={edited_power!r}, edits={edits!r}"
-        )
-    try:
-        pairs = [(str(name), float(power)) for name, power in edits]
-    except (TypeError, ValueError):
-        pairs = []
-    if not pairs:
-        raise UserError(f"edits is {edits!r}; wanted pairs of name and power, as in [('age', 5), ('smile', 2)]")
-    return pairs

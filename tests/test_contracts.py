@@ -124,6 +124,7 @@ FLAGS = {
     "save_fid_stats workers",
     "download_weights.py": "list only to",
     "evaluate_domain.py": "device domain editor_pth edits input_dir inverter_pth output_dir truth_dir",
+    "export_onnx.py": "domain editor_ckpt_pth output_dir",
     "fid_calculation.py": "attr_is_reversed attr_name batch_size celeba_attr_table_pth device fid_stats orig_path "
     "save_fid_stats synt_path transforms workers",
     "find_directions.py": "domain input_dir output_dir recipes samples",
@@ -133,8 +134,8 @@ FLAGS = {
     "make_people.py": "count output_dir photos size split workers",
     "make_true_edits.py": "config count output_dir workers",
     "mix.py": "align device editor_ckpt_pth layers orig_img_pth other_img_pth save_pth share simple_config_pth",
-    "simple_inference.py": "align device edited_power editing_name editor_ckpt_pth edits mask_path mask_trashold "
-    "orig_img_pth save_e4e save_inversion save_latents save_pth simple_config_pth strip use_mask",
+    "simple_inference.py": "align device edited_power editing_name editor_ckpt_pth edits face landmarks mask_path "
+    "mask_trashold orig_img_pth save_e4e save_inversion save_latents save_pth simple_config_pth strip use_mask",
     "shrink_weights.py": "prefix",
     "train.py": "",
     "train_encoder.py": "",

@@ -1,4 +1,4 @@
-"""The data sets of people: which person every picture of a split shows, and the labels of it."""
+"""The data sets of people: which person every image of a split shows, and the labels of it."""
 
 from dataclasses import dataclass
 
@@ -62,15 +62,19 @@ class Subject:
     details: Details
 
     def crop(self, size: int = CROP_SIZE) -> Picture:
-        """The aligned picture, size×size."""
+        """The aligned image, size×size."""
         person = self.person()
         return render(person, crop_window(person), size)
 
     def photo(self, rng: np.random.Generator, size: int = PHOTO_SIZE) -> tuple[Picture, Person, Window]:
         """Head and shoulders, size×size, off the centre at random."""
-        person = self.person()
-        window = photo_window(person, rng)
+        person, window = self.photographed(rng)
         return render(person, window, size), person, window
+
+    def photographed(self, rng: np.random.Generator) -> tuple[Person, Window]:
+        """Who a photograph shows, and what part of the scene it is: where things lie in it, without drawing it."""
+        person = self.person()
+        return person, photo_window(person, rng)
 
     def person(self) -> Person:
         """The person as meshes."""
