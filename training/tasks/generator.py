@@ -121,7 +121,7 @@ class GeneratorTask(NetworkTask):
         beta1, beta2 = options.betas
         mapping = list(self.generator.style.parameters())
         rest = [value for name, value in self.generator.named_parameters() if not name.startswith("style.")]
-        groups = [{"params": rest}, {"params": mapping, "lr": options.lr * options.mapping_lr}]
+        groups: list[dict[str, Any]] = [{"params": rest}, {"params": mapping, "lr": options.lr * options.mapping_lr}]
         generator_opt = Adam(groups, options.lr, (beta1, beta2))
         disc_opt = Adam(self.discriminator.parameters(), options.lr, (beta1, beta2))
         self.path_length = PathLength(self.device)
