@@ -31,6 +31,7 @@ from training.tasks.generator import GeneratorTask
 from training.tasks.network import NetworkTask
 from training.tasks.predictor import PredictorTask
 from training.tasks.sfe import SFETask
+from utils.errors import UserError
 from utils.images import save_image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,6 +74,23 @@ def test_waits_and_copies_are_noted(gpu: FakeGpu) -> None:
     gpu.clear()
     (x * 2).to(torch.float16).contiguous().to(GPU)
     assert not gpu.copies and not gpu.waits
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU here runs the kernels")
+def test_a_gpu_that_does_not_run_the_kernels(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """One warning and plain PyTorch, or an error where SFE_OPS asks for one."""
+    backend.forget()
+    with fake_gpu(monkeypatch):
+        x = torch.rand(1, 3, 4, 4, device=GPU)
+        assert fused_bias_act(x).device == fused_bias_act(x).device == GPU
+        (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert warning.startswith("custom ops: plain PyTorch for cuda:0, torch.float32 (slower): ")
+        monkeypatch.setenv("SFE_OPS", "cuda")
+        backend.forget()
+        with pytest.raises(UserError, match="SFE_OPS is cuda, but the kernels do not run on cuda:0: "):
+            fused_bias_act(x)
+    monkeypatch.undo()
+    backend.forget()
 
 
 @pytest.mark.parametrize("name, ops", [("fse_full", "compiled"), ("fse_full", "plain"), ("fse_inverter", "compiled")])

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]  # of float32, unless a docstring says otherwise
 
+# Colours of paint, prints and earrings, linear light.
+BRIGHT = np.array([(0.6, 0.04, 0.04), (0.05, 0.12, 0.5), (0.7, 0.5, 0.05), (0.75, 0.75, 0.72), (0.02, 0.02, 0.02),
+                   (0.06, 0.35, 0.12), (0.5, 0.1, 0.4)], np.float32)  # fmt: skip
 TILE = 512  # texels of a noise tile
 
 
@@ -42,8 +45,11 @@ def noise(tile: Array, x: Array, y: Array) -> Array:
     x0, y0 = x.astype(np.int32), y.astype(np.int32)
     a, b = (x - x0).astype(np.float32), (y - y0).astype(np.float32)
     x0, y0 = x0 % TILE, y0 % TILE
-    x1, y1 = (x0 + 1) % TILE, (y0 + 1) % TILE
-    return (tile[y0, x0] * (1 - a) + tile[y0, x1] * a) * (1 - b) + (tile[y1, x0] * (1 - a) + tile[y1, x1] * a) * b
+    x1, row, next_row = (x0 + 1) % TILE, y0 * TILE, (y0 + 1) % TILE * TILE
+    texels = tile.ravel()  # one index a texel is gathered twice as fast as two
+    near = texels[row + x0] * (1 - a) + texels[row + x1] * a
+    far = texels[next_row + x0] * (1 - a) + texels[next_row + x1] * a
+    return near * (1 - b) + far * b
 
 
 def palette(colours: Sequence[Sequence[float]], at: float) -> Array:
@@ -59,9 +65,14 @@ def dye(hue: float, value: float, saturation: float) -> Array:
     return np.asarray(colour, np.float32) ** 2.2
 
 
+def dot(a: Array, b: Array) -> Array:
+    """Products of rows ...×3, ... numbers. Three whole columns are added faster than many rows of three."""
+    return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
+
+
 def normalise(vectors: Array) -> Array:
     """Rows ...×3 of length 1."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+    return vectors / np.maximum(np.sqrt(dot(vectors, vectors)), 1e-9)[..., None]
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> Array:

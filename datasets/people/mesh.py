@@ -12,13 +12,14 @@ Faces = NDArray[np.int32]
 
 @dataclass
 class Mesh:
-    """V vertices, F triangles; `material` names the shader, `values` are what it interpolates (V×C)."""
+    """V vertices, F triangles; `material` names the paint: head, teeth, frame, lens, knit, cap, hair, beard, brows."""
 
     vertices: Array  # V×3, metres
     faces: Faces  # F×3
     material: str
-    values: Array | None = None
-    colour: Array = field(default_factory=lambda: np.full(3, 0.5, np.float32))
+    values: Array | None = None  # V×C, what the paint needs at every point
+    colour: Array = field(default_factory=lambda: np.full(3, 0.5, np.float32))  # 3, linear light
+    detail: bool = False  # one of Details' things
 
     def normals(self) -> Array:
         """V×3, smooth."""

@@ -178,6 +178,25 @@ def test_an_op_is_one_kernel(ops: cuda.Ops, libcuda: Path) -> None:
     assert all(name.startswith("aten.empty") for name in recorded.names) and len(recorded.names) == 4
 
 
+def test_which_kernel_is_chosen() -> None:
+    """16 bytes at a time where channels lie side by side in such pieces; a filter's own kernel if it has one."""
+    chosen: list[str] = []
+    half = cuda.Ops(lambda kernel, *_: chosen.append(kernel), torch.float16)
+    last = torch.zeros(1, 16, 4, 4, dtype=torch.float16).contiguous(memory_format=torch.channels_last)
+    scalar = torch.zeros(1, 12, 4, 4, dtype=torch.float16).contiguous(memory_format=torch.channels_last)
+    shifted = torch.zeros(257, dtype=torch.float16)[1:].as_strided(last.shape, last.stride())
+    for x in (last, scalar, shifted, last.contiguous()):
+        half.fused_bias_act(x, None, None, None, None, 0.2, 1.0)
+    vector, *others = chosen
+    assert vector == "channels_last_vector_pointwise"
+    assert others == ["channels_last_pointwise", "channels_last_pointwise", "planes_pointwise"]
+    chosen.clear()
+    one, two, pad = (1, 1), (2, 2), (2, 1, 2, 1)
+    for size, up, down in ((4, one, one), (4, two, one), (4, one, two), (4, two, two), (3, one, one)):
+        half.upfirdn2d(last, torch.ones(size, size), up, down, pad, 1.0)
+    assert [name.removeprefix("channels_last_vector_") for name in chosen] == ["blur", "up", "down", "any", "any"]
+
+
 def test_what_the_driver_refuses_is_an_error(libcuda: Path, kernels: Path, tmp_path: Path) -> None:
     cuda_driver = driver.Driver(str(libcuda))
     with pytest.raises(RuntimeError, match=r"cuDeviceGet: invalid device ordinal \(101\)"):
