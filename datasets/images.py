@@ -108,10 +108,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairedFolders:
-    """The pairs of two folders, by relative path without extension, and the files without partner."""
+    """The pairs of two folders, by relative path without extension, and the files without partner.
+
+    `left_out`: a line for each folder that holds something else than pictures.
+    """
 
     pairs: list[Pair]
     unpaired: list[Path]
+    left_out: list[str]
 
     @classmethod
     def find(cls, real: Path, fake: Path) -> "PairedFolders":
@@ -120,7 +124,8 @@ class PairedFolders:
         Of several files with one stem, those of the same name are a pair, and those that `output_names` would make of
         each other: a.png and a.png.jpg.
         """
-        real_names, fake_names = relative_names(real), relative_names(fake)
+        found = [PictureNames.find(folder) for folder in (real, fake)]
+        real_names, fake_names = (pictures.names for pictures in found)
         fakes = _by_stem(fake_names)
         reals = _by_stem(real_names)
         partners: dict[str, str] = {}
@@ -142,7 +147,8 @@ class PairedFolders:
         taken = set(partners.values())
         unpaired = [real / name for name in real_names if name not in partners]
         unpaired += [fake / name for name in fake_names if name not in taken]
-        return cls([Pair(name, real / name, fake / other) for name, other in sorted(partners.items())], unpaired)
+        pairs = [Pair(name, real / name, fake / other) for name, other in sorted(partners.items())]
+        return cls(pairs, unpaired, [pictures.left_out for pictures in found if pictures.left_out])
 
 
 def _by_stem(names: Iterable[str]) -> dict[str, list[str]]:

@@ -61,6 +61,11 @@ class Family(ABC, Generic[LatentT]):
     def useful_range(self, name: str) -> Range:
         return self.directions[name]
 
+    def files(self, name: str) -> list[Path]:
+        """The files that the edit reads."""
+        entries = (self.spec, self.spec["directions"].get(name, {}))
+        return [self.resources.folder / entry["file"] for entry in entries if "file" in entry]
+
     @abstractmethod
     def edit(self, name: str, like: LatentT) -> Edit[LatentT]:
         """Read the direction's files and prepare it for latents shaped as `like`.

@@ -112,6 +112,15 @@ class LatentEditor:
         """Raise UserError for an unknown name or an impossible power. Reads no files, so it is cheap to ask first."""
         _checked_powers(name, powers, self._find(name).useful_range(name))
 
+    def check_files(self, names: Iterable[str]) -> None:
+        """Raise UserError if a file is missing that one of these edits reads; reads none."""
+        wanted = {path: name for name in names for path in self._find(name).files(name)}
+        missing = [f"{path} (editing '{name}')" for path, name in wanted.items() if not path.exists()]
+        if missing:
+            exist = "does not exist" if len(missing) == 1 else "do not exist"
+            fetch = "scripts/download_weights.py fetches the published files"
+            raise UserError(f"{' and '.join(missing)} {exist}; {fetch}")
+
     def _edit(self, name: str, family: WFamily | SFamily, like: Tensor | Styles) -> Edit:
         """The ready edit; made at its first use."""
         dtype = like.dtype if isinstance(like, Tensor) else like[0].dtype

@@ -59,7 +59,10 @@ class MapperEdit:
 class StyleCLIPMapper(WFamily):
     """w + p · mapper(w). Files: `{folder}/{name}.pt` with the networks under `state_dict`."""
 
+    def files(self, name: str) -> list[Path]:
+        return [weight_file(self.spec["folder"]) / f"{name}.pt"]
+
     def edit(self, name: str, like: Tensor) -> Edit[Tensor]:
-        path = weight_file(self.spec["folder"]) / f"{name}.pt"
+        (path,) = self.files(name)
         mapper = LevelsMapper(read_tensors(path, root="state_dict"), self.spec["levels"], like.shape[-1], path)
         return MapperEdit(mapper.to(like))

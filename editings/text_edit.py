@@ -57,8 +57,8 @@ class TextFamily(SFamily):
             )
         return TextEdit(parts[0], parts[1], float(parts[2]))
 
-    def files(self) -> list[Path]:
-        """Every file that its edits read."""
+    def files(self, name: str = "") -> list[Path]:
+        """Every file that its edits read, whatever their names."""
         weights = [weight_file(self.spec[key]) for key in ("clip", "mapper") if key in self.spec]
         tables = [self.spec[key] for key in ("templates", "relevance", "statistics") if key in self.spec]
         return weights + [self.resources.folder / table for table in tables]

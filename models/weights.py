@@ -29,7 +29,7 @@ from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import Generator
 from models.weight_kinds import WeightKind, kind_of
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import atomic_path, check_apart
 
 logger = logging.getLogger(__name__)
 
@@ -208,6 +208,7 @@ def save(content: dict, path: Path) -> None:
 
 def export_light(full: Path, light: Path) -> WeightKind:
     """Write what inference needs of a training checkpoint in the light format, and say what it holds."""
+    check_apart([light], [full])
     tensors = _averaged(read_tensors(full, "state_dict"))
     kind = kind_of(tensors)
     if kind not in (WeightKind.INVERTER, WeightKind.FEATURE_EDITOR):
@@ -221,6 +222,7 @@ def save_as_float16(source: Path, target: Path, prefix: str = "") -> None:
 
     `prefix`: of the tensors of `state_dict` that are kept. What only training needs is left out.
     """
+    check_apart([target], [source])
     content = read(source)
     kept = {key: content[key] for key in ("state_dict", "g_ema", "latent_avg", "attributes") if key in content}
     if "state_dict" in kept:

@@ -11,34 +11,58 @@ from pathlib import Path
 from tqdm import tqdm
 
 from configs.paths import weight_file
-from datasets.images import output_names, relative_names
-from models.faces.alignment import align
+from datasets.images import PictureNames, output_names
+from models.faces.alignment import align, turned_note
+from runners.manifest import Manifest, stamp
 from utils.errors import UserError
+from utils.files import check_folders_apart, check_writable
 from utils.images import load_image, save_image
 
 logger = logging.getLogger(__name__)
 SIZE = 1024  # px, of FFHQ's crops
 
 
-def align_folder(root: Path, processes: int) -> list[str]:
-    """Cut the main face out of every picture below `root`, by FFHQ's rule, into `{root}_crops/{relative path}.jpg`.
+def align_folder(root: Path, processes: int, output: Path | None = None) -> tuple[list[str], str]:
+    """Cut the main face out of every picture below `root`, by FFHQ's rule, into `{output}/{relative path}.jpg`.
 
-    Crops that are there already are left as they are, so an interrupted run goes on. Returns the failures, a line each.
-    Raises UserError if there is no picture, or if a process dies.
+    `output`: None stands for `{root}_crops`. Crops that are there already are left as they are, so an interrupted run
+    goes on, but those of a picture that was replaced since are made again: `{output}.jsonl` knows what was read.
+
+    Returns the failures, a line each, and what else lies in the folder ("" if nothing does). Raises UserError if there
+    is no picture, if the crops cannot be written or would overwrite a picture, or if a process dies.
     """
-    root = Path(root)
-    names = output_names(relative_names(root), ".jpg")
-    target = root.absolute().with_name(f"{root.absolute().name}_crops")
-    jobs = [(root / name, target / output) for name, output in names.items() if not (target / output).exists()]
+    target = output.absolute() if output else _beside(root)
+    pictures = PictureNames.find(root, without=target)
+    names = output_names(pictures.names, ".jpg")
+    if target.resolve() == root.resolve():
+        raise UserError(f"--output_dir: {target} is --root_path itself; choose another folder")
+    check_folders_apart(root, names, target, list(names.values()), "--output_dir")
+    record = target.with_name(f"{target.name}.jsonl")
+    check_writable(record)
+    check_writable(target / "crop.jpg")
+
+    manifest = Manifest(record, {"size": SIZE})
+    stamps = {name: stamp(root / name) for name in names}
+    jobs = {}
+    for name, crop in names.items():
+        if manifest.replaced(name, stamps[name], [target / crop]) or not (target / crop).exists():
+            jobs[name] = (root / name, target / crop)
+        elif not manifest.knows(name):
+            manifest.done(name, stamps[name])
     logger.info("%d of %d pictures to align, into %s", len(jobs), len(names), target)
     failures = []
     # Started afresh, not forked: threads of the parent that hold a lock at the fork would never give it back.
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
-        tasks = [pool.submit(_align, *job) for job in jobs]
+        tasks = {pool.submit(_align, *job): name for name, job in jobs.items()}
         try:
             for task in tqdm(as_completed(tasks), total=len(tasks), unit="picture"):
-                if error := task.result():
+                error, note = task.result()
+                if error:
                     failures.append(error)
+                else:
+                    manifest.done(tasks[task], stamps[tasks[task]])
+                if note:
+                    logger.warning(note)
         except BrokenProcessPool:
             raise UserError(
                 "a process died while it aligned, perhaps for lack of memory; start again, with a lower --num_threads, "
@@ -47,7 +71,15 @@ def align_folder(root: Path, processes: int) -> list[str]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return sorted(failures)
+    return sorted(failures), pictures.left_out
+
+
+def _beside(root: Path) -> Path:
+    """`{root}_crops`, also of a root such as `..` or `.`."""
+    folder = root.resolve() if ".." in root.parts else root.absolute()
+    if not folder.name:
+        raise UserError(f"--root_path: {root} has no name to call the crops' folder after; name one by --output_dir")
+    return folder.with_name(f"{folder.name}_crops")
 
 
 def _end_with_parent() -> None:
@@ -62,15 +94,15 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _align(source: Path, target: Path) -> str | None:
-    """Runs in a process of its own. Returns what went wrong."""
+def _align(source: Path, target: Path) -> tuple[str, str]:
+    """Runs in a process of its own. Returns what went wrong, and what is worth to know; "" for nothing."""
     try:
         image = load_image(source)
         try:
-            crop = align(image, SIZE, predictor=weight_file("landmark")).image
+            crop = align(image, SIZE, predictor=weight_file("landmark"))
         except UserError as error:
-            return f"{source}: {error}"
-        save_image(crop, target)
+            return f"{source}: {error}", ""
+        save_image(crop.image, target)
     except UserError as error:
-        return str(error)
-    return None
+        return str(error), ""
+    return "", turned_note(source, crop)

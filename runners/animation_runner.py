@@ -1,5 +1,6 @@
 """Moving pictures of edits: sweeps and chains of one photograph, and edited videos."""
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import repeat
@@ -13,14 +14,18 @@ from tqdm import tqdm
 from configs.paths import weight_file
 from models.faces.alignment import align, paste_back
 from models.faces.landmarks import NoFaceError, find_landmarks
-from models.faces.masks import read_mask
+from models.faces.masks import extent_note, read_mask
 from models.faces.tracking import smooth
 from models.sfe import Edits
-from runners.simple_runner import InvertedPhoto, SimpleRunner
+from runners.build_method import check_files
+from runners.simple_runner import InvertedPhoto, SimpleRunner, check_mask_options
 from utils.errors import UserError
+from utils.files import check_apart
 from utils.images import resize, to_image, to_tensor
 from utils.parallel import batches
 from utils.video import VideoInfo, check_movie_path, mp4_writer, probe, read_frames, save_gif, save_mp4
+
+logger = logging.getLogger(__name__)
 
 BATCH = 4  # powers at once
 WRITERS = {".gif": save_gif, ".mp4": save_mp4}
@@ -51,6 +56,7 @@ class AnimationRunner:
         rows = timeline(edits, frames)
         self._check(edits)
         check_movie_path(save_pth, list(WRITERS))
+        check_apart([save_pth], [orig_img_pth, *([mask_path] if mask_path else [])])
         mask_of = self._masks(use_mask, mask_trashold, mask_path)
         photo = self.runner.invert(orig_img_pth, align)
         names = [name for name, _ in edits]
@@ -79,6 +85,7 @@ class AnimationRunner:
                 raise UserError(f"editing '{name}': a video wants one power, as in {name}=5, not a range")
         self._check(edits)
         check_movie_path(save_pth, [".mp4"])
+        check_apart([save_pth], [video, *([mask_path] if mask_path else [])])
         mask_of = self._masks(use_mask, mask_trashold, mask_path)
         info = probe(video)
         places = self._places(video, info)
@@ -95,10 +102,14 @@ class AnimationRunner:
     def _check(self, edits: Edits) -> None:
         for name, powers in edits:
             self.latent_editor.check(name, powers)
+        check_files(self.method, self.latent_editor, [name for name, _ in edits])
 
     def _masks(self, use: bool, threshold: float, path: str | Path | None) -> Callable[[InvertedPhoto], Tensor | None]:
         """What makes the mask of a crop. A crop in which no face is found gets the mask of the crop before it."""
-        own = read_mask(path) if use and path else None
+        check_mask_options(use, threshold, path)
+        own = read_mask(path) if path else None
+        if own is not None and (note := extent_note(own, str(path))):
+            logger.warning(note)
         last: Tensor | None = None
 
         def mask_of(photo: InvertedPhoto) -> Tensor | None:

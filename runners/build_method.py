@@ -1,11 +1,14 @@
 """From options to the objects of a run."""
 
+from collections.abc import Iterable
+
 import torch
 
 from arguments.domain import load_domain
 from arguments.options import Config
+from configs.paths import weight_file
 from editings.latent_editor import LatentEditor
-from models.inference import METHODS, Method
+from models.inference import METHODS, FSEFull, Method
 from utils.devices import resolve_device
 from utils.errors import UserError
 from utils.malloc import tune_malloc
@@ -24,3 +27,18 @@ def build_method(config: Config) -> tuple[Method, LatentEditor]:
     editor, dtype = LatentEditor(domain, device=device), getattr(torch, config.model.dtype)
     method = METHODS[name](domain, config.model.checkpoint_path, device, editor, dtype, config.model.compile)
     return method, editor
+
+
+def check_files(method: Method, editor: LatentEditor, names: Iterable[str], e4e: bool = False) -> None:
+    """Raises UserError if a file is missing that these edits need, before any picture is read or computed.
+
+    `e4e`: its own pictures are wanted, too, which need its weights with every method.
+    """
+    names = list(names)
+    roles = ["generator", *(["e4e"] if e4e or (names and isinstance(method, FSEFull)) else [])]
+    for path in (method.checkpoint, *(weight_file(method.domain.weights[role]) for role in roles)):
+        if not path.exists():
+            raise UserError(
+                f"weight file {path} does not exist; scripts/download_weights.py fetches the published ones"
+            )
+    editor.check_files(names)

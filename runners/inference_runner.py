@@ -12,16 +12,16 @@ from tqdm import tqdm
 
 from arguments.options import Config
 from configs.paths import weight_file
-from datasets.images import Pair, output_names, relative_names, transform_size
+from datasets.images import Pair, PictureNames, output_names, transform_size
 from metrics.metric_set import MetricSet
 from metrics.report import Report
 from models.sfe import Edits
-from runners.build_method import build_method
-from runners.manifest import Manifest
+from runners.build_method import build_method, check_files
+from runners.manifest import Manifest, Stamp, stamp
 from runners.metrics_runner import measure
 from utils.errors import UserError
-from utils.files import SAVED_SUFFIXES, check_writable, remove_temporaries
-from utils.images import check_save_path, load_image, resize, save_image, to_image, to_tensor
+from utils.files import SAVED_SUFFIXES, check_apart, check_folders_apart, check_writable, remove_temporaries
+from utils.images import check_save_path, load_square, save_image, to_image, to_tensor
 from utils.parallel import BoundedPool, ahead, batches
 from utils.processes import gather, own_device, rank_and_size
 
@@ -36,9 +36,10 @@ class InferenceRunner:
     Pictures pass one at a time: read by threads ahead of the computing, inverted once, edited by every direction in
     batches of powers, written by threads behind it. A picture's results depend on nothing but the picture, so neither
     an interrupted run nor the number of processes changes a byte of them. Under torchrun each process takes every
-    n-th picture. `exp.output_dir/manifest.jsonl` records each picture's state.
+    n-th picture. `exp.output_dir/manifest.jsonl` records each picture's state, and which file was read: the results of
+    a picture that was replaced since then are made again. An `exp.output_dir` inside the folder is not read.
 
-    Raises UserError for options that do not fit, before any picture is read.
+    Raises UserError for options that do not fit, or results that would overwrite a picture, before any is read.
     """
 
     def __init__(self, config: Config) -> None:
@@ -53,20 +54,30 @@ class InferenceRunner:
         self.output = Path(config.exp.root) / config.exp.output_dir
         self._check_directions()
         self._check_stacks()
-        self.outputs = output_names(relative_names(self.folder), _suffix(options.format))  # of all processes
+        self.pictures = PictureNames.find(self.folder, without=self.output)
+        self.outputs = output_names(self.pictures.names, _suffix(options.format))  # of all processes
+        self._check_apart()
         self.names = list(self.outputs)[self.rank :: self.processes]
+        self.replaced: set[str] = set()  # pictures whose results are of another file
         self.metrics: MetricSet | None = None
         if options.report:
             check_writable(options.report)
+            check_apart([options.report], [self.folder / name for name in self.outputs])
             if not options.inversions:
                 raise UserError("inference.report measures the inversions; it wants inference.inversions=true")
             self.metrics = MetricSet(options.report_metrics, self.method.device)
 
     def run(self) -> int:
-        """Do what is missing. Returns the number of pictures that failed, over all processes."""
+        """Do what is missing. Returns the number of pictures that failed, over all processes.
+
+        Raises UserError, before any picture is read, if a file is missing that the edits need.
+        """
+        options = self.config.inference
+        check_files(self.method, self.latent_editor, {*options.editings_data}.union(*options.stacks.values()))
         manifest = Manifest(self.output / "manifest.jsonl", self._settings(), self._stacks())
         failed: list[str] = []
-        pending = self._pending(manifest)
+        stamps = {name: stamp(self.folder / name) for name in self.names}
+        pending = self._pending(manifest, stamps)
         logger.info("%d of %d pictures to do in this process", len(pending), len(self.names))
         unfinished: deque[tuple[str, float, list[Future[None]]]] = deque()
 
@@ -74,7 +85,7 @@ class InferenceRunner:
             name, seconds, writes = unfinished.popleft()
             for write in writes:
                 write.result()
-            manifest.add(image=name, state="done", written=len(writes), seconds=round(seconds, 4))
+            manifest.done(name, stamps[name], written=len(writes), seconds=round(seconds, 4))
 
         workers = self.config.model.workers
         with BoundedPool(workers) as writers:
@@ -102,6 +113,8 @@ class InferenceRunner:
         if self.rank == 0:
             remove_temporaries(self.output)  # of killed runs; nobody writes any more
             logger.info("results: %s; %d pictures failed", self.output, len(failures))
+            if self.pictures.left_out:
+                logger.info(self.pictures.left_out)
         gather(None)  # torchrun ends all processes as soon as one leaves with an error: nobody leaves before the first
         return len(failures)
 
@@ -134,11 +147,18 @@ class InferenceRunner:
         return self.output / direction / _power_folder(power) / self.outputs[name]
 
     def _missing(self, name: str) -> list[Path]:
-        """A picture's results that are not there yet. Files appear whole, so one that is there is right."""
-        options = self.config.inference
-        paths = [self._inversion(name)] if options.inversions else []
-        paths += [path for _, results in self._batches(name) for path in results]
-        return [path for path in paths if not path.exists()]
+        """A picture's results that are not there yet. Files appear whole, so one that is there is right.
+
+        Of a picture that was replaced none is.
+        """
+        return [path for path in self._results(name) if name in self.replaced or not path.exists()]
+
+    def _results(self, name: str) -> Iterator[Path]:
+        """All files that are made of a picture."""
+        if self.config.inference.inversions:
+            yield self._inversion(name)
+        for _, results in self._batches(name):
+            yield from results
 
     def _batches(self, name: str) -> Iterator[tuple[Edits, list[Path]]]:
         """What is computed together, and the files of its results."""
@@ -149,12 +169,26 @@ class InferenceRunner:
         for folder, edits in options.stacks.items():
             yield [(key, [power]) for key, power in edits.items()], [self.output / folder / self.outputs[name]]
 
-    def _pending(self, manifest: Manifest) -> list[str]:
+    def _pending(self, manifest: Manifest, stamps: dict[str, Stamp]) -> list[str]:
+        for name in self.names:
+            if manifest.replaced(name, stamps[name], self._results(name)):
+                self.replaced.add(name)
         pending = [name for name in self.names if self._missing(name)]
         for name in set(self.names) - set(pending):
-            if manifest.states.get(name) != "done":  # killed between its last result and its line
-                manifest.add(image=name, state="done", written=0)
+            if not manifest.knows(name):  # killed between its last result and its line, or done by an older version
+                manifest.done(name, stamps[name], written=0)
         return pending
+
+    def _check_apart(self) -> None:
+        """That no result would overwrite a picture."""
+        options, names, outputs = self.config.inference, list(self.outputs), list(self.outputs.values())
+        folders = [self.output / "inversion", *(self.output / folder for folder in options.stacks)]
+        for direction, powers in options.editings_data.items():
+            folders += [self.output / direction / _power_folder(power) for power in powers]
+        if self.output.resolve() == self.folder.resolve():
+            raise UserError(f"exp.output_dir: {self.output} is data.inference_dir itself; choose another folder")
+        for folder in folders:
+            check_folders_apart(self.folder, names, folder, outputs, "exp.output_dir")
 
     def _settings(self) -> dict[str, str | int]:
         """What the bytes of the results depend on, besides their own names."""
@@ -179,7 +213,7 @@ class InferenceRunner:
         try:
             for path in self._missing(name):
                 check_save_path(path)
-            return name, to_tensor(resize(load_image(self.folder / name), self.size))
+            return name, to_tensor(load_square(self.folder / name, self.size))
         except UserError as error:
             return name, error
 

@@ -2,16 +2,29 @@
 
 import fcntl
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
 
+Stamp = tuple[int, int]  # size in bytes and time of the last change in ns
+
+
+def stamp(path: Path) -> Stamp:
+    """What tells a file from another of the same name; (0, 0) where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
 
 class Manifest:
     """`path` holds the run's settings, in its first line or where they were added, and a line per picture and state.
 
-    Lines are `{"image": name, "state": "done" or "failed", …}`; a picture's last line counts.
+    Lines are `{"image": name, "state": "done" or "failed", …}`; a picture's last line counts. Those of pictures that
+    are done also have `size` (bytes) and `mtime` (ns) of the file that was read.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], added: dict[str, Any] | None = None) -> None:
@@ -22,6 +35,7 @@ class Manifest:
         settings, added = {**settings, **(added or {})}, added or {}
         self.path = path
         self.states: dict[str, str] = {}  # those of earlier runs
+        self._read: dict[str, Stamp] = {}  # what they read
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -41,6 +55,26 @@ class Manifest:
                     f"{value!r}; choose another exp.output_dir, or delete this one"
                 )
         self.states = {entry["image"]: entry["state"] for entry in lines if "image" in entry and "state" in entry}
+        self._read = {entry["image"]: (entry["size"], entry["mtime"]) for entry in lines if "mtime" in entry}
+
+    def knows(self, image: str) -> bool:
+        """Whether it is known which file of that name was read."""
+        return image in self._read
+
+    def replaced(self, image: str, stamp: Stamp, results: Iterable[Path]) -> bool:
+        """Whether the results are of another file than the one that has this name, and this stamp, now.
+
+        A run that was killed may have left results without a line: of those, the time tells.
+        """
+        if image in self._read:
+            return self._read[image] != stamp
+        return self.states.get(image) != "done" and any(
+            path.stat().st_mtime_ns < stamp[1] for path in results if path.exists()
+        )
+
+    def done(self, image: str, stamp: Stamp, **more: Any) -> None:
+        """Note that all results of the picture are there."""
+        self.add(image=image, state="done", **more, size=stamp[0], mtime=stamp[1])
 
     def add(self, **entry: Any) -> None:
         """Append a line, whole or not at all."""

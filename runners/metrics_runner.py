@@ -20,7 +20,7 @@ from metrics.metric_set import MetricSet, Sample
 from metrics.report import Report
 from utils.devices import resolve_device
 from utils.errors import UserError
-from utils.files import atomic_path, check_writable
+from utils.files import atomic_path, check_apart, check_writable
 from utils.images import load_image
 from utils.parallel import ahead, batches
 from utils.processes import gather, own_device, rank_and_size
@@ -37,6 +37,7 @@ class Results:
     scores: dict[str, dict[str, float]]  # column -> pair -> number
     problems: list[str] = field(default_factory=list)  # unpaired and unreadable files, a line each
     skipped: dict[str, list[str]] = field(default_factory=dict)  # metric -> pairs it cannot measure
+    left_out: list[str] = field(default_factory=list)  # a line for each folder that holds something else
 
     def lines(self) -> list[str]:
         """For the console."""
@@ -76,9 +77,13 @@ def calculate_metrics(
     for path in (save_fid_stats, report, metrics_dir and metrics_dir / "L2.json"):
         if path is not None:
             check_writable(path)
+            check_apart([path], [fid_stats] if fid_stats else [])
     if (fid_stats or save_fid_stats) and "fid" not in metrics:
         raise UserError("--fid_stats and --save_fid_stats are of use for the metric fid only; add it to --metrics")
     found = PairedFolders.find(orig_path, reconstr_path)
+    pictures = [path for pair in found.pairs for path in (pair.real, pair.fake)]
+    for written in filter(None, (save_fid_stats, report)):
+        check_apart([written], pictures)
     metrics_set = MetricSet(metrics, resolve_device(own_device(device)))
     fid = metrics_set.metrics.get("fid")
     if isinstance(fid, FID) and fid_stats is not None:
@@ -88,7 +93,7 @@ def calculate_metrics(
     if len(unreadable) == len(found.pairs):
         raise UserError(f"no pair of {orig_path} and {reconstr_path} can be read; the first: {unreadable[0]}")
     problems = [f"{path}: has no partner in the other folder" for path in found.unpaired] + unreadable
-    results = Results(metrics_set.compute(), metrics_set.scores(), problems, metrics_set.skipped())
+    results = Results(metrics_set.compute(), metrics_set.scores(), problems, metrics_set.skipped(), found.left_out)
     if rank_and_size()[0] == 0:
         if metrics_dir is not None:
             results.write(metrics_dir)
@@ -135,6 +140,7 @@ def editing_fid(
 
     Raises UserError for bad options, missing weights, or if less than two pictures of a set are left.
     """
+    check_apart(filter(None, [save_fid_stats]), filter(None, [fid_stats, attr_table]))
     attributes = CelebaAttributes(attr_table, attr_name)
     size = transform_size(transforms, 1024)
     view = View(size)

@@ -1,5 +1,6 @@
 """Edit single photographs."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,25 @@ from arguments.loader import merge, read_yaml
 from arguments.options import Config
 from configs.paths import ROOT, weight_file
 from models.faces.alignment import align as align_face
-from models.faces.alignment import paste_back
-from models.faces.masks import background_probability, read_mask, save_mask_pictures
+from models.faces.alignment import paste_back, turned_note
+from models.faces.masks import MASK_PICTURES, background_probability, extent_note, read_mask, save_mask_pictures
 from models.sfe import Inversion
-from runners.build_method import build_method
+from runners.build_method import build_method, check_files
 from utils.drawing import TILE, picture_strip
 from utils.errors import UserError
-from utils.images import check_save_path, load_image, resize, save_image, to_image, to_tensor
+from utils.files import check_apart
+from utils.images import (
+    check_save_path,
+    is_squashed,
+    load_image,
+    resize,
+    save_image,
+    squashed,
+    to_image,
+    to_tensor,
+)
+
+logger = logging.getLogger(__name__)
 
 CONFIG = ROOT / "configs" / "simple_inference.yaml"
 
@@ -66,6 +79,8 @@ class SimpleRunner:
         path, size = Path(orig_img_pth), self.method.domain.generator.size
         photo = load_image(path)
         if not align:
+            if is_squashed(photo):
+                logger.warning(squashed(path, photo))
             crop = resize(photo, size)
             return InvertedPhoto(path, crop, self._invert(crop))
         if self.method.domain.alignment is None:
@@ -74,6 +89,8 @@ class SimpleRunner:
             face = align_face(photo, size, predictor=weight_file("landmark"))
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
+        if note := turned_note(path, face):
+            logger.warning(note)
         return InvertedPhoto(path, face.image, self._invert(face.image), photo, face.quad)
 
     def reconstruct(self, photo: InvertedPhoto) -> Image.Image:
@@ -106,16 +123,31 @@ class SimpleRunner:
             edits: several directions with their powers, in place of `editing_name` and `edited_power`: the picture
                 moves by the sum of their latent moves.
 
-        Raises UserError, before anything is written, for bad pictures, masks, directions, powers and weights.
+        Raises UserError, before anything is computed, for bad options, pictures, masks, directions and powers, for
+        files that are missing, and where a result would overwrite the photograph or the mask.
         """
         pairs = _pairs(editing_name, edited_power, edits)
         stack = [(name, [power]) for name, power in pairs]
         for name, powers in stack:
             self.latent_editor.check(name, powers)
+        check_mask_options(use_mask, mask_trashold, mask_path)
+        given = orig_img_pth if isinstance(orig_img_pth, InvertedPhoto) else None
+        read = given.path if given else Path(str(orig_img_pth))
         if save_pth is not None:
             check_save_path(save_pth)
-        own_mask = read_mask(mask_path) if use_mask and mask_path else None
-        photo = orig_img_pth if isinstance(orig_img_pth, InvertedPhoto) else self.invert(orig_img_pth, align)
+            aligned = align or (given is not None and given.original is not None)
+            wanted = {
+                "_aligned": aligned, "_unaligned": aligned, "_inversion": save_inversion, "_strip": save_strip,
+                "_e4e_inversion": save_e4e, "_e4e_edit": save_e4e,
+            }  # fmt: skip
+            written = [Path(save_pth), *(_beside(save_pth, suffix) for suffix, made in wanted.items() if made)]
+            written += [Path(save_pth).parent / f"{read.stem}_{part}.jpg" for part in MASK_PICTURES if use_mask]
+            check_apart(written, [read, *([mask_path] if mask_path else [])])
+        own_mask = read_mask(mask_path) if mask_path else None
+        if own_mask is not None and (note := extent_note(own_mask, str(mask_path))):
+            logger.warning(note)
+        check_files(self.method, self.latent_editor, [name for name, _ in pairs], save_e4e)
+        photo = given or self.invert(read, align)
         if align and photo.quad is None:
             raise UserError(f"align: {photo.path} was inverted without it; use invert(…, align=True)")
 
@@ -139,7 +171,7 @@ class SimpleRunner:
             results["_e4e_edit"] = to_image(self.method.e4e_pictures(photo.inversion, stack)[0])
         save_pth = Path(save_pth)
         for suffix, image in results.items():
-            save_image(image, save_pth.with_name(f"{save_pth.stem}{suffix}.jpg") if suffix else save_pth)
+            save_image(image, _beside(save_pth, suffix) if suffix else save_pth)
         if mask is not None:
             save_mask_pictures(photo.path.stem, save_pth.parent, photo.crop, mask)
         return edited
@@ -154,7 +186,22 @@ class SimpleRunner:
         if photo.background is None:
             paths = weight_file("farl_path"), weight_file("mobile_net_pth"), weight_file("landmark")
             photo.background = background_probability(photo.crop, self.method.device, *paths)
-        return (photo.background >= threshold).to(torch.float32)[None, None]
+        mask = (photo.background >= threshold).to(torch.float32)[None, None]
+        if note := extent_note(mask, f"{photo.path}: the mask of mask_trashold {threshold:g}"):
+            logger.warning(note)
+        return mask
+
+
+def check_mask_options(use_mask: bool, mask_trashold: float, mask_path: str | Path | None) -> None:
+    """Raises UserError for what makes no sense, or has no effect."""
+    if not 0 <= mask_trashold <= 1:
+        raise UserError(f"mask_trashold is {mask_trashold:g}; wanted a probability, 0 to 1")
+    if mask_path and not use_mask:
+        raise UserError(f"mask_path is {mask_path}, but has an effect only with use_mask; add that, or leave it out")
+
+
+def _beside(save_pth: str | Path, suffix: str) -> Path:
+    return Path(save_pth).with_name(f"{Path(save_pth).stem}{suffix}.jpg")
 
 
 def _pairs(

@@ -1,4 +1,4 @@
-"""Cut the face out of every photograph of a folder, as FFHQ's crops of 1024 px, into {root_path}_crops."""
+"""Cut the face out of every photograph of a folder, as FFHQ's crops of 1024 px."""
 
 import argparse
 import logging
@@ -10,7 +10,9 @@ EXAMPLES = """examples:
   python scripts/align_all_parallel.py --root_path photos --num_threads 8
       photos/trip/a.png becomes photos_crops/trip/a.jpg
 
-A run that was interrupted goes on when it is started again. Exit code 3: some pictures failed; they are listed.
+A run that was interrupted goes on when it is started again; pictures that were replaced are cut anew. Faces that lie on
+their side are turned. Hidden folders and files of other formats are left out; the last line names them.
+Exit code 3: some pictures failed; they are listed.
 """
 
 
@@ -19,6 +21,7 @@ def parse() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--root_path", required=True, type=path, help="folder of the photographs")
+    parser.add_argument("--output_dir", type=path, help="folder of the crops (default: {root_path}_crops)")
     parser.add_argument("--num_threads", type=at_least(1), default=4, help="processes at once (%(default)s)")
     return parser.parse_args()
 
@@ -27,10 +30,12 @@ def main() -> int:
     arguments = parse()
     from runners.alignment_runner import align_folder  # dlib and torch are imported only once the options are right
 
-    failures = align_folder(arguments.root_path, arguments.num_threads)
+    failures, left_out = align_folder(arguments.root_path, arguments.num_threads, arguments.output_dir)
     for failure in failures:
         logging.error(failure)
     logging.info("%d pictures failed", len(failures))
+    if left_out:
+        logging.info(left_out)
     return 3 if failures else 0
 
 

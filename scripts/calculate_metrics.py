@@ -46,6 +46,8 @@ def main() -> int:
     for name, pairs in results.skipped.items():
         logging.warning("%s: no face in %d pairs, which are left out: %s", name, len(pairs), ", ".join(pairs))
     print("\n".join(results.lines()))
+    for line in results.left_out:
+        logging.info(line)
     return 3 if results.problems else 0
 
 

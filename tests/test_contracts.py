@@ -115,7 +115,7 @@ def test_networks_of_edits_take_the_published_files():
 # ---- Commands ----
 
 FLAGS = {
-    "align_all_parallel.py": "num_threads root_path",
+    "align_all_parallel.py": "num_threads output_dir root_path",
     "animate.py": "align device edits editor_ckpt_pth fps frames mask_path mask_trashold orig_img_pth save_pth "
     "simple_config_pth use_mask video",
     "app.py": "config device port share",

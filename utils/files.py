@@ -103,12 +103,16 @@ def remove_temporaries(folder: Path) -> None:
 
 def check_apart(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
     """Fail before any work if one of the files to be written is one that is read. Raises UserError naming it."""
-    read = [Path(path) for path in inputs]
-    for output in map(Path, outputs):
-        for path in read:
-            same = output.resolve() == path.resolve()
-            if same or (output.exists() and path.exists() and output.samefile(path)):
-                raise UserError(f"{output}: would be overwritten, but it is an input; choose another place for results")
+    # Resolved, as a folder that is not there yet may lead back: new/../photo.jpg.
+    there = {_identity(path.resolve()): path for path in map(Path, outputs) if path.resolve().exists()}
+    for path in map(Path, inputs) if there else ():
+        if path.exists() and (output := there.get(_identity(path))):
+            raise UserError(f"{output}: would be overwritten, but it is an input; choose another place for results")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def check_folders_apart(source: Path, inputs: Iterable[str], target: Path, outputs: Iterable[str], option: str) -> None:

@@ -20,6 +20,8 @@ from utils.images import open_image, save_image, to_image, to_tensor
 
 logger = logging.getLogger(__name__)
 
+MASK_PICTURES = ("mask", "back", "face")  # what `save_mask_pictures` writes
+
 _LEAST_FACE_SCORE = 0.01
 _TRACE = 0.02  # what JPEG makes of black
 
@@ -100,11 +102,8 @@ def save_mask_pictures(stem: str, folder: str | Path, image: Image.Image | torch
     weight = mask.detach().cpu().float().reshape(1, 1, *mask.shape[-2:])
     weight = F.interpolate(weight, size=pixels.shape[1:], mode="bilinear", align_corners=False)[0]  # 1×H×W
     seen = pixels.add(1)  # black is 0
-    for part, tensor in (
-        ("mask", (2 * weight).expand(3, -1, -1)),
-        ("back", seen * weight),
-        ("face", seen * (1 - weight)),
-    ):
+    shown = ((2 * weight).expand(3, -1, -1), seen * weight, seen * (1 - weight))
+    for part, tensor in zip(MASK_PICTURES, shown, strict=True):
         save_image(to_image(tensor - 1), Path(folder) / f"{stem}_{part}.jpg")
 
 

@@ -72,6 +72,52 @@ def test_a_killed_run_leaves_no_processes_and_no_half_files(photos: Path) -> Non
         assert Image.open(path).size == (1024, 1024)
 
 
+def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+
+
+def test_a_replaced_photograph_is_cut_again(photo_path: Path, tmp_path: Path) -> None:
+    """And one that lies on its side is turned, and other files are named."""
+    folder = tmp_path / "photos"
+    (folder / ".Trash-1000").mkdir(parents=True)
+    face = load_image(photo_path)
+    for name in ("a.png", "b.png", ".Trash-1000/c.png"):
+        face.save(folder / name)
+    (folder / "clip.mov").touch()
+    first = run(folder)
+    assert first.returncode == 0 and "2 of 2 pictures to align" in first.stderr
+    assert first.stderr.splitlines()[-1] == (
+        f"INFO {folder}: left out 1 hidden (.Trash-1000/); 1 of formats that are not read (clip.mov)"
+    )
+    old = {path: path.read_bytes() for path in (tmp_path / "photos_crops").glob("*.jpg")}
+    face.transpose(Image.Transpose.TRANSPOSE).save(folder / "a.png")  # on its side, and mirrored
+    os.utime(folder / "a.png", (1e9, 1e9))
+    second = run(folder)
+    assert "1 of 2 pictures to align" in second.stderr and "photos/a.png: no face is upright in it" in second.stderr
+    new = {path: path.read_bytes() for path in old}
+    assert [path.name for path in old if old[path] != new[path]] == ["a.jpg"]
+    lying, upright = (np.asarray(Image.open(path), dtype=int) for path in sorted(new))
+    assert np.abs(lying[:, ::-1] - upright).mean() < 12  # the landmarks of a mirrored face differ a little
+    assert "0 of 2 pictures to align" in run(folder).stderr
+
+
+def test_the_place_of_the_crops(photo_path: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "photos" / "sub"
+    inner.mkdir(parents=True)
+    load_image(photo_path).save(tmp_path / "photos" / "a.png")
+    assert run("..", cwd=inner).returncode == 0
+    assert (tmp_path / "photos_crops" / "a.jpg").is_file() and not list(inner.iterdir())
+    assert run(tmp_path / "photos", "--output_dir", tmp_path / "photos" / "cut").returncode == 0
+    assert (tmp_path / "photos" / "cut" / "a.jpg").is_file()
+    again = run(tmp_path / "photos", "--output_dir", tmp_path / "photos" / "cut")
+    assert "0 of 1 pictures to align" in again.stderr and "1 results of this run (cut/)" in again.stderr
+    (tmp_path / "file").touch()
+    for place, words in (("file/x", "is not a folder; choose another place"), ("photos", "is --root_path itself")):
+        done = run(tmp_path / "photos", "--output_dir", tmp_path / place)
+        assert done.returncode == 2 and words in done.stderr.splitlines()[-1] and "to align" not in done.stderr
+    assert run("/").returncode == 2
+
+
 def test_no_pictures(tmp_path: Path) -> None:
     done = subprocess.run([*COMMAND, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {tmp_path}: has no picture")

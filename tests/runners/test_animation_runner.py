@@ -294,6 +294,22 @@ def test_bad_input_is_told_and_leaves_old_results(
     assert [path.read_bytes() for path in old] == [b"old"] * 3
 
 
+def test_the_result_overwrites_no_input(runner: SimpleRunner, clip: Path, photo_path: Path, tmp_path: Path) -> None:
+    animation, movie, mask = AnimationRunner(runner), tmp_path / "me.mp4", tmp_path / "mask.gif"
+    movie.write_bytes(clip.read_bytes())
+    Image.new("L", (64, 64), "white").save(mask)
+    before = {path: path.read_bytes() for path in (movie, mask)}
+    with pytest.raises(UserError, match=r"me\.mp4: would be overwritten"):
+        animation.video(movie, [("age", [5])], movie)
+    with pytest.raises(UserError, match=r"mask\.gif: would be overwritten"):
+        animation.photo(photo_path, [("age", [5])], mask, use_mask=True, mask_path=mask)
+    with pytest.raises(UserError, match=r"mask_path is .*mask\.gif, but has an effect only with use_mask"):
+        animation.photo(photo_path, [("age", [5])], tmp_path / "a.gif", mask_path=mask)
+    with pytest.raises(UserError, match="mask_trashold is 50; wanted a probability"):
+        animation.video(movie, [("age", [5])], tmp_path / "a.mp4", use_mask=True, mask_trashold=50)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_without_pyav_videos_say_what_to_install(small: SmallDomain, photo_path: Path, tmp_path: Path) -> None:
     """GIFs do without."""
     program = (

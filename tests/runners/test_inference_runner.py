@@ -320,6 +320,110 @@ def test_wrong_options_are_told_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_replaced_picture_is_done_again(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
+    """Also one that is older than its results, and one whose run was killed; others stay as they are."""
+    folder, out, log = tmp_path / "in", tmp_path / "out", tmp_path / "log"
+    folder.mkdir()
+    write_pictures(folder, 4)
+    arguments = options(small, folder, out, edits="{age: [1]}")
+    assert warm.run("inference.py", *arguments, log=log) == 0
+    first, times = results(out), {path: path.stat().st_mtime_ns for path in out.rglob("*.*g")}
+    other = Image.new("RGB", (64, 64), "red")
+    other.save(folder / "a/1.png")
+    os.utime(folder / "a/1.png", (1e9, 1e9))  # a copy that keeps the time of its original
+    assert warm.run("inference.py", *arguments, log=log) == 0
+    assert "1 of 4 pictures to do" in log.read_text()
+    second = results(out)
+    changed = {name for name in first if first[name] != second[name]}
+    assert changed == {"inversion/a/1.png", "age/edit_power_1.0000/a/1.png"}
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items() if path.stem != "1" or "b" in path.parts)
+    assert warm.run("inference.py", *arguments, log=log) == 0
+    assert "0 of 4 pictures to do" in log.read_text() and results(out) == second
+
+    lines = (out / "manifest.jsonl").read_text().splitlines(keepends=True)
+    (out / "manifest.jsonl").write_text("".join(line for line in lines if '"b/0.png"' not in line))  # killed before it
+    other.save(folder / "b/0.png")
+    (out / "age/edit_power_1.0000/b/0.png").unlink()
+    assert warm.run("inference.py", *arguments, log=log) == 0
+    assert "1 of 4 pictures to do" in log.read_text()
+    third = results(out)
+    assert third["inversion/b/0.png"] == third["inversion/a/1.png"] != second["inversion/b/0.png"]
+
+
+def test_what_lies_in_the_folder_beside_pictures(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
+    """Hidden folders and results of the run before are not edited; gif, jp2 and avif are; the last line says so."""
+    folder, log = tmp_path / "in", tmp_path / "log"
+    folder.mkdir()
+    write_pictures(folder, 2)
+    with Image.open(folder / "b/0.png") as image:
+        for name in (".ipynb_checkpoints/0-checkpoint.png", "c.gif", "d.jp2", "e.avif", "f.jfif"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            image.save(folder / name)
+    (folder / "notes.txt").write_text("mine")
+    arguments = options(small, folder, folder / "results", edits="{age: [1]}")
+    names = {"a/0.jpg", "b/0.png", "c.png", "d.png", "e.png", "f.png"}
+    for to_do in (6, 0):
+        assert warm.run("inference.py", *arguments, log=log) == 0
+        parts = ("inversion", "age/edit_power_1.0000")
+        assert set(results(folder / "results")) == {f"{part}/{name}" for part in parts for name in names}
+        assert f"{to_do} of 6 pictures to do" in log.read_text()
+    last = log.read_text().splitlines()[-1]
+    assert last.startswith(f"INFO {folder}: left out 1 hidden (.ipynb_checkpoints/); 1 of formats that are not read")
+    assert last.endswith("1 results of this run (results/)")
+
+
+def test_results_never_overwrite_pictures(small: SmallDomain, tmp_path: Path) -> None:
+    (tmp_path / "out" / "inversion").mkdir(parents=True)
+    write_pictures(tmp_path / "out" / "inversion", 2)
+    for folder, words in (("inversion", r"inversion/a/0\.jpg: would be overwritten"), ("", "itself; choose another")):
+        with pytest.raises(UserError, match=words):
+            InferenceRunner(load_config(options(small, tmp_path / "out" / folder, tmp_path / "out")))
+    report = tmp_path / "out" / "inversion" / "a/0.jpg"
+    with pytest.raises(UserError, match=r"a/0\.jpg: would be overwritten"):
+        arguments = options(small, tmp_path / "out" / "inversion", tmp_path / "other", f"inference.report={report}")
+        InferenceRunner(load_config(arguments))
+    assert not (tmp_path / "other").exists()
+
+
+def test_two_runs_into_one_folder(
+    small: SmallDomain, pictures: Path, unbroken: dict[str, bytes], tmp_path: Path
+) -> None:
+    """The end of one, which clears up, leaves what the other is writing."""
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "scripts" / "inference.py")]
+    plans = ("{age: [-5, 5, 2.5]}", "{glasses: [3]}")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    runs = [
+        subprocess.Popen(
+            [*command, *options(small, pictures, out, f"inference.inversions={edits == plans[0]}", edits=edits)],
+            stderr=subprocess.PIPE, text=True, env=environment,
+        )
+        for edits in plans
+    ]  # fmt: skip
+    errors = [run.communicate()[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], errors
+    found = results(out)
+    assert set(found) == set(unbroken)  # nothing temporary is left either
+    # Edits of other batches may differ in the last bit, and so in a level.
+    assert all(found[name] == unbroken[name] for name in unbroken if not name.startswith("glasses"))
+
+
+def test_missing_direction_files_end_the_run_before_any_picture(
+    warm: WarmPython, small: SmallDomain, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    write_pictures(tmp_path / "in", 2)
+    text = small.path.read_text().replace(str(small.folder / "age.pt"), str(tmp_path / "gone.pt"))
+    (tmp_path / "domain.yaml").write_text(text)
+    more = f"exp.domain={tmp_path / 'domain.yaml'}"
+    for edits, stacks in (("{glasses: [1], age: [1]}", "{}"), ("{glasses: [1]}", "{both: {glasses: 1, age: 2}}")):
+        arguments = options(small, tmp_path / "in", tmp_path / "out", more, f"inference.stacks={stacks}", edits=edits)
+        assert warm.run("inference.py", *arguments, log=tmp_path / "log") == 2
+        last = (tmp_path / "log").read_text().splitlines()[-1]
+        assert re.match(r"error: .*gone\.pt \(editing 'age'\) does not exist; scripts/download_weights", last)
+        assert not (tmp_path / "out").exists()
+
+
 def test_missing_weights_end_the_run_in_one_line(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     write_pictures(tmp_path / "in", 2)

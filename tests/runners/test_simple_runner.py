@@ -251,6 +251,9 @@ def bad_inputs(folder: Path, small: SmallDomain) -> dict[str, tuple[dict, str]]:
         "power in a stack": ({**STACKED, "edits": [("age", 1), ("glasses", float("inf"))]}, "'glasses': power inf"),
         "missing mask": ({"use_mask": True, "mask_path": folder / "mask.png"}, "mask.png"),
         "text mask": ({"use_mask": True, "mask_path": folder / "text.jpg"}, "text.jpg"),
+        "mask without use_mask": ({"mask_path": folder / "mask.png"}, "has an effect only with use_mask"),
+        "threshold 50": ({"use_mask": True, "mask_trashold": 50}, "mask_trashold is 50; wanted a probability"),
+        "threshold nan": ({"use_mask": True, "mask_trashold": float("nan")}, "mask_trashold is nan"),
         "unknown extension": ({"save_pth": folder / "out" / "result.docx"}, ".docx"),
         "missing checkpoint": ({"editor_ckpt_pth": folder / "nowhere.pt"}, "nowhere.pt"),
         "unreadable checkpoint": ({"editor_ckpt_pth": folder / "garbage.pt"}, "garbage.pt"),
@@ -262,7 +265,8 @@ def bad_inputs(folder: Path, small: SmallDomain) -> dict[str, tuple[dict, str]]:
 CASES = [
     "missing picture", "text file", "empty file", "truncated", "one pixel", "bomb", "no face", "unknown direction",
     "power nan", "power 1e9", "no edit", "name without power", "both ways", "empty stack", "no pairs", "no power",
-    "unknown in a stack", "power in a stack", "missing mask", "text mask", "unknown extension", "missing checkpoint",
+    "unknown in a stack", "power in a stack", "missing mask", "text mask", "mask without use_mask", "threshold 50",
+    "threshold nan", "unknown extension", "missing checkpoint",
     "unreadable checkpoint", "wrong slot", "attack",
 ]  # fmt: skip
 
@@ -343,3 +347,75 @@ def test_invert_once_with_align_needs_align(runner: SimpleRunner, photo_path: Pa
     with pytest.raises(UserError, match="align"):
         runner.edit(runner.invert(photo_path), "age", 1, align=True)
     assert runner.edit(runner.invert(photo_path, align=True), "age", 1, align=True).size == (64, 64)
+
+
+def test_no_result_overwrites_an_input(runner: SimpleRunner, photo_path: Path, tmp_path: Path) -> None:
+    """Of every file that is written beside the result."""
+    me, mask = tmp_path / "me.png", tmp_path / "me_mask.jpg"
+    me.write_bytes(photo_path.read_bytes())
+    Image.new("L", (64, 64), "white").save(mask)
+    face = tmp_path / "older_inversion.jpg"
+    Image.open(photo_path).convert("RGB").save(face)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    cases = [
+        ({"orig_img_pth": me, "save_pth": tmp_path / "new" / ".." / "me.png"}, "me.png"),
+        ({"orig_img_pth": me, "save_pth": tmp_path / "a.jpg", "use_mask": True, "mask_path": mask}, "me_mask.jpg"),
+        ({"orig_img_pth": face, "save_pth": tmp_path / "older.jpg", "save_inversion": True}, "older_inversion.jpg"),
+        ({"orig_img_pth": runner.invert(face), "save_pth": tmp_path / "older.jpg", "save_inversion": True}, "older_"),
+    ]
+    for arguments, name in cases:
+        with pytest.raises(UserError, match=f"{name}.*: would be overwritten, but it is an input"):
+            runner.edit(editing_name="age", edited_power=5, **arguments)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    runner.edit(face, "age", 5, tmp_path / "older.jpg")  # without the inversion beside it, nothing stands in the way
+    assert face.read_bytes() == before[face]
+
+
+def test_masks_of_one_colour_and_of_ones_are_said(
+    runner: SimpleRunner, photo_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo, masks = runner.invert(photo_path), {"black": 0, "white": 255}
+    edited = {}
+    for name, level in masks.items():
+        Image.new("L", (64, 64), level).save(tmp_path / f"{name}.png")
+        edited[name] = runner.edit(photo, "age", 8, use_mask=True, mask_path=tmp_path / f"{name}.png")
+    assert "black.png is black: nothing is left unedited" in caplog.text
+    assert "white.png is white: all of the picture is left unedited" in caplog.text
+    Image.new("L", (64, 64), 1).save(tmp_path / "ones.png")
+    ones = runner.edit(photo, "age", 8, use_mask=True, mask_path=tmp_path / "ones.png")
+    assert np.array_equal(pixels(ones), pixels(edited["white"])) and "1 is taken for white" in caplog.text
+    caplog.clear()
+    runner.edit(runner.invert(photo_path, align=True), "age", 8, use_mask=True, mask_trashold=0)
+    assert "the mask of mask_trashold 0 is white" in caplog.text
+
+
+def test_squashed_and_lying_photographs_are_said(
+    runner: SimpleRunner, photo_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Image.open(photo_path) as photo:
+        photo.crop((0, 0, 450, 150)).save(tmp_path / "wide.png")
+        photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "lying.png")
+    runner.invert(tmp_path / "wide.png")
+    assert "wide.png: has 450×150 pixels and is squashed" in caplog.text and "--align" in caplog.text
+    lying, upright = (runner.invert(path, align=True) for path in (tmp_path / "lying.png", photo_path))
+    assert "lying.png: no face is upright in it; one was found after a turn by 90° clockwise" in caplog.text
+    assert np.abs(pixels(lying.crop) - pixels(upright.crop)).mean() < 3
+    assert len(caplog.messages) == 2
+
+
+def test_files_that_an_edit_needs_are_missed_before_anything_is_computed(
+    small: SmallDomain, photo_path: Path, tmp_path: Path
+) -> None:
+    """Of the direction, of the trained part, of e4e: with a photograph that would take long, nothing is read."""
+    text = small.path.read_text().replace(str(small.folder / "age.pt"), str(tmp_path / "gone.pt"))
+    (tmp_path / "domain.yaml").write_text(text)
+    config = small.config.read_text().replace(str(small.path), str(tmp_path / "domain.yaml"))
+    (tmp_path / "config.yaml").write_text(config)
+    runner = SimpleRunner(small.editor, tmp_path / "config.yaml")
+    with pytest.raises(UserError, match=r"gone\.pt \(editing 'age'\) does not exist"):
+        runner.edit(photo_path, edits=[("glasses", 1), ("age", 1)])
+    assert "_trained" not in vars(runner.method) and "decoder" not in vars(runner.method)
+    runner.edit(photo_path, "glasses", 1)  # the other one needs no file
+    (tmp_path / "domain.yaml").write_text(text.replace(str(small.e4e), str(tmp_path / "no_e4e.pt")))
+    with pytest.raises(UserError, match=r"no_e4e\.pt does not exist"):
+        SimpleRunner(small.editor, tmp_path / "config.yaml").edit(photo_path, "glasses", 1)
