@@ -1,8 +1,9 @@
 """Edit single photographs."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,12 @@ class InvertedPhoto:
     original: Image.Image | None = None  # the whole photograph, where the crop was cut out of it
     quad: np.ndarray | None = None  # 4×2, the crop's corners in `original`
     background: Tensor | None = None  # size×size, its probability in the crop; made by the first edit that asks for it
+
+    def whole(self, edited: Image.Image) -> Image.Image:
+        """The photograph with the edited crop in it; the edited crop itself, where nothing was cut out."""
+        if self.original is None or self.quad is None:
+            return edited
+        return paste_back(self.original, edited, self.quad)
 
 
 class SimpleRunner:
@@ -127,54 +134,64 @@ class SimpleRunner:
         files that are missing, and where a result would overwrite the photograph or the mask.
         """
         pairs = _pairs(editing_name, edited_power, edits)
-        stack = [(name, [power]) for name, power in pairs]
-        for name, powers in stack:
-            self.latent_editor.check(name, powers)
+        for name, power in pairs:
+            self.latent_editor.check(name, [power])
         check_mask_options(use_mask, mask_trashold, mask_path)
         given = orig_img_pth if isinstance(orig_img_pth, InvertedPhoto) else None
-        read = given.path if given else Path(str(orig_img_pth))
+        source = given.path if given else Path(str(orig_img_pth))
+        beside = {
+            "_aligned": align, "_unaligned": align, "_inversion": save_inversion, "_strip": save_strip,
+            "_e4e_inversion": save_e4e, "_e4e_edit": save_e4e,
+        }  # fmt: skip
+        suffixes = [suffix for suffix, wanted in beside.items() if wanted]
         if save_pth is not None:
             check_save_path(save_pth)
-            aligned = align or (given is not None and given.original is not None)
-            wanted = {
-                "_aligned": aligned, "_unaligned": aligned, "_inversion": save_inversion, "_strip": save_strip,
-                "_e4e_inversion": save_e4e, "_e4e_edit": save_e4e,
-            }  # fmt: skip
-            written = [Path(save_pth), *(_beside(save_pth, suffix) for suffix, made in wanted.items() if made)]
-            written += [Path(save_pth).parent / f"{read.stem}_{part}.jpg" for part in MASK_PICTURES if use_mask]
-            check_apart(written, [read, *([mask_path] if mask_path else [])])
+            written = [Path(save_pth), *(_beside(save_pth, suffix) for suffix in suffixes)]
+            written += [Path(save_pth).parent / f"{source.stem}_{part}.jpg" for part in MASK_PICTURES if use_mask]
+            check_apart(written, [source, *([mask_path] if mask_path else [])])
         own_mask = read_mask(mask_path) if mask_path else None
         if own_mask is not None and (note := extent_note(own_mask, str(mask_path))):
             logger.warning(note)
         check_files(self.method, self.latent_editor, [name for name, _ in pairs], save_e4e)
-        photo = given or self.invert(read, align)
+        photo = given or self.invert(source, align)
         if align and photo.quad is None:
             raise UserError(f"align: {photo.path} was inverted without it; use invert(…, align=True)")
 
         mask = self.mask(photo, own_mask, mask_trashold) if use_mask else None
-        edited = to_image(self.method.edit(photo.inversion, stack, mask)[0])
-        if save_pth is None:
-            return edited
-        results = {"": edited}
-        if photo.original is not None and photo.quad is not None:
-            results |= {"_aligned": photo.crop, "_unaligned": paste_back(photo.original, edited, photo.quad)}
-        if save_inversion or save_strip:
-            inversion = self.reconstruct(photo)
-            if save_inversion:
-                results["_inversion"] = inversion
-            if save_strip:
-                text = ", ".join(f"{name} {power:g}" for name, power in pairs)
-                shown = [("before", photo.crop), ("inversion", inversion), (text, edited)]
-                results["_strip"] = picture_strip(shown, max(TILE, photo.crop.width))  # none is scaled down
-        if save_e4e:
-            results["_e4e_inversion"] = to_image(self.method.e4e_pictures(photo.inversion)[0])
-            results["_e4e_edit"] = to_image(self.method.e4e_pictures(photo.inversion, stack)[0])
-        save_pth = Path(save_pth)
-        for suffix, image in results.items():
-            save_image(image, _beside(save_pth, suffix) if suffix else save_pth)
-        if mask is not None:
-            save_mask_pictures(photo.path.stem, save_pth.parent, photo.crop, mask)
+        edited = self.edited(photo, pairs, mask)
+        if save_pth is not None:
+            pictures = self._pictures_beside(photo, pairs, edited, suffixes)
+            save_image(edited, save_pth)
+            for suffix, image in pictures.items():
+                save_image(image, _beside(save_pth, suffix))
+            if mask is not None:
+                save_mask_pictures(photo.path.stem, Path(save_pth).parent, photo.crop, mask)
         return edited
+
+    def edited(
+        self, photo: InvertedPhoto, edits: Sequence[tuple[str, float]], mask: Tensor | None = None
+    ) -> Image.Image:
+        """The crop after all the edits, pairs of direction and power, at once; `mask` as `mask` gives it."""
+        return to_image(self.method.edit(photo.inversion, _steps(edits), mask)[0])
+
+    def _pictures_beside(
+        self, photo: InvertedPhoto, edits: Sequence[tuple[str, float]], edited: Image.Image, suffixes: Sequence[str]
+    ) -> dict[str, Image.Image]:
+        """The pictures that `edit` writes beside the edited one, by the suffix of their files' names."""
+        inversion = cache(lambda: self.reconstruct(photo))
+        text = ", ".join(f"{name} {power:g}" for name, power in edits)
+        makers: dict[str, Callable[[], Image.Image]] = {
+            "_aligned": lambda: photo.crop,
+            "_unaligned": lambda: photo.whole(edited),
+            "_inversion": inversion,
+            "_strip": lambda: picture_strip(
+                [("before", photo.crop), ("inversion", inversion()), (text, edited)],
+                max(TILE, photo.crop.width),  # none is scaled down
+            ),
+            "_e4e_inversion": lambda: to_image(self.method.e4e_pictures(photo.inversion)[0]),
+            "_e4e_edit": lambda: to_image(self.method.e4e_pictures(photo.inversion, _steps(edits))[0]),
+        }
+        return {suffix: makers[suffix]() for suffix in suffixes}
 
     def _invert(self, crop: Image.Image) -> Inversion:
         return self.method.invert(to_tensor(crop)[None])
@@ -198,6 +215,11 @@ def check_mask_options(use_mask: bool, mask_trashold: float, mask_path: str | Pa
         raise UserError(f"mask_trashold is {mask_trashold:g}; wanted a probability, 0 to 1")
     if mask_path and not use_mask:
         raise UserError(f"mask_path is {mask_path}, but has an effect only with use_mask; add that, or leave it out")
+
+
+def _steps(edits: Sequence[tuple[str, float]]) -> list[tuple[str, list[float]]]:
+    """The edits, all at once, as a method takes them."""
+    return [(name, [power]) for name, power in edits]
 
 
 def _beside(save_pth: str | Path, suffix: str) -> Path:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from fake_gpu import GPU, FakeGpu, fake_gpu
-from models.methods import METHODS
 from PIL import Image
 from training_toy import TrainingToy, shared_toy
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from PIL import Image
 
-from models.faces.alignment import paste_back
 from runners.simple_runner import SimpleRunner
 from utils.drawing import picture_strip
 from utils.errors import UserError
@@ -112,8 +111,8 @@ class Visit:
         edited = self._edited(edits, wish, mask)
         folder = self._new_folder("edit", _KEPT)
         name = f"{folder.name}/{self.stem}_edited"
-        if wish.whole and self.photo.original is not None and self.photo.quad is not None:
-            after = self._write(f"{name}.jpg", paste_back(self.photo.original, edited, self.photo.quad))
+        if wish.whole and self.photo.original is not None:
+            after = self._write(f"{name}.jpg", self.photo.whole(edited))
         else:
             after = self._write(f"{name}.png", edited)
         if mask is not None:
