@@ -39,6 +39,7 @@ class TrainArgs:
     bs_used_before_adv_loss: int = option(0, "pictures at once before that step; 0: model.batch_size")
     disc_edits: list[str] = option([], "stage 2: directions whose edits of the real picture face the discriminator too")
     editings_data: dict[str, list[float]] = option({}, "stage 2: direction -> powers that steps draw from")
+    true_edits: str = option("", "stage 2: folder of pictures with true edits, which edits are compared with, too")
     feature_ramp: int = option(10000, "stage 1: steps until F_k takes the place of the decoder's own features in full")
     lr_decay: str = option("", "cosine: learning rates fall to 0 at the last step; empty: they stay")
     precision: str = option("fp32", "fp32, or autocast to bf16 (any device) or fp16 (GPU, with a gradient scaler)")

@@ -13,6 +13,7 @@ from arguments.train_options import TrainConfig
 from configs.paths import weight_file
 from datasets.images import ImageFolder, transform_size
 from datasets.training_images import TrainingImages
+from datasets.true_edits import TrueEdits
 from metrics.metric_set import MetricSet
 from training import distributed, experiment
 from training.distributed import synchronise_batch_norm
@@ -64,6 +65,7 @@ class TrainingRunner:
         )  # fmt: skip
         self.validation = ImageFolder(data.input_val_dir, size) if data.input_val_dir else None
         self.special = ImageFolder(data.special_dir, size) if data.special_dir else None
+        self.true_edits = TrueEdits(self.train.true_edits, size) if self.train.true_edits else None
         if self.validation is not None:
             MetricSet(self.train.val_metrics, self.process.device)  # a missing file is an error now, not hours later
 
@@ -75,7 +77,8 @@ class TrainingRunner:
             self.config.encoder_losses, self.config.disc_losses, self.domain.encoder_size, device,
             weight_file(predictor) if predictor else None,
         )  # fmt: skip
-        stage = build_stage(self.config, self.domain, device)
+        directions = self.true_edits.rows if self.true_edits is not None else ()
+        stage = build_stage(self.config, self.domain, device, directions)
         stage.encoder = synchronise_batch_norm(stage.encoder, device)
         if self.train.activation_checkpointing:
             stage.encoder = recompute(stage.encoder)
@@ -89,7 +92,7 @@ class TrainingRunner:
             logger.info("encoder_losses.adv is left out, as train.train_dis is False")
         self.task = SFETask(
             self.config, self.process, stage, optimizer, discriminator, disc_optimizer, losses, self.pictures,
-            self.validation, self.special,
+            self.validation, self.special, self.true_edits,
         )  # fmt: skip
 
     def _setup_experiment_dir(self) -> None:

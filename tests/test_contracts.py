@@ -131,6 +131,7 @@ FLAGS = {
     "inference.py": "report",
     "make_avatars.py": "count output_dir size split workers",
     "make_people.py": "count output_dir photos size split workers",
+    "make_true_edits.py": "config count output_dir workers",
     "simple_inference.py": "align device edited_power editing_name editor_ckpt_pth edits mask_path mask_trashold "
     "orig_img_pth save_e4e save_inversion save_pth simple_config_pth strip use_mask",
     "shrink_weights.py": "prefix",
@@ -139,7 +140,7 @@ FLAGS = {
     "train_generator.py": "",
     "train_predictor.py": "",
 }
-IMPORT_TORCH_FOR_HELP = {"make_avatars.py", "make_people.py"}  # tools for developers
+IMPORT_TORCH_FOR_HELP = {"make_avatars.py", "make_people.py", "make_true_edits.py"}  # tools for developers
 
 HELP = """
 import runpy, sys

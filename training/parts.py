@@ -31,8 +31,13 @@ LIGHT_NAMES = {"fse_inverter": "sfe_inverter_light.pt", "fse_editor": "sfe_edito
 OPTIMIZERS: dict[str, type[Optimizer]] = {"ranger": Ranger, "adam": Adam}
 
 
-def build_stage(config: TrainConfig, domain: DomainConfig, device: torch.device) -> Stage:
-    """The stage of train.train_runner, its trained network in train mode."""
+def build_stage(
+    config: TrainConfig, domain: DomainConfig, device: torch.device, directions: Iterable[str] = ()
+) -> Stage:
+    """The stage of train.train_runner, its trained network in train mode.
+
+    directions: further ones that it must know, besides those of train.editings_data.
+    """
     decoder = load_generator(weight_file(domain.weights["generator"]), domain.generator)
     start = config.model.checkpoint_path
     stage: Stage
@@ -42,7 +47,7 @@ def build_stage(config: TrainConfig, domain: DomainConfig, device: torch.device)
         stage = InverterStage(domain, trainable(inverter), decoder, config.train.feature_ramp, e4e)
     else:
         latent_editor = LatentEditor(domain, device=device)
-        for name in config.train.editings_data:
+        for name in (*config.train.editings_data, *directions):
             latent_editor.check(name)
         if start:
             inverter, editor = load_feature_editor(weight_file(start), domain)

@@ -27,6 +27,8 @@ def check(config: TrainConfig) -> DomainConfig:
         roles.add("e4e")
     else:
         _check_kind("model.checkpoint_path", config.model.checkpoint_path, WeightKind.INVERTER)
+        if config.train.true_edits:
+            raise UserError("train.true_edits is for stage 2 (model.method=fse_full); stage 1 learns no edits")
         roles |= {"e4e"} if config.encoder_losses.l2_latent else set()
     roles |= {"predictor"} if config.encoder_losses.predictor else set()
     roles |= {"discriminator"} if config.train.train_dis else set()

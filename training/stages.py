@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from arguments.domain import DomainConfig
+from datasets.true_edits import TrueEdit
 from models.e4e import E4E
 from models.sfe import (
     Coarse,
@@ -48,8 +49,8 @@ class Stage(nn.Module, ABC):
         self.layer = domain.feature_layer
 
     @abstractmethod
-    def forward(self, x: Tensor, step: int) -> Pairs:
-        """x B×3×size×size in [-1, 1], at training step `step`."""
+    def forward(self, x: Tensor, step: int, true_edit: TrueEdit | None = None) -> Pairs:
+        """x B×3×size×size in [-1, 1], at training step `step`; `true_edit`: further pictures, for stage 2 only."""
 
     @abstractmethod
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ class InverterStage(Stage):
         self.encoder: Inverter = inverter
         self.e4e = e4e
 
-    def forward(self, x: Tensor, step: int) -> Pairs:
+    def forward(self, x: Tensor, step: int, true_edit: TrueEdit | None = None) -> Pairs:
         inversion, coarse = invert(self.encoder, self.decoder, x)
         mixed = torch.lerp(coarse.features, inversion.features, min(1.0, step / self.ramp))
         fake = torch.cat([self._decode(features, coarse) for features in (mixed, coarse.features)])
@@ -105,7 +106,8 @@ class InverterStage(Stage):
 class EditorStage(Stage):
     """Stage 2 trains the Feature Editor: on inversions of x, and on edits of pictures whose edit is known.
 
-    Those are e4e's: x_E = G(w_e4e) is to become y_E = G(edited w_e4e).
+    Those are e4e's: x_E = G(w_e4e) is to become y_E = G(edited w_e4e). With true edits, which a domain may be able to
+    draw (this is not in the paper), edits of real pictures are compared with them, too.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class EditorStage(Stage):
         self.edits = {name: list(powers) for name, powers in edits.items()}
         self.judged_edits = frozenset(judged_edits)
 
-    def forward(self, x: Tensor, step: int) -> Pairs:
+    def forward(self, x: Tensor, step: int, true_edit: TrueEdit | None = None) -> Pairs:
         name = random.choice(list(self.edits))
         power = random.choice(self.edits[name])
         with torch.no_grad():
@@ -129,12 +131,16 @@ class EditorStage(Stage):
             source, target, change = self._known_edit(x, name, power)
             known, _ = invert(self.inverter, self.decoder, source)
         inversion = self._edited_picture(real, torch.zeros_like(change), coarse)
-        edited = self._edited_picture(known, change, self._edit(known.w, name, power, source))
+        edited = self._edited_picture(known, change, self._edit(known.w, name, [power], source))
         judged = inversion
         if name in self.judged_edits:
-            of_x = self._edited_picture(real, change, self._edit(real.w, name, power, x))
+            of_x = self._edited_picture(real, change, self._edit(real.w, name, [power], x))
             judged = torch.cat([inversion, of_x])
-        return Pairs(torch.cat([inversion, edited]), torch.cat([x, target]), judged, inversion)
+        fake, real_pictures = [inversion, edited], [x, target]
+        if true_edit is not None:
+            fake.append(self._like_true(true_edit))
+            real_pictures.append(true_edit.after)
+        return Pairs(torch.cat(fake), torch.cat(real_pictures), judged, inversion)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         inversion, coarse = invert(self.inverter, self.decoder, x)
@@ -143,18 +149,28 @@ class EditorStage(Stage):
     def saved(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder, "inverter": self.inverter}
 
+    def _like_true(self, true_edit: TrueEdit) -> Tensor:
+        """The edits of pictures whose true edits are known, made as inference makes them."""
+        x, name, powers = true_edit.before, true_edit.direction, true_edit.powers
+        with torch.no_grad():
+            inversion, _ = invert(self.inverter, self.decoder, x)
+            w = invert_e4e(self.e4e, self.decoder, x)
+            original = decode_coarse(self.decoder, self.decoder.affine(w), self.layer)
+            change = delta(original.features, self._edit(w, name, powers, x).features)
+        return self._edited_picture(inversion, change, self._edit(inversion.w, name, powers, x))
+
     def _known_edit(self, x: Tensor, name: str, power: float) -> tuple[Tensor, Tensor, Tensor]:
         """e4e's picture of x, its edit, and the features of the first minus those of the second."""
         w = invert_e4e(self.e4e, self.decoder, x)
         original = decode_coarse(self.decoder, self.decoder.affine(w), self.layer)
         source = self._decode(original.features, original)
-        edited = self._edit(w, name, power, source)
+        edited = self._edit(w, name, [power], source)
         return source, self._decode(edited.features, edited), delta(original.features, edited.features)
 
     @torch.no_grad()  # the decoder up to the features does not depend on the Feature Editor
-    def _edit(self, w: Tensor, name: str, power: float, image: Tensor) -> Coarse:
-        """The decoder's state for the edited w."""
-        styles = self.direction_editor.apply(w, [(name, [power])], self.decoder.affine, image)
+    def _edit(self, w: Tensor, name: str, powers: Sequence[float], image: Tensor) -> Coarse:
+        """The decoder's state for the edited w; one power, or one per row."""
+        styles = self.direction_editor.apply(w, [(name, powers)], self.decoder.affine, image)
         return decode_coarse(self.decoder, styles, self.layer)
 
     def _edited_picture(self, inversion: Inversion, change: Tensor, coarse: Coarse) -> Tensor:

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from training_toy import EDITS, TrainingToy, shared_toy
 
 from arguments.train_options import TrainArgs
 from datasets.training_images import TrainingImages
+from datasets.true_edits import TrueEdit
 from editings.latent_editor import LatentEditor
 from models import inference, sfe
 from models.inference import FSEFull, FSEInverter
@@ -142,6 +144,23 @@ def test_stage_2_judges_edits_of_the_real_picture_too_where_asked(toy: TrainingT
     assert same(pairs.judged[3:], expected) and not same(pairs.judged[3:], pairs.judged[:3])
     stage.edits = {"age": [3.0]}
     assert len(stage(x, 1).judged) == 3
+
+
+@torch.no_grad()
+def test_stage_2_compares_edits_made_as_inference_makes_them_with_true_ones(
+    toy: TrainingToy, x: torch.Tensor, tmp_path: Path
+) -> None:
+    stage = build(toy, 2).eval()
+    path = tmp_path / "editor.pt"
+    save({"state_dict": {f"{p}.{k}": v for p, net in stage.saved().items() for k, v in net.state_dict().items()}}, path)
+    method = FSEFull(toy.domain, str(path), CPU, LatentEditor(toy.domain))
+    before, after, powers = x.flip(0), x.flip(-1), [4.0, -2.0, 1.0]
+    pairs = stage(x, 1, TrueEdit(before, after, "age", powers, ["a", "b", "c"]))
+    for i, power in enumerate(powers):
+        inferred = method.edit(method.invert(before[i : i + 1]), [("age", [power])])
+        assert same(pairs.fake[6 + i : 7 + i], inferred)
+    assert torch.equal(pairs.real[6:], after)
+    assert len(pairs.fake) == len(pairs.real) == 9 and len(pairs.judged) == len(pairs.learned) == 3
 
 
 @torch.no_grad()

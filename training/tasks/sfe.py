@@ -16,6 +16,7 @@ from tqdm import tqdm
 from arguments.train_options import TrainConfig
 from datasets.images import ImageFolder
 from datasets.training_images import Batch, TrainingImages
+from datasets.true_edits import TrueEdits
 from metrics.metric_set import MetricSet
 from models.weights import export_light
 from training.distributed import Process
@@ -47,11 +48,16 @@ class SFETask(Task):
         self, config: TrainConfig, process: Process, stage: Stage, optimizer: Optimizer,
         discriminator: nn.Module | None, disc_optimizer: Optimizer | None, losses: LossBuilder,
         pictures: TrainingImages, validation: ImageFolder | None, special: ImageFolder | None,
+        true_edits: TrueEdits | None = None,
     ) -> None:  # fmt: skip
-        """`validation`: pictures that metrics are measured on; `special`: a few whose inversions are shown."""
+        """`validation`: pictures that metrics are measured on; `special`: a few whose inversions are shown.
+
+        `true_edits`: pairs that stage 2 learns from besides e4e's.
+        """
         self.config, self.train, self.process, self.device = config, config.train, process, process.device
         self.stage, self.discriminator, self.losses = stage, discriminator, losses
         self.pictures, self.validation, self.special = pictures, validation, special
+        self.true_edits = true_edits
         self.precision = Precision(config.train.precision, process.device)
         self.batch_names = []
         networks, optimizers = dict(stage.saved()), {"encoder_opt": optimizer}
@@ -98,7 +104,8 @@ class SFETask(Task):
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
         with self.precision.autocast():
-            pairs = self.stage(images, step)
+            true_edit = self.true_edits.draw(len(images), self.device) if self.true_edits is not None else None
+            pairs = self.stage(images, step, true_edit)
             judge = self.discriminator if adversarial else None
             logits = judge(pairs.judged) if judge is not None else None
         self._backward(self.losses.encoder(pairs, logits), share, values)
