@@ -17,7 +17,7 @@ from metrics.metric_set import MetricSet
 from metrics.report import Report
 from models.sfe import Edits
 from runners.build_method import build_method, check_files
-from runners.manifest import Manifest, Stamp, stamp
+from runners.manifest import Manifest, Stamp, stamp, time_written
 from runners.metrics_runner import measure
 from utils.errors import UserError
 from utils.files import SAVED_SUFFIXES, check_apart, check_folders_apart, check_writable, remove_temporaries
@@ -58,7 +58,6 @@ class InferenceRunner:
         self.outputs = output_names(self.pictures.names, _suffix(options.format))  # of all processes
         self._check_apart()
         self.names = list(self.outputs)[self.rank :: self.processes]
-        self.replaced: set[str] = set()  # pictures whose results are of another file
         self.metrics: MetricSet | None = None
         if options.report:
             check_writable(options.report)
@@ -90,15 +89,15 @@ class InferenceRunner:
         workers = self.config.model.workers
         with BoundedPool(workers) as writers:
             pictures = ahead(self._load, pending, workers)
-            for name, picture in tqdm(pictures, total=len(pending), unit="picture", disable=self.rank > 0):
+            for name, missing, picture in tqdm(pictures, total=len(pending), unit="picture", disable=self.rank > 0):
                 if isinstance(picture, UserError):
                     failed.append(str(picture))
                     manifest.add(image=name, state="failed", error=str(picture))
                     continue
                 start = time.monotonic()
-                interrupted = manifest.states.get(name) != "done"
-                results = self._make(name, picture, interrupted)
-                writes = [writers.submit(self._save, image, path) for path, image in results]
+                writes = [
+                    writers.submit(self._save, image, path) for path, image in self._make(name, missing, picture)
+                ]
                 unfinished.append((name, time.monotonic() - start, writes))
                 if len(unfinished) > _UNFINISHED:
                     finish()
@@ -146,13 +145,6 @@ class InferenceRunner:
     def _edit(self, name: str, direction: str, power: float) -> Path:
         return self.output / direction / _power_folder(power) / self.outputs[name]
 
-    def _missing(self, name: str) -> list[Path]:
-        """A picture's results that are not there yet. Files appear whole, so one that is there is right.
-
-        Of a picture that was replaced none is.
-        """
-        return [path for path in self._results(name) if name in self.replaced or not path.exists()]
-
     def _results(self, name: str) -> Iterator[Path]:
         """All files that are made of a picture."""
         if self.config.inference.inversions:
@@ -169,13 +161,19 @@ class InferenceRunner:
         for folder, edits in options.stacks.items():
             yield [(key, [power]) for key, power in edits.items()], [self.output / folder / self.outputs[name]]
 
-    def _pending(self, manifest: Manifest, stamps: dict[str, Stamp]) -> list[str]:
+    def _pending(self, manifest: Manifest, stamps: dict[str, Stamp]) -> list[tuple[str, bytes]]:
+        """The pictures of which results are missing, each with a byte per result: 1 if that is missing.
+
+        Files appear whole, so one that is there is right. Of a picture that was replaced none is.
+        """
+        pending = []
         for name in self.names:
-            if manifest.replaced(name, stamps[name], self._results(name)):
-                self.replaced.add(name)
-        pending = [name for name in self.names if self._missing(name)]
-        for name in set(self.names) - set(pending):
-            if not manifest.knows(name):  # killed between its last result and its line, or done by an older version
+            times = [time_written(path) for path in self._results(name)]
+            replaced = manifest.replaced(name, stamps[name], times)
+            missing = bytes(replaced or time is None for time in times)
+            if any(missing):
+                pending.append((name, missing))
+            elif not manifest.knows(name):  # killed between its last result and its line, or done by an older version
                 manifest.done(name, stamps[name], written=0)
         return pending
 
@@ -209,28 +207,28 @@ class InferenceRunner:
         """What the name of a stack's folder stands for; a later run may add stacks, but not change one."""
         return {f"inference.stacks.{folder}": edits for folder, edits in self.config.inference.stacks.items()}
 
-    def _load(self, name: str) -> tuple[str, Tensor | UserError]:
+    def _load(self, pending: tuple[str, bytes]) -> tuple[str, list[Path], Tensor | UserError]:
+        """A picture of `_pending`, with its missing results."""
+        name, missing = pending
+        paths = [path for path, absent in zip(self._results(name), missing, strict=True) if absent]
         try:
-            for path in self._missing(name):
+            for path in paths:
                 check_save_path(path)
-            return name, to_tensor(load_square(self.folder / name, self.size))
+            return name, paths, to_tensor(load_square(self.folder / name, self.size))
         except UserError as error:
-            return name, error
+            return name, paths, error
 
-    def _make(self, name: str, picture: Tensor, interrupted: bool) -> Iterator[tuple[Path, Tensor]]:
+    def _make(self, name: str, missing: list[Path], picture: Tensor) -> Iterator[tuple[Path, Tensor]]:
         """The missing results, 3×size×size.
 
-        Batches are the same whatever is missing, and so are the last bits of what they give. The first one also makes
-        features that all edits of the picture share, so a picture that was interrupted begins with it again.
+        Batches are the same whatever is missing, and so are the last bits of what they give.
         """
-        inversion, missing = self.method.invert(picture[None]), set(self._missing(name))
+        inversion = self.method.invert(picture[None])
         if self._inversion(name) in missing:
-            missing.remove(self._inversion(name))
             yield self._inversion(name), self.method.reconstruct(inversion)[0]
         for edits, paths in self._batches(name):
-            if not missing or (missing.isdisjoint(paths) and not interrupted):
+            if set(missing).isdisjoint(paths):
                 continue
-            interrupted = False
             for path, image in zip(paths, self.method.edit(inversion, edits), strict=True):
                 if path in missing:
                     yield path, image
