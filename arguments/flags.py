@@ -54,6 +54,14 @@ def port(text: str) -> int:
     return number
 
 
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """The three that SimpleRunner takes."""
+    add = parser.add_argument
+    add("--editor_ckpt_pth", type=path, help="weights of the trained part (default: that of the config)")
+    add("--simple_config_pth", type=path, help="YAML with domain and method (default: configs/simple_inference.yaml)")
+    add("--device", help="cpu, 0, cuda:1, mps (default: that of the config)")
+
+
 def add_mask_flags(parser: argparse.ArgumentParser) -> None:
     """The three that SimpleRunner and AnimationRunner share; `check_mask_flags` belongs to them."""
     add = parser.add_argument

@@ -61,7 +61,7 @@ class ModelArgs:
     """The method and the machine."""
 
     method: str = option("fse_full", "fse_full (stage 2) or fse_inverter (stage 1)")
-    device: str = option("0", "0 or cuda:0 (the first GPU), cuda:N, cpu; a GPU that is missing gives the CPU")
+    device: str = option("0", "0 or cuda:0 (the first GPU), cuda:N, mps (a Mac's), cpu; a missing one gives the CPU")
     batch_size: int = option(4, "pictures at once")
     workers: int = option(4, "processes that read pictures")
     checkpoint_path: str = option("", "weights of the trained part")
@@ -90,6 +90,7 @@ class InferenceArgs:
     format: str = option("", "extension of the results, such as png; empty: each has its picture's own")
     quality: int = option(95, "of JPEG and WebP results, 1 to 100")
     inversions: bool = option(True, "write also the inversions")
+    save_latents: bool = option(False, "write inversion files, which save later runs the inversions")
     report: str = option("", "HTML file that shows how well the pictures were inverted; empty: none")
     report_metrics: list[str] = option(["l2", "msssim"], "metrics of the report")
 

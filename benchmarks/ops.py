@@ -23,6 +23,8 @@ from models.stylegan2.ops import (
     native,
     upfirdn2d,
     winograd_conv,
+    winograd_up,
+    winograd_up_weight,
     winograd_weight,
 )
 from utils.malloc import tune_malloc
@@ -69,20 +71,23 @@ def convs(size: int, inside: int, outside: int, up: bool, gflops: float) -> Rows
     slope = torch.full((outside,), 0.2)
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
     kernel = torch.outer(taps, taps) / 16
-    transformed = winograd_weight(weight, kernel if up else None)
+    transformed = (winograd_up_weight if up else winograd_weight)(weight)
     last = (weight.transpose(0, 1) if up else weight).contiguous(memory_format=torch.channels_last)
+
+    epilogue = (bias, noise, noise_weight, demodulation)
 
     def direct() -> Tensor:
         y = x * style[..., None, None]
-        epilogue = (bias, noise, noise_weight, demodulation)
         if up:
             return blur_bias_act(F.conv_transpose2d(y, last, stride=2), kernel, (1, 1, 1, 1), *epilogue)
         return fused_bias_act(F.conv2d(y, last, padding=1), *epilogue)
 
     def winograd() -> Tensor:
+        if up:
+            return blur_bias_act(winograd_up(x, transformed, style), kernel, (1, 1, 1, 1), *epilogue)
         return winograd_conv(
             x, transformed, bias, style, prelu=slope, out_scale=demodulation, noise=noise,
-            noise_weight=noise_weight, gain=math.sqrt(2), up=up,
+            noise_weight=noise_weight, gain=math.sqrt(2),
         )  # fmt: skip
 
     gflop = 18 * inside * outside * size**2 / 1e9

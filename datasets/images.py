@@ -37,12 +37,14 @@ class PictureNames:
     left_out: str
 
     @classmethod
-    def find(cls, folder: Path, without: Path | None = None) -> "PictureNames":
-        """`without`: a folder that is left out, since results are written there. See `utils.files.find_images`.
+    def find(
+        cls, folder: Path, without: Path | None = None, also: frozenset[str] = frozenset()
+    ) -> "PictureNames":
+        """`without`: a folder that is left out, since results are written there; `also`: see `find_images`.
 
         Raises UserError if the folder is missing or has no picture.
         """
-        listing = find_images(folder, without)
+        listing = find_images(folder, without, also)
         names = sorted(path.relative_to(folder).as_posix() for path in listing.paths)
         if not names:
             found = f"has no picture, but {listing.left_out}" if listing.left_out else "has no picture"
@@ -50,9 +52,9 @@ class PictureNames:
         return cls(names, f"{folder}: left out {listing.left_out}" if listing.left_out else "")
 
 
-def relative_names(folder: Path) -> list[str]:
+def relative_names(folder: Path, also: frozenset[str] = frozenset()) -> list[str]:
     """The names of `PictureNames.find`; what is left out goes to the log."""
-    found = PictureNames.find(folder)
+    found = PictureNames.find(folder, also=also)
     if found.left_out and rank_and_size()[0] == 0:
         logger.info(found.left_out)
     return found.names

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from datasets.images import relative_names
+from utils.devices import send
 from utils.errors import UserError
 from utils.images import load_square, normalize, to_pixels
 from utils.parallel import ahead
@@ -31,8 +32,7 @@ class Batch:
 
     def images(self, device: torch.device) -> Tensor:
         """B×3×size×size float32 in [-1, 1] on the device: one copy of bytes, which a GPU does not wait for."""
-        pixels = self.pixels.pin_memory() if device.type == "cuda" else self.pixels
-        return normalize(pixels.to(device, non_blocking=True))
+        return normalize(send(self.pixels, device))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """e4e (arXiv 2102.02766): a picture to W+, the latents in which edits are well behaved."""
 
 import math
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from arguments.domain import DomainConfig
 from models.irse import IRBody
 from models.stylegan2.layers import EqualLinear
-
-T = TypeVar("T")
 
 
 class StyleHead(nn.Module):
@@ -29,6 +27,19 @@ class StyleHead(nn.Module):
         return self.linear(self.convs(x).flatten(1))
 
 
+class StyleHeads(nn.ModuleList):
+    """One head for each style, in order: the first `counts[0]` read the first map, and so on."""
+
+    def __init__(self, heads: Iterable[StyleHead], counts: Sequence[int]) -> None:
+        super().__init__(heads)
+        self.counts = counts
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Maps B×C×S×S, each with an S of its own → B×n_styles×D."""
+        read = [x for x, count in zip(maps, self.counts, strict=True) for _ in range(count)]
+        return torch.stack([head(x) for head, x in zip(self, read, strict=True)], dim=1)
+
+
 class E4E(IRBody):
     """IR-SE body, feature pyramid of three maps, one head per style."""
 
@@ -39,22 +50,24 @@ class E4E(IRBody):
         *_, fine, middle, coarse = config.widths
         self.latlayer1 = nn.Conv2d(middle, coarse, 1)
         self.latlayer2 = nn.Conv2d(fine, coarse, 1)
-        self.first_middle, self.first_fine = config.coarse_styles, config.middle_styles
-        self.styles = nn.ModuleList(
-            StyleHead(coarse, domain.generator.style_dim, domain.encoder_size // self._pick(i, 16, 8, 4))
-            for i in range(domain.generator.n_styles)
+        coarse_and_middle, n_styles = config.middle_styles, domain.generator.n_styles
+        counts = (config.coarse_styles, coarse_and_middle - config.coarse_styles, n_styles - coarse_and_middle)
+        sizes = (domain.encoder_size // factor for factor in (16, 8, 4))
+        heads = (
+            StyleHead(coarse, domain.generator.style_dim, size)
+            for size, count in zip(sizes, counts, strict=True)
+            for _ in range(count)
         )
-
-    def _pick(self, style: int, coarse: T, middle: T, fine: T) -> T:
-        return coarse if style < self.first_middle else middle if style < self.first_fine else fine
+        self.styles = StyleHeads(heads, counts)
 
     def forward(self, x: Tensor) -> Tensor:
         """x B×3×S×S in [-1, 1] → offsets B×n_styles×D; latent_avg is not added. Style 0 is the base of all others."""
         _, fine, middle, coarse = self.stages(x)
         middle = self._upsample(coarse, middle) + self.latlayer1(middle)
         fine = self._upsample(middle, fine) + self.latlayer2(fine)
-        heads = [head(self._pick(i, coarse, middle, fine)) for i, head in enumerate(self.styles)]
-        return torch.stack([heads[0], *(heads[0] + offset for offset in heads[1:])], dim=1)
+        styles = self.styles(coarse, middle, fine)
+        base, offsets = styles[:, :1], styles[:, 1:]
+        return torch.cat([base, base + offsets], dim=1)
 
     @staticmethod
     def _upsample(x: Tensor, like: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -14,6 +15,7 @@ from arguments.domain import DomainConfig
 from configs.paths import weight_file
 from models.e4e import E4E
 from models.frozen import optimize
+from models.inversion_file import Origin
 from models.sfe import (
     Coarse,
     DirectionEditor,
@@ -31,7 +33,7 @@ from models.stylegan2.generator import Generator, Styles
 from models.weights import load_e4e, load_feature_editor, load_generator, load_inverter
 from utils.errors import UserError
 from utils.malloc import trim
-from utils.memory import mapped_files, pages, release
+from utils.memory import mapped_files, release
 
 N = TypeVar("N", bound=nn.Module)
 P = ParamSpec("P")
@@ -41,7 +43,7 @@ _DECODED = {"cpu": 1}  # pictures at once: on a CPU, several take memory and sav
 _DECODED_ELSEWHERE = 8
 
 
-def _inference(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+def inference(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
     """Run a method of Method without autograd state, and in its `dtype` where that is not float32."""
 
     @wraps(method)
@@ -72,6 +74,11 @@ class Method(ABC):
         self.dtype, self.compile = dtype, compile
         self._editor = editor
         self._e4e_inversions: WeakKeyDictionary[Inversion, tuple[Tensor, Coarse]] = WeakKeyDictionary()
+
+    @cached_property
+    def origin(self) -> Origin:
+        """What inversions of this method belong to. Reads the weight files' lists of contents."""
+        return Origin.of(self.domain, self.checkpoint)
 
     # ---- networks ----
 
@@ -110,33 +117,35 @@ class Method(ABC):
     def _ready(self, network: N, *inputs: Tensor | Styles, once: bool = False) -> N:
         """The network made fast for inputs of these sizes (and batch size 0), and on the device.
 
-        `once`: it runs once a picture, so that its weights need not stay in memory.
+        `once`: it runs once a picture, so that transformed weights need not stay in memory. Weights that are used as
+        the file has them stay mapped: the system takes their memory back when it is short.
         """
         winograd = self.device.type == "cpu" and self.dtype == torch.float32 and not self.compile
         network = optimize(network, *inputs, winograd=winograd, frugal=once).to(self.device)
-        files = mapped_files(network.state_dict().values())
-        release(files)  # most weights were copied into another layout
+        release(mapped_files(network.state_dict().values()))  # most weights were copied into another layout
         trim()
         if self.compile:
             network.compile()
-        elif once:
-            _release_after_use(network, files)
         return network
 
     # ---- the method ----
 
-    @_inference
+    @inference
     def invert(self, x: Tensor) -> Inversion:
         """x B×3×H×W in [-1, 1] → its Inversion. No picture is made, and e4e is not run."""
         return invert(self.inverter, self.decoder, x.to(self.device))[0]
 
-    @_inference
+    def complete(self, inversion: Inversion) -> Inversion:
+        """The same with all that edits need: w_e4e, where the method uses it. No encoder runs for it any more."""
+        return inversion
+
+    @inference
     def reconstruct(self, inversion: Inversion) -> Tensor:
         """The inversion's pictures, B×3×size×size."""
         coarse = self._coarse(self.decoder.affine(inversion.w))
         return self._decode(inversion.features, torch.zeros_like(inversion.features), coarse)
 
-    @_inference
+    @inference
     def edit(self, inversion: Inversion, edits: Edits, mask: Tensor | None = None) -> Tensor:
         """Every picture at every step of the edits: (B·P)×3×size×size, the steps of the first picture first.
 
@@ -155,7 +164,7 @@ class Method(ABC):
         change, coarse = self._delta(inversion, edits, styles, mask)
         return self._decode(_repeat(inversion.features, steps), change, coarse)
 
-    @_inference
+    @inference
     def e4e_pictures(self, pictures: Inversion | Tensor, edits: Edits = ()) -> Tensor:
         """What e4e alone gives: the inversion, B×3×size×size, or the edits as in `edit`, (B·P)×3×size×size.
 
@@ -177,7 +186,10 @@ class Method(ABC):
     def _e4e_inversion(self, inversion: Inversion) -> tuple[Tensor, Coarse]:
         """As `_invert_e4e`, of the inversion's pictures; made once."""
         if inversion not in self._e4e_inversions:
-            self._e4e_inversions[inversion] = self._invert_e4e(inversion.image)
+            w = inversion.w_e4e
+            self._e4e_inversions[inversion] = (
+                self._invert_e4e(inversion.image) if w is None else (w, self._coarse(self.decoder.affine(w)))
+            )
         return self._e4e_inversions[inversion]
 
     def _invert_e4e(self, image: Tensor) -> tuple[Tensor, Coarse]:
@@ -229,6 +241,10 @@ class FSEFull(Method):
     def _load(self, path: Path) -> tuple[Inverter, FeatureEditor]:
         return load_feature_editor(path, self.domain)
 
+    @inference
+    def complete(self, inversion: Inversion) -> Inversion:
+        return inversion if inversion.w_e4e is not None else replace(inversion, w_e4e=self._e4e_inversion(inversion)[0])
+
     @property
     def feature_editor(self) -> FeatureEditor:
         editor = self._trained[1]
@@ -265,12 +281,3 @@ def _steps(edits: Edits) -> int:
 def _repeat(x: Tensor, rows: int) -> Tensor:
     """Every picture's row `rows` times in a row."""
     return x if rows == 1 else x.repeat_interleave(rows, dim=0)
-
-
-def _release_after_use(network: nn.Module, files: list[tuple[int, int]]) -> None:
-    """Have each part of the network give back the pages of its weight when it has run, if that lies in these files."""
-    for part in network.modules():
-        weight = getattr(part, "weight", None)
-        if isinstance(weight, Tensor) and any(first <= weight.data_ptr() < last for first, last in files):
-            # The hook keeps the weight, so that these pages are the file's for as long as there is a hook.
-            part.register_forward_hook(lambda *_, weight=weight: release([pages(weight)]))

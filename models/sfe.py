@@ -102,6 +102,7 @@ class Inversion:
     image: Tensor  # x, B×3×H×W in [-1, 1]
     w: Tensor  # B×n_styles×D, latent_avg added
     features: Tensor  # F_k, B×C×h×w
+    w_e4e: Tensor | None = None  # e4e's w, B×n_styles×D, where it is known already
 
 
 def invert(inverter: Inverter, decoder: Generator, x: Tensor) -> tuple[Inversion, Coarse]:

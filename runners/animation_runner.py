@@ -16,9 +16,12 @@ from models.faces.alignment import align, paste_back
 from models.faces.landmarks import NoFaceError, find_landmarks
 from models.faces.masks import extent_note, read_mask
 from models.faces.tracking import smooth
+from models.inversion_file import Photograph
+from models.mixing import mix, parse_layers
 from models.sfe import Edits
 from runners.build_method import check_files
-from runners.simple_runner import InvertedPhoto, SimpleRunner, check_mask_options
+from runners.photo import InvertedPhoto
+from runners.simple_runner import SimpleRunner, check_mask_options
 from utils.errors import UserError
 from utils.files import check_apart
 from utils.images import resize, to_image, to_tensor
@@ -40,12 +43,14 @@ class AnimationRunner:
         self.runner, self.method, self.latent_editor = runner, runner.method, runner.latent_editor
 
     def photo(
-        self, orig_img_pth: str | Path, edits: Edits, save_pth: str | Path, frames: int = 24, fps: int = 12,
-        align: bool = False, use_mask: bool = False, mask_trashold: float = 0.995, mask_path: str | Path | None = None,
+        self, orig_img_pth: str | Path | InvertedPhoto, edits: Edits, save_pth: str | Path, frames: int = 24,
+        fps: int = 12, align: bool = False, use_mask: bool = False, mask_trashold: float = 0.995,
+        mask_path: str | Path | None = None,
     ) -> None:  # fmt: skip
         """Write a GIF or MP4, by the extension of `save_pth`, of edits of one photograph, which is inverted once.
 
         Args:
+            orig_img_pth: a picture file, an inversion file, or what `SimpleRunner.invert` gave.
             edits: one direction with two powers, `[("age", [-5, 5])]`, is a sweep from the first power to the second
                 and back. Directions with a power each, `[("age", [5]), ("smile", [3])]`, are a chain: one after
                 another grows from 0 to its power, on top of those before it.
@@ -56,11 +61,27 @@ class AnimationRunner:
         rows = timeline(edits, frames)
         self._check(edits)
         check_movie_path(save_pth, list(WRITERS))
-        check_apart([save_pth], [orig_img_pth, *([mask_path] if mask_path else [])])
+        read = orig_img_pth.path if isinstance(orig_img_pth, InvertedPhoto) else orig_img_pth
+        check_apart([save_pth], [read, *([mask_path] if mask_path else [])])
         mask_of = self._masks(use_mask, mask_trashold, mask_path)
-        photo = self.runner.invert(orig_img_pth, align)
+        photo = self.runner.photo(orig_img_pth, align)
         names = [name for name, _ in edits]
         images = self._pictures(photo, names, list(dict.fromkeys(rows)), mask_of(photo))
+        WRITERS[Path(save_pth).suffix.lower()]([images[row] for row in rows], save_pth, fps)
+
+    def morph(
+        self, a: str | Path | InvertedPhoto, b: str | Path | InvertedPhoto, save_pth: str | Path, layers: str = "all",
+        frames: int = 24, fps: int = 12, align: bool = False,
+    ) -> None:  # fmt: skip
+        """Write a GIF or MP4 that goes from one photograph to another and back; see `SimpleRunner.mix`."""
+        check_movie_path(save_pth, list(WRITERS))
+        chosen = parse_layers(layers, self.method.domain.generator.n_styles)
+        rows = timeline([("share", [0, 1])], frames)
+        first, second = self.runner.photo(a, align).inversion, self.runner.photo(b, align).inversion
+        images: dict[Row, Image.Image] = {}
+        for batch in tqdm(list(batches(dict.fromkeys(rows), BATCH)), "morph"):
+            pictures = mix(self.method, first, second, [share for (share,) in batch], chosen)
+            images.update(zip(batch, map(to_image, pictures), strict=True))
         WRITERS[Path(save_pth).suffix.lower()]([images[row] for row in rows], save_pth, fps)
 
     def video(
@@ -90,8 +111,10 @@ class AnimationRunner:
         info = probe(video)
         places = self._places(video, info)
 
+        source = Photograph.of(Path(video))
+
         def edited(crop: Image.Image) -> Image.Image:
-            photo = InvertedPhoto(Path(video), crop, self.method.invert(to_tensor(crop)[None]))
+            photo = InvertedPhoto(source, crop, self.method.invert(to_tensor(crop)[None]), self.method)
             return to_image(self.method.edit(photo.inversion, edits, mask_of(photo))[0])
 
         with mp4_writer(save_pth, info, video) as write:

@@ -29,13 +29,15 @@ def build_method(config: Config) -> tuple[Method, LatentEditor]:
     return method, editor
 
 
-def check_files(method: Method, editor: LatentEditor, names: Iterable[str], e4e: bool = False) -> None:
+def check_files(
+    method: Method, editor: LatentEditor, names: Iterable[str], e4e: bool = False, latents: bool = False
+) -> None:
     """Raises UserError if a file is missing that these edits need, before any picture is read or computed.
 
-    `e4e`: its own pictures are wanted, too, which need its weights with every method.
+    `e4e`: its own pictures are wanted, too, which need its weights with every method; `latents`: inversion files are.
     """
     names = list(names)
-    roles = ["generator", *(["e4e"] if e4e or (names and isinstance(method, FSEFull)) else [])]
+    roles = ["generator", *(["e4e"] if e4e or ((names or latents) and isinstance(method, FSEFull)) else [])]
     for path in (method.checkpoint, *(weight_file(method.domain.weights[role]) for role in roles)):
         if not path.exists():
             raise UserError(

@@ -2,11 +2,13 @@
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -15,12 +17,21 @@ from configs.paths import weight_file
 from datasets.images import Pair, PictureNames, output_names, transform_size
 from metrics.metric_set import MetricSet
 from metrics.report import Report
+from models.inversion_file import Photograph, is_inversion_file
 from models.sfe import Edits
 from runners.build_method import build_method, check_files
 from runners.manifest import Manifest, Stamp, stamp, time_written
 from runners.metrics_runner import measure
+from runners.photo import InvertedPhoto
 from utils.errors import UserError
-from utils.files import SAVED_SUFFIXES, check_apart, check_folders_apart, check_writable, remove_temporaries
+from utils.files import (
+    INVERSION_SUFFIX,
+    SAVED_SUFFIXES,
+    check_apart,
+    check_folders_apart,
+    check_writable,
+    remove_temporaries,
+)
 from utils.images import check_save_path, load_square, save_image, to_image, to_tensor
 from utils.parallel import BoundedPool, ahead, batches
 from utils.processes import gather, own_device, rank_and_size
@@ -28,6 +39,15 @@ from utils.processes import gather, own_device, rank_and_size
 logger = logging.getLogger(__name__)
 
 _UNFINISHED = 8  # pictures that wait for their last results to be written
+_ALSO = frozenset({INVERSION_SUFFIX})
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One that is to be inverted."""
+
+    source: Photograph
+    image: Image.Image
 
 
 class InferenceRunner:
@@ -38,6 +58,9 @@ class InferenceRunner:
     an interrupted run nor the number of processes changes a byte of them. Under torchrun each process takes every
     n-th picture. `exp.output_dir/manifest.jsonl` records each picture's state, and which file was read: the results of
     a picture that was replaced since then are made again. An `exp.output_dir` inside the folder is not read.
+
+    Inversion files in the folder count as pictures. With `inference.save_latents` there is one of every picture, in
+    `latents/NAME.safetensors`; a later run into the same folder reads it instead of inverting the picture again.
 
     Raises UserError for options that do not fit, or results that would overwrite a picture, before any is read.
     """
@@ -54,10 +77,11 @@ class InferenceRunner:
         self.output = Path(config.exp.root) / config.exp.output_dir
         self._check_directions()
         self._check_stacks()
-        self.pictures = PictureNames.find(self.folder, without=self.output)
-        self.outputs = output_names(self.pictures.names, _suffix(options.format))  # of all processes
+        self.pictures = PictureNames.find(self.folder, without=self.output, also=_ALSO)
+        self.outputs = _outputs(self.pictures.names, _suffix(options.format))  # of all processes
         self._check_apart()
         self.names = list(self.outputs)[self.rank :: self.processes]
+        self.reused = 0  # inversions that were read from files
         self.metrics: MetricSet | None = None
         if options.report:
             check_writable(options.report)
@@ -72,7 +96,8 @@ class InferenceRunner:
         Raises UserError, before any picture is read, if a file is missing that the edits need.
         """
         options = self.config.inference
-        check_files(self.method, self.latent_editor, {*options.editings_data}.union(*options.stacks.values()))
+        edits = {*options.editings_data}.union(*options.stacks.values())
+        check_files(self.method, self.latent_editor, edits, latents=options.save_latents)
         manifest = Manifest(self.output / "manifest.jsonl", self._settings(), self._stacks())
         failed: list[str] = []
         stamps = {name: stamp(self.folder / name) for name in self.names}
@@ -95,15 +120,16 @@ class InferenceRunner:
                     manifest.add(image=name, state="failed", error=str(picture))
                     continue
                 start = time.monotonic()
-                writes = [
-                    writers.submit(self._save, image, path) for path, image in self._make(name, missing, picture)
-                ]
+                results = self._make(name, missing, self._inverted(picture))
+                writes = [writers.submit(self._save, image, path) for path, image in results]
                 unfinished.append((name, time.monotonic() - start, writes))
                 if len(unfinished) > _UNFINISHED:
                     finish()
             while unfinished:
                 finish()
 
+        if self.reused:
+            logger.info("%d of %d inversions were read from files", self.reused, len(pending))
         for error in failed:
             logger.error(error)
         failures = [error for errors in gather(failed) for error in errors]
@@ -128,7 +154,7 @@ class InferenceRunner:
 
     def _check_stacks(self) -> None:
         options, editor = self.config.inference, self.latent_editor
-        taken = {"inversion", *options.editings_data}.union(*editor.available().values())
+        taken = {"inversion", "latents", *options.editings_data}.union(*editor.available().values())
         for folder, edits in options.stacks.items():
             if folder in taken:
                 raise UserError(f"inference.stacks: '{folder}' is the folder of other results; choose another name")
@@ -142,13 +168,19 @@ class InferenceRunner:
     def _inversion(self, name: str) -> Path:
         return self.output / "inversion" / self.outputs[name]
 
+    def _latents(self, name: str) -> Path:
+        return self.output / "latents" / f"{self.outputs[name]}{INVERSION_SUFFIX}"
+
     def _edit(self, name: str, direction: str, power: float) -> Path:
         return self.output / direction / _power_folder(power) / self.outputs[name]
 
     def _results(self, name: str) -> Iterator[Path]:
         """All files that are made of a picture."""
-        if self.config.inference.inversions:
+        options = self.config.inference
+        if options.inversions:
             yield self._inversion(name)
+        if options.save_latents and not is_inversion_file(name):
+            yield self._latents(name)
         for _, results in self._batches(name):
             yield from results
 
@@ -187,6 +219,9 @@ class InferenceRunner:
             raise UserError(f"exp.output_dir: {self.output} is data.inference_dir itself; choose another folder")
         for folder in folders:
             check_folders_apart(self.folder, names, folder, outputs, "exp.output_dir")
+        if options.save_latents:
+            latents = [f"{self.outputs[name]}{INVERSION_SUFFIX}" for name in names if not is_inversion_file(name)]
+            check_folders_apart(self.folder, names, self.output / "latents", latents, "exp.output_dir")
 
     def _settings(self) -> dict[str, str | int]:
         """What the bytes of the results depend on, besides their own names."""
@@ -207,23 +242,47 @@ class InferenceRunner:
         """What the name of a stack's folder stands for; a later run may add stacks, but not change one."""
         return {f"inference.stacks.{folder}": edits for folder, edits in self.config.inference.stacks.items()}
 
-    def _load(self, pending: tuple[str, bytes]) -> tuple[str, list[Path], Tensor | UserError]:
-        """A picture of `_pending`, with its missing results."""
-        name, missing = pending
-        paths = [path for path, absent in zip(self._results(name), missing, strict=True) if absent]
+    def _load(self, pending: tuple[str, bytes]) -> tuple[str, list[Path], InvertedPhoto | _Picture | UserError]:
+        """One of `_pending`, or its inversion where that is saved, with its missing results."""
+        name, flags = pending
+        path, saved = self.folder / name, self._latents(name)
+        missing = [result for result, absent in zip(self._results(name), flags, strict=True) if absent]
         try:
-            for path in paths:
-                check_save_path(path)
-            return name, paths, to_tensor(load_square(self.folder / name, self.size))
+            for result in missing:
+                (check_writable if is_inversion_file(result) else check_save_path)(result)
+            if is_inversion_file(name):
+                return name, missing, InvertedPhoto.load(path, self.method)
+            if saved.is_file():
+                photo = InvertedPhoto.load(saved, self.method)
+                if photo.photograph.is_still(path) and photo.crop.width == self.size:
+                    return name, missing, photo
+                logger.info("%s: is of another picture than %s, which is inverted again", saved, path)
+                saved.unlink()
+                if self.config.inference.save_latents and saved not in missing:
+                    missing.append(saved)
+            return name, missing, _Picture(Photograph.of(path), load_square(path, self.size))
         except UserError as error:
-            return name, paths, error
+            return name, missing, error
 
-    def _make(self, name: str, missing: list[Path], picture: Tensor) -> Iterator[tuple[Path, Tensor]]:
-        """The missing results, 3×size×size.
+    def _inverted(self, picture: InvertedPhoto | _Picture) -> InvertedPhoto:
+        if isinstance(picture, InvertedPhoto):
+            self.reused += 1
+            return picture
+        inversion = self.method.invert(to_tensor(picture.image)[None])
+        if self.config.inference.save_latents:
+            inversion = self.method.complete(inversion)
+        return InvertedPhoto(picture.source, picture.image, inversion, self.method)
+
+    def _make(
+        self, name: str, missing: list[Path], photo: InvertedPhoto
+    ) -> Iterator[tuple[Path, Tensor | InvertedPhoto]]:
+        """The missing results: pictures, 3×size×size, and the inversion for its file.
 
         Batches are the same whatever is missing, and so are the last bits of what they give.
         """
-        inversion = self.method.invert(picture[None])
+        inversion = photo.inversion
+        if self._latents(name) in missing:
+            yield self._latents(name), photo
         if self._inversion(name) in missing:
             yield self._inversion(name), self.method.reconstruct(inversion)[0]
         for edits, paths in self._batches(name):
@@ -233,8 +292,11 @@ class InferenceRunner:
                 if path in missing:
                     yield path, image
 
-    def _save(self, image: Tensor, path: Path) -> None:
-        save_image(to_image(image), path, self.config.inference.quality)
+    def _save(self, result: Tensor | InvertedPhoto, path: Path) -> None:
+        if isinstance(result, InvertedPhoto):
+            result.save(path)
+        else:
+            save_image(to_image(result), path, self.config.inference.quality)
 
     def _report(self, metrics: MetricSet, failures: list[str]) -> None:
         """How near the inversions of all processes and runs come to their pictures."""
@@ -250,6 +312,16 @@ class InferenceRunner:
                 title, metrics.columns, metrics.compute(), metrics.scores(), pairs, facts, failures + errors
             )
             report.write(Path(self.config.inference.report))
+
+
+def _outputs(names: list[str], suffix: str) -> dict[str, str]:
+    """Name -> name of its result. An inversion file is called as its picture: a.png.safetensors -> a.png."""
+    shown = {name: name.removesuffix(INVERSION_SUFFIX) for name in names}
+    twins = [name for name, count in Counter(shown.values()).items() if count > 1]
+    if twins:
+        raise UserError(f"{twins[0]} and its inversion file would have the same results; take one of them away")
+    outputs = output_names(list(shown.values()), suffix)
+    return {name: outputs[picture] for name, picture in shown.items()}
 
 
 def _power_folder(power: float) -> str:

@@ -1,12 +1,12 @@
 """The record of a run over a folder: JSON lines that several processes append to, and that outlive a kill."""
 
-import fcntl
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
+from utils.file_locks import lock
 
 Stamp = tuple[int, int]  # size in bytes and time of the last change in ns
 
@@ -38,7 +38,7 @@ class Manifest:
         self._read: dict[str, Stamp] = {}  # what they read
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file)
             file.seek(0)
             text = file.read()
             if text and not text.endswith(b"\n"):
@@ -78,7 +78,7 @@ class Manifest:
     def add(self, **entry: Any) -> None:
         """Append a line, whole or not at all."""
         with self.path.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file)
             file.write(_line(entry))
 
 

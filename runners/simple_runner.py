@@ -2,11 +2,9 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -15,13 +13,16 @@ from arguments.loader import merge, read_yaml
 from arguments.options import Config
 from configs.paths import ROOT, weight_file
 from models.faces.alignment import align as align_face
-from models.faces.alignment import paste_back, turned_note
+from models.faces.alignment import turned_note
 from models.faces.masks import MASK_PICTURES, background_probability, extent_note, read_mask, save_mask_pictures
+from models.inversion_file import Photograph, is_inversion_file
+from models.mixing import mix, parse_layers
 from models.sfe import Inversion
 from runners.build_method import build_method, check_files
+from runners.photo import InvertedPhoto
 from utils.drawing import TILE, picture_strip
 from utils.errors import UserError
-from utils.files import check_apart
+from utils.files import INVERSION_SUFFIX, check_apart
 from utils.images import (
     check_save_path,
     is_squashed,
@@ -36,24 +37,6 @@ from utils.images import (
 logger = logging.getLogger(__name__)
 
 CONFIG = ROOT / "configs" / "simple_inference.yaml"
-
-
-@dataclass
-class InvertedPhoto:
-    """What `SimpleRunner.invert` makes of a photograph; `SimpleRunner.edit` takes it in place of the path."""
-
-    path: Path
-    crop: Image.Image  # what was inverted: size×size of the generator
-    inversion: Inversion
-    original: Image.Image | None = None  # the whole photograph, where the crop was cut out of it
-    quad: np.ndarray | None = None  # 4×2, the crop's corners in `original`
-    background: Tensor | None = None  # size×size, its probability in the crop; made by the first edit that asks for it
-
-    def whole(self, edited: Image.Image) -> Image.Image:
-        """The photograph with the edited crop in it; the edited crop itself, where nothing was cut out."""
-        if self.original is None or self.quad is None:
-            return edited
-        return paste_back(self.original, edited, self.quad)
 
 
 class SimpleRunner:
@@ -82,14 +65,19 @@ class SimpleRunner:
         return self.latent_editor.available()
 
     def invert(self, orig_img_pth: str | Path, align: bool = False) -> InvertedPhoto:
-        """Read a photograph and invert it; with `align`, the crop around its largest face."""
+        """Read a photograph and invert it; with `align`, the crop around its largest face.
+
+        An inversion file (.safetensors) is read as it is; with `align` it must have been made so.
+        """
         path, size = Path(orig_img_pth), self.method.domain.generator.size
-        photo = load_image(path)
+        if is_inversion_file(path):
+            return self._own(InvertedPhoto.load(path, self.method), align)
+        photo, source = load_image(path), Photograph.of(path)
         if not align:
             if is_squashed(photo):
                 logger.warning(squashed(path, photo))
             crop = resize(photo, size)
-            return InvertedPhoto(path, crop, self._invert(crop))
+            return InvertedPhoto(source, crop, self._invert(crop), self.method)
         if self.method.domain.alignment is None:
             raise UserError(f"align: pictures of the domain {self.method.domain.name} are not aligned; leave align out")
         try:
@@ -98,7 +86,20 @@ class SimpleRunner:
             raise UserError(f"{path}: {error}") from None
         if note := turned_note(path, face):
             logger.warning(note)
-        return InvertedPhoto(path, face.image, self._invert(face.image), photo, face.quad)
+        return InvertedPhoto(source, face.image, self._invert(face.image), self.method, face.quad, photo)
+
+    def photo(self, orig_img_pth: str | Path | InvertedPhoto, align: bool = False) -> InvertedPhoto:
+        """What `invert` gives for a file; an inverted photograph is taken as it is, if its weights are ours."""
+        if not isinstance(orig_img_pth, InvertedPhoto):
+            return self.invert(orig_img_pth, align)
+        return self._own(orig_img_pth, align)
+
+    def _own(self, photo: InvertedPhoto, align: bool) -> InvertedPhoto:
+        if photo.method is not self.method:
+            self.method.origin.check(photo.method.origin, photo.path)
+        if align and photo.quad is None:
+            raise UserError(f"align: {photo.path} was inverted without it; use invert(…, align=True)")
+        return photo
 
     def reconstruct(self, photo: InvertedPhoto) -> Image.Image:
         """The inversion's picture: what every edit starts from."""
@@ -109,18 +110,19 @@ class SimpleRunner:
         edited_power: float | None = None, save_pth: str | Path | None = None, align: bool = False,
         use_mask: bool = False, mask_trashold: float = 0.995, mask_path: str | Path | None = None,
         save_e4e: bool = False, save_inversion: bool = False, save_strip: bool = False,
-        edits: Sequence[tuple[str, float]] | None = None,
+        edits: Sequence[tuple[str, float]] | None = None, save_latents: bool = False,
     ) -> Image.Image:  # fmt: skip
         """Edit a photograph; the edited picture (the crop, with `align`) is returned and written to `save_pth`.
 
         Args:
-            orig_img_pth: a picture file, or what `invert` gave, which skips the inversion.
+            orig_img_pth: a picture file; or what `invert` gave, or an inversion file, which skip the inversion.
             editing_name: a direction, see `available_editings`.
             edited_power: its power; 0 changes nothing.
             save_pth: the result's file; its extension says the format. Beside it come, where asked for,
                 {stem}_aligned.jpg and {stem}_unaligned.jpg (with `align`: the crop, and the whole photograph with the
                 edited crop in it), {stem}_inversion.jpg, {stem}_e4e_inversion.jpg, {stem}_e4e_edit.jpg,
-                {stem}_strip.jpg, and the mask's pictures, named after the photograph. None writes nothing.
+                {stem}_strip.jpg, {stem}.safetensors, and the mask's pictures, named after the photograph. None writes
+                nothing.
             align: cut out the largest face first; for a photograph that is no aligned crop yet.
             use_mask: leave the background as it is. `mask_trashold`, 0 to 1, is the probability of background from
                 which on a pixel is left unedited; `mask_path` is an own mask instead, white = leave unedited.
@@ -129,6 +131,7 @@ class SimpleRunner:
             save_strip: write also what was inverted, the inversion and the edited picture side by side.
             edits: several directions with their powers, in place of `editing_name` and `edited_power`: the picture
                 moves by the sum of their latent moves.
+            save_latents: write also the inversion's file, which later edits can take in place of the photograph.
 
         Raises UserError, before anything is computed, for bad options, pictures, masks, directions and powers, for
         files that are missing, and where a result would overwrite the photograph or the mask.
@@ -137,26 +140,27 @@ class SimpleRunner:
         for name, power in pairs:
             self.latent_editor.check(name, [power])
         check_mask_options(use_mask, mask_trashold, mask_path)
-        given = orig_img_pth if isinstance(orig_img_pth, InvertedPhoto) else None
-        source = given.path if given else Path(str(orig_img_pth))
-        beside = {
+        files = [] if isinstance(orig_img_pth, InvertedPhoto) else [Path(orig_img_pth)]
+        inverted = None if files and not is_inversion_file(files[0]) else self.photo(orig_img_pth, align)
+        path = inverted.path if inverted else files[0]
+        wanted = {
             "_aligned": align, "_unaligned": align, "_inversion": save_inversion, "_strip": save_strip,
             "_e4e_inversion": save_e4e, "_e4e_edit": save_e4e,
         }  # fmt: skip
-        suffixes = [suffix for suffix, wanted in beside.items() if wanted]
+        suffixes = [suffix for suffix, is_wanted in wanted.items() if is_wanted]
         if save_pth is not None:
             check_save_path(save_pth)
             written = [Path(save_pth), *(_beside(save_pth, suffix) for suffix in suffixes)]
-            written += [Path(save_pth).parent / f"{source.stem}_{part}.jpg" for part in MASK_PICTURES if use_mask]
-            check_apart(written, [source, *([mask_path] if mask_path else [])])
+            written += [Path(save_pth).parent / f"{path.stem}_{part}.jpg" for part in MASK_PICTURES if use_mask]
+            written += [Path(save_pth).with_suffix(INVERSION_SUFFIX)] if save_latents else []
+            check_apart(written, [path, *files, *([mask_path] if mask_path else [])])
         own_mask = read_mask(mask_path) if mask_path else None
         if own_mask is not None and (note := extent_note(own_mask, str(mask_path))):
             logger.warning(note)
         check_files(self.method, self.latent_editor, [name for name, _ in pairs], save_e4e)
-        photo = given or self.invert(source, align)
-        if align and photo.quad is None:
-            raise UserError(f"align: {photo.path} was inverted without it; use invert(…, align=True)")
-
+        photo = inverted or self.invert(path, align)
+        if align and save_pth is not None:
+            photo.original()  # if it is gone, that is known before anything is computed
         mask = self.mask(photo, own_mask, mask_trashold) if use_mask else None
         edited = self.edited(photo, pairs, mask)
         if save_pth is not None:
@@ -164,6 +168,8 @@ class SimpleRunner:
             save_image(edited, save_pth)
             for suffix, image in pictures.items():
                 save_image(image, _beside(save_pth, suffix))
+            if save_latents:
+                photo.save(Path(save_pth).with_suffix(INVERSION_SUFFIX))
             if mask is not None:
                 save_mask_pictures(photo.path.stem, Path(save_pth).parent, photo.crop, mask)
         return edited
@@ -182,7 +188,7 @@ class SimpleRunner:
         text = ", ".join(f"{name} {power:g}" for name, power in edits)
         makers: dict[str, Callable[[], Image.Image]] = {
             "_aligned": lambda: photo.crop,
-            "_unaligned": lambda: photo.whole(edited),
+            "_unaligned": lambda: photo.put_back(edited),
             "_inversion": inversion,
             "_strip": lambda: picture_strip(
                 [("before", photo.crop), ("inversion", inversion()), (text, edited)],
@@ -192,6 +198,33 @@ class SimpleRunner:
             "_e4e_edit": lambda: to_image(self.method.e4e_pictures(photo.inversion, _steps(edits))[0]),
         }
         return {suffix: makers[suffix]() for suffix in suffixes}
+
+    def mix(
+        self, a: str | Path | InvertedPhoto, b: str | Path | InvertedPhoto, layers: str = "all", share: float = 0.5,
+        save_pth: str | Path | None = None, align: bool = False,
+    ) -> Image.Image:  # fmt: skip
+        """A picture between two: style mixing and morphing, in w and F together; see `models.mixing.mix`.
+
+        Args:
+            a, b: picture files, inversion files, or what `invert` gave.
+            layers: the styles that are mixed, as in "4-7" or "0-3,8"; the others are a's. Of 18 (faces), low ones hold
+                pose and shape, high ones colours. "all" is a morph.
+            share: of b, 0 to 1. 0 is the inversion of a, 1 of all layers that of b.
+            save_pth: the result's file; None writes nothing.
+            align: cut out the largest face of both first.
+
+        Raises UserError, before anything is written.
+        """
+        if not 0 <= share <= 1:
+            raise UserError(f"share is {share}; wanted 0 (a alone) to 1 (b alone)")
+        chosen = parse_layers(layers, self.method.domain.generator.n_styles)
+        if save_pth is not None:
+            check_save_path(save_pth)
+        first, second = self.photo(a, align), self.photo(b, align)
+        mixed = to_image(mix(self.method, first.inversion, second.inversion, [share], chosen)[0])
+        if save_pth is not None:
+            save_image(mixed, save_pth)
+        return mixed
 
     def _invert(self, crop: Image.Image) -> Inversion:
         return self.method.invert(to_tensor(crop)[None])

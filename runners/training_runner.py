@@ -40,14 +40,18 @@ class TrainingRunner:
 
     def run(self) -> Path:
         """Train up to the last step, or until SIGTERM asks to stop. Returns the experiment's folder."""
-        self._setup_device()
-        self._setup_datasets()
-        self._setup_method()
+        self.setup()
         self._setup_experiment_dir()
         self.loop.resume(self.candidates)
         self.loop.run(self._loggers())
         leave()
         return self.loop.folder
+
+    def setup(self) -> None:
+        """Build everything that is trained; no file is written."""
+        self._setup_device()
+        self._setup_datasets()
+        self._setup_method()
 
     def _setup_device(self) -> None:
         self.process = distributed.join(self.config.model.device, tf32=self.config.model.tf32)

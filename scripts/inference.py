@@ -12,6 +12,10 @@ EXAMPLES = """examples:
   the same, with edits of your own and a report:
   python scripts/inference.py exp.config=fse_inference.yaml data.inference_dir=path/to/aligned \\
       "inference.editings_data={age: [-5, 5], glasses: [-10]}" --report out.html
+  keep the inversions, so that a second run with other directions skips them all:
+  python scripts/inference.py exp.config=fse_inference.yaml data.inference_dir=path/to/aligned --save_latents
+  python scripts/inference.py exp.config=fse_inference.yaml data.inference_dir=path/to/aligned \\
+      "inference.editings_data={smile: [3]}"
   over four GPUs:
   torchrun --nproc_per_node=4 scripts/inference.py exp.config=fse_inference.yaml data.inference_dir=path/to/aligned
 
@@ -25,13 +29,15 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("options", nargs="*", metavar="group.name=value", help="see below")
     parser.add_argument("--report", metavar="HTML", help="the same as inference.report")
+    parser.add_argument("--save_latents", action="store_true", help="the same as inference.save_latents=true")
     return parser.parse_intermixed_args()
 
 
 def main() -> int:
     arguments = parse()
-    report = [f"inference.report={arguments.report}"] if arguments.report else []
-    config = load_config(arguments.options + report)
+    flags = [f"inference.report={arguments.report}"] if arguments.report else []
+    flags += ["inference.save_latents=true"] if arguments.save_latents else []
+    config = load_config(arguments.options + flags)
     from runners.inference_runner import InferenceRunner  # torch is imported only once the options are right
 
     return 3 if InferenceRunner(config).run() else 0

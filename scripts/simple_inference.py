@@ -2,7 +2,7 @@
 
 import argparse
 
-from arguments.flags import Parser, add_mask_flags, check_mask_flags, named_power, path
+from arguments.flags import Parser, add_mask_flags, add_model_flags, check_mask_flags, named_power, path
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -12,6 +12,11 @@ EXAMPLES = """examples:
   older and smiling at once, with before and after side by side in out/both_strip.jpg:
     python scripts/simple_inference.py --orig_img_pth photo.jpg --edits age=5 fs_smiling=3 \\
         --save_pth out/both.jpg --strip
+  keep the inversion in out/older.safetensors, and edit it later without inverting again:
+    python scripts/simple_inference.py --orig_img_pth photo.jpg --editing_name age --edited_power 5 \\
+        --save_pth out/older.jpg --save_latents
+    python scripts/simple_inference.py --orig_img_pth out/older.safetensors --editing_name age --edited_power -5 \\
+        --save_pth out/younger.jpg
   all directions with their useful powers: available_directions.txt
 """
 
@@ -19,7 +24,7 @@ EXAMPLES = """examples:
 def parse() -> argparse.Namespace:
     parser = Parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    add("--orig_img_pth", type=path, required=True, help="the photograph")
+    add("--orig_img_pth", type=path, required=True, help="the photograph, or its inversion file")
     add("--editing_name", help="a direction, such as age or 'blond hair'")
     add("--edited_power", type=float, help="how far, such as 5 or -3")
     add("--edits", nargs="+", type=named_power, metavar="NAME=POWER", help="several at once, instead of those two")
@@ -28,10 +33,9 @@ def parse() -> argparse.Namespace:
     add_mask_flags(parser)
     add("--save_e4e", action="store_true", help="write also what e4e alone gives")
     add("--save_inversion", action="store_true", help="write also the inversion")
+    add("--save_latents", action="store_true", help="write also the inversion file (.safetensors)")
     add("--strip", action="store_true", dest="save_strip", help="write also before, inversion and edit side by side")
-    add("--editor_ckpt_pth", type=path, help="weights of the trained part (default: that of the config)")
-    add("--simple_config_pth", type=path, help="YAML with domain and method (default: configs/simple_inference.yaml)")
-    add("--device", help="cpu, 0, cuda:1 (default: that of the config)")
+    add_model_flags(parser)
     args = parser.parse_args()
     check_mask_flags(parser, args)
     return args

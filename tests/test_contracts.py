@@ -116,8 +116,8 @@ def test_networks_of_edits_take_the_published_files():
 
 FLAGS = {
     "align_all_parallel.py": "num_threads output_dir root_path",
-    "animate.py": "align device edits editor_ckpt_pth fps frames mask_path mask_trashold orig_img_pth save_pth "
-    "simple_config_pth use_mask video",
+    "animate.py": "align device edits editor_ckpt_pth fps frames mask_path mask_trashold morph_to orig_img_pth "
+    "save_pth simple_config_pth use_mask video",
     "app.py": "config device port share",
     "available_directions.py": "check",
     "calculate_metrics.py": "batch_size device fid_stats metrics metrics_dir orig_path reconstr_path report "
@@ -128,12 +128,13 @@ FLAGS = {
     "save_fid_stats synt_path transforms workers",
     "find_directions.py": "domain input_dir output_dir recipes samples",
     "generator_fid.py": "domain generators input_dir output_dir samples",
-    "inference.py": "report",
+    "inference.py": "report save_latents",
     "make_avatars.py": "count output_dir size split workers",
     "make_people.py": "count output_dir photos size split workers",
     "make_true_edits.py": "config count output_dir workers",
+    "mix.py": "align device editor_ckpt_pth layers orig_img_pth other_img_pth save_pth share simple_config_pth",
     "simple_inference.py": "align device edited_power editing_name editor_ckpt_pth edits mask_path mask_trashold "
-    "orig_img_pth save_e4e save_inversion save_pth simple_config_pth strip use_mask",
+    "orig_img_pth save_e4e save_inversion save_latents save_pth simple_config_pth strip use_mask",
     "shrink_weights.py": "prefix",
     "train.py": "",
     "train_encoder.py": "",

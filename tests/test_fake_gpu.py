@@ -39,7 +39,7 @@ AVATARS = ROOT / "pretrained_models" / "avatars"
 PROCESS = Process(GPU)
 LOSSES = "training/loop.py, _read"  # of all losses and gradients at once, the one wait of a step
 POWERS = "editings/latent_editor.py, apply"
-BATCH = "datasets/training_images.py, images"
+BATCH = "utils/devices.py, send"  # from pinned memory
 
 
 @pytest.fixture
@@ -174,4 +174,4 @@ def test_training_of_a_domains_networks(
     config = load_options(kind, options)
     one_step(loop_of(task(config, load_domain("avatars"), PROCESS), folder), 16, gpu)
     assert gpu.waits == {LOSSES: 1}
-    assert gpu.copies == {BATCH: 1, **({"training/tasks/predictor.py, learn": 1} if task is PredictorTask else {})}
+    assert gpu.copies == {BATCH: 2 if task is PredictorTask else 1}  # labels, too

@@ -15,7 +15,8 @@ from arguments.loader import load_options
 from arguments.loop_options import EncoderTrainConfig, GeneratorTrainConfig, PredictorTrainConfig
 from configs.paths import weight_file
 from models.weights import load_discriminator, load_predictor
-from runners.simple_runner import InvertedPhoto, SimpleRunner
+from runners.photo import InvertedPhoto
+from runners.simple_runner import SimpleRunner
 from utils.images import load_image, to_tensor
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,6 +11,7 @@ from arguments.domain import DomainConfig
 from arguments.train_options import OptimizersArgs, TrainConfig
 from configs.paths import weight_file
 from editings.latent_editor import LatentEditor
+from models.e4e import E4E
 from models.sfe import FeatureEditor
 from models.stylegan2.discriminator import Discriminator
 from models.weights import (
@@ -24,6 +25,7 @@ from models.weights import (
     trainable,
 )
 from training.optimizers import Ranger
+from training.precision import cast_once
 from training.preflight import INVERTER_OPTION
 from training.stages import EditorStage, InverterStage, Stage
 
@@ -43,7 +45,7 @@ def build_stage(
     stage: Stage
     if config.train.train_runner == "fse_inverter":
         inverter = load_inverter(weight_file(start), domain) if start else new_inverter(domain)
-        e4e = load_e4e(weight_file(domain.weights["e4e"]), domain) if config.encoder_losses.l2_latent else None
+        e4e = _e4e(config, domain) if config.encoder_losses.l2_latent else None
         stage = InverterStage(domain, trainable(inverter), decoder, config.train.feature_ramp, e4e)
     else:
         latent_editor = LatentEditor(domain, device=device)
@@ -55,13 +57,17 @@ def build_stage(
             path = weight_file(config.methods_args.fse_full.inverter_pth)
             inverter, editor = load_inverter(path, domain, INVERTER_OPTION), FeatureEditor(domain)
         stage = EditorStage(
-            domain, trainable(editor), inverter, decoder, load_e4e(weight_file(domain.weights["e4e"]), domain),
-            latent_editor, config.train.editings_data, config.train.disc_edits,
+            domain, trainable(editor), inverter, decoder, _e4e(config, domain), latent_editor,
+            config.train.editings_data, config.train.disc_edits,
         )  # fmt: skip
     if device.type == "cpu":  # convolutions and their gradients take two thirds of the time
         stage.encoder.to(memory_format=torch.channels_last)
         decoder.input.to(memory_format=torch.channels_last)
     return stage.to(device).train()
+
+
+def _e4e(config: TrainConfig, domain: DomainConfig) -> E4E:
+    return cast_once(load_e4e(weight_file(domain.weights["e4e"]), domain), config.train.precision)
 
 
 def build_discriminator(config: TrainConfig, domain: DomainConfig, device: torch.device) -> Discriminator:

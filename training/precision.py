@@ -1,11 +1,26 @@
 """In which numbers networks are computed during training."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def cast_once(frozen: M, precision: str) -> M:
+    """Store the convs' weights of a network in the numbers that autocast would turn them into at each of its uses.
+
+    For networks that run under autocast only, and that no checkpoint holds.
+    """
+    if precision in DTYPES:
+        for part in frozen.modules():
+            if isinstance(part, (nn.Conv2d, nn.Linear)):
+                part.to(DTYPES[precision])
+    return frozen
 
 
 class Precision:

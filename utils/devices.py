@@ -1,4 +1,4 @@
-"""Names of devices, as configs and flags give them."""
+"""Devices by the names that configs and flags give them, and the way there."""
 
 import logging
 import re
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 def resolve_device(name: str, tf32: bool = False) -> torch.device:
-    """'cpu', '0' (the first GPU) or 'cuda:1' as a torch.device.
+    """'cpu', '0' (the first GPU), 'cuda:1' or 'mps' (the GPU of a Mac) as a torch.device.
 
     `tf32`: let the GPU's float32 convolutions and matrix products round their factors to 10 bits of mantissa; PyTorch
     does for convolutions where it is not told otherwise. It holds for the whole process.
@@ -22,14 +22,24 @@ def resolve_device(name: str, tf32: bool = False) -> torch.device:
     text = str(name).strip().lower()
     if text == "cpu":
         return torch.device("cpu")
+    if text == "mps":
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        logger.warning("device mps is not there (it wants a Mac with Apple silicon): going on with the CPU")
+        return torch.device("cpu")
     match = re.fullmatch(r"cuda|(?:cuda:)?([0-9]+)", text)
     if match is None:
-        raise UserError(f"device is '{name}'; wanted cpu, a GPU's number such as 0, or cuda:0")
+        raise UserError(f"device is '{name}'; wanted cpu, a GPU's number such as 0, cuda:0, or mps on a Mac")
     index = int(match[1] or 0)
     if index < gpu_count():
         return torch.device("cuda", index)
     logger.warning("device %s is not there (%d GPUs found): going on with the CPU", name, gpu_count())
     return torch.device("cpu")
+
+
+def send(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on the device; to a GPU from pinned memory, so that the CPU does not wait for the copy."""
+    return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
 
 
 def gpu_count() -> int:

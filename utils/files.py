@@ -1,6 +1,5 @@
 """Files and folders: writing that never leaves half a file and never touches an input, and finding pictures."""
 
-import fcntl
 import os
 import re
 import secrets
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from utils import file_locks
 from utils.errors import UserError
 
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})  # read where pillow-heif is installed
@@ -20,6 +20,8 @@ IMAGE_SUFFIXES = SAVED_SUFFIXES | {
 }  # fmt: skip
 if find_spec("pillow_heif"):
     IMAGE_SUFFIXES |= HEIF_SUFFIXES
+
+INVERSION_SUFFIX = ".safetensors"
 
 _HIDDEN = "hidden"
 _LINK = "links to folders"
@@ -86,7 +88,7 @@ def _locked_file(path: Path) -> tuple[Path, int]:
         # Unlike tempfile's, this file gets the permissions that the umask asks for.
         lock = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            file_locks.lock(lock)
         if os.fstat(lock).st_nlink:  # nobody removed it before the lock
             return temporary, lock
         os.close(lock)
@@ -97,21 +99,26 @@ def remove_temporaries(folder: Path) -> None:
     for path in folder.rglob(".*"):
         if _TEMPORARY.fullmatch(path.name):
             with suppress(OSError), path.open("rb") as file:  # locked, or gone by now
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
+                if file_locks.lock(file, wait=False):
+                    path.unlink()
 
 
 def check_apart(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
     """Fail before any work if one of the files to be written is one that is read. Raises UserError naming it."""
-    # Resolved, as a folder that is not there yet may lead back: new/../photo.jpg.
-    there = {_identity(path.resolve()): path for path in map(Path, outputs) if path.resolve().exists()}
+    there = {_identity(path): path for path in map(Path, outputs)}
+    there.pop(None, None)
     for path in map(Path, inputs) if there else ():
-        if path.exists() and (output := there.get(_identity(path))):
+        if output := there.get(_identity(path)):
             raise UserError(f"{output}: would be overwritten, but it is an input; choose another place for results")
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What two paths of one file share; None where there is no file."""
+    try:
+        # Resolved, as a folder that is not there yet may lead back: new/../photo.jpg.
+        status = path.resolve().stat()
+    except (OSError, ValueError):
+        return None
     return status.st_dev, status.st_ino
 
 
@@ -140,6 +147,8 @@ def numbered_files(folder: Path, prefix: str, suffix: str) -> list[tuple[int, Pa
 
 def _sync(path: Path) -> None:
     """Wait until the file's data, or the folder's entries, are on the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -158,8 +167,10 @@ class Listing:
     left_out: str
 
 
-def find_images(folder: str | Path, without: str | Path | None = None) -> Listing:
-    """All pictures below `folder`: see IMAGE_SUFFIXES, in either case.
+def find_images(
+    folder: str | Path, without: str | Path | None = None, also: frozenset[str] = frozenset()
+) -> Listing:
+    """All pictures below `folder`: see IMAGE_SUFFIXES, in either case; `also` are further suffixes that count.
 
     Left out are hidden files and folders, which belong to other programs or are our own temporary ones (`._photo.jpg`,
     `.ipynb_checkpoints`, `.Trash-1000`), links to folders, and the folder `without`, where results are written.
@@ -198,7 +209,7 @@ def find_images(folder: str | Path, without: str | Path | None = None) -> Listin
             path, suffix = here / name, Path(name).suffix.lower()
             if name.startswith("."):
                 leave_out(_HIDDEN, path)
-            elif suffix in IMAGE_SUFFIXES:
+            elif suffix in IMAGE_SUFFIXES | also:
                 if path.is_file():
                     paths.append(path)
                 else:

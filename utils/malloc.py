@@ -13,7 +13,7 @@ def tune_malloc() -> None:
     arithmetic. Call it before the first tensor is made: PyTorch then decides on large pages.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(_c_library(), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 2**30)  # only larger blocks are mapped, and unmapped when they are freed
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)  # bytes that may lie free; `trim` gives them back
@@ -21,6 +21,10 @@ def tune_malloc() -> None:
 
 def trim() -> None:
     """Give freed memory back to the system, where the C library can (glibc)."""
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    malloc_trim = getattr(_c_library(), "malloc_trim", None)
     if malloc_trim is not None:
         malloc_trim(ctypes.c_size_t(0))
+
+
+def _c_library() -> ctypes.CDLL | None:
+    return None if os.name == "nt" else ctypes.CDLL(None)  # Windows has no such handle

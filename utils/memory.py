@@ -37,12 +37,6 @@ def release(ranges: Iterable[tuple[int, int]]) -> None:
         ctypes.CDLL(None).madvise(ctypes.c_void_p(first), size, advice)
 
 
-def pages(tensor: Tensor) -> tuple[int, int]:
-    """The address range of the whole pages that the tensor has for itself."""
-    first, last = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
-    return -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, max(first, last // mmap.PAGESIZE * mmap.PAGESIZE)
-
-
 def portions(tensors: Iterable[Tensor], numbers: int) -> Iterator[list[Tensor]]:
     """All the tensors in order, in lists of about so many numbers together; a larger tensor is a list of its own."""
     part: list[Tensor] = []

@@ -20,11 +20,11 @@ def rank_and_size() -> tuple[int, int]:
 
 
 def own_device(name: str) -> str:
-    """The device for this process: with several of them, each has its own GPU, unless the CPU is asked for.
+    """The device for this process: with several of them, each has its own GPU, unless the CPU or mps is asked for.
 
     Raises UserError if the machine has GPUs, but fewer than processes.
     """
-    if rank_and_size()[1] == 1 or name.strip().lower() == "cpu":
+    if rank_and_size()[1] == 1 or name.strip().lower() in ("cpu", "mps"):
         return name
     from utils.devices import gpu_count  # here, since most runs have one process, and need no torch
 

@@ -107,7 +107,7 @@ class Page(Layout):
     def _opened(self, request: gr.Request) -> Updates:
         """The page of a picture that has just been opened: no edits, no mask."""
         with self.studio.using(_visitor(request)) as visit:
-            canvas, cut_out = str(visit.canvas()), visit.photo.original is not None
+            canvas, cut_out = str(visit.canvas()), visit.photo.quad is not None
         return {
             **self._results(request, Wish({})), self.power: 0, self.labels: [], self.mask: NO_MASK,
             self.stack: gr.CheckboxGroup(choices=[], value=[], visible=False),

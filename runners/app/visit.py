@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from models.faces.alignment import paste_back
 from runners.simple_runner import SimpleRunner
 from utils.drawing import picture_strip
 from utils.errors import UserError
@@ -77,8 +78,9 @@ class Visit:
         self.unedited = runner.reconstruct(self.photo)
         self.before = self._write("before.png", self.photo.crop)
         self.before_whole = self.before
-        if self.photo.original is not None:
-            self.before_whole = self._write("photograph.jpg", self.photo.original)
+        self.original = self.photo.original()
+        if self.original is not None:
+            self.before_whole = self._write("photograph.jpg", self.original)
         self._made = 0  # folders of results
         self._last: tuple[Wish, Result] | None = None
 
@@ -111,8 +113,8 @@ class Visit:
         edited = self._edited(edits, wish, mask)
         folder = self._new_folder("edit", _KEPT)
         name = f"{folder.name}/{self.stem}_edited"
-        if wish.whole and self.photo.original is not None:
-            after = self._write(f"{name}.jpg", self.photo.whole(edited))
+        if wish.whole and self.original is not None and self.photo.quad is not None:
+            after = self._write(f"{name}.jpg", paste_back(self.original, edited, self.photo.quad))
         else:
             after = self._write(f"{name}.png", edited)
         if mask is not None:

@@ -353,7 +353,7 @@ def test_align_says_of_an_inverted_photo_what_is_written(
         folder = tmp_path / str(align)
         edited = runner.edit(photo, "age", 1, folder / "a.png", align=align)
         assert edited.size == (64, 64) and len(list(folder.iterdir())) == count
-    assert photo.whole(edited).size == photo.original.size
+    assert photo.put_back(edited).size == photo.original().size
     assert runner.edited(photo, [("age", 1)]) == edited
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -114,6 +115,16 @@ def test_a_loss_that_is_not_finite_in_one_process_stops_all(toy: TrainingToy) ->
 # ---- The generator, in a folder of its own ----
 
 
+@contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=ONE_CORE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def generator_options(toy: TrainingToy, name: str, *more: str) -> list[str]:
     return [
         f"exp.domain={toy.files.path}", f"exp.exp_dir={toy.experiments}", f"exp.name={name}", "train.device=cpu",
@@ -122,12 +133,17 @@ def generator_options(toy: TrainingToy, name: str, *more: str) -> list[str]:
 
 
 def test_processes_draw_numbers_of_their_own_and_average_the_gradients(toy: TrainingToy) -> None:
-    """torchrun's checkpoint is that of two tasks here whose gradients are averaged by hand."""
+    """On two machines with a process each: the checkpoint is that of two tasks whose gradients are averaged by hand."""
     options = generator_options(toy, "generator_ranks", "train.batch_size=2", "train.steps=2")
-    process = subprocess.run(
-        torchrun(2, "scripts/train_generator.py", *options), cwd=ROOT, capture_output=True, text=True, env=ONE_CORE
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    nodes = ["--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", f"--rdzv_endpoint={place}", "--rdzv_id=run"]
+    command = [sys.executable, "-m", "torch.distributed.run", *nodes, "scripts/train_generator.py", *options]
+    with started(command) as one, started(command) as two:
+        for process in (one, two):
+            errors = process.communicate(timeout=300)[1]
+            assert process.returncode == 0, errors[-3000:]
     folder = toy.experiments / "generator_ranks"
     found = read(folder / "iteration_2.pt")["state_dict"]
 
@@ -151,16 +167,6 @@ def test_processes_draw_numbers_of_their_own_and_average_the_gradients(toy: Trai
     for key, value in found.items():
         assert torch.allclose(value, expected[key], rtol=1e-3, atol=1e-5), key
     assert [row["images"] for row in read_stats(folder / "stats.jsonl")] == [4, 8]
-
-
-@contextmanager
-def started(command: list[str]) -> Iterator[subprocess.Popen]:
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=ONE_CORE)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
@@ -202,3 +208,42 @@ def test_a_run_is_killed_stopped_and_goes_on_with_fewer_processes(toy: TrainingT
     assert [row["step"] for row in rows] == list(range(1, stopped + 3))
     images = [4 * step for step in range(1, stopped + 1)]
     assert [row["images"] for row in rows] == [*images, images[-1] + 2, images[-1] + 4]
+
+
+SLOW = """
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+import torch
+from torch import nn
+from training import distributed
+from training.loop import Plan, Task, TrainingLoop
+from training.precision import Precision
+from training.state import TrainState
+
+class Slow(Task):
+    name, batch_names = "slow", []
+    def __init__(self):
+        self.net, self.precision = nn.Linear(1, 1), Precision("fp32", torch.device("cpu"))
+        self.state = TrainState({"net": self.net}, {"opt": torch.optim.SGD(self.net.parameters(), 0.1)}, {})
+    def gradients(self, step):
+        loss = self.net(torch.ones(1, 1)).sum()
+        self.precision.backward(loss)
+        return {"loss": loss}
+    def export(self, folder):
+        time.sleep(6)
+
+process = distributed.join("cpu", timeout=timedelta(seconds=3))
+TrainingLoop(Slow(), Plan(2, 1, 1, 0, checkpoint_step=1), process, Path(__file__).parent).run([])
+distributed.leave()
+"""
+
+
+def test_others_wait_while_the_first_saves_for_longer_than_an_exchange_may_take(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = torchrun(2, str(tmp_path / "slow.py"))
+    environment = {**ONE_CORE, "PYTHONPATH": str(ROOT)}
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert (tmp_path / "iteration_2.pt").exists()

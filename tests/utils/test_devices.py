@@ -9,6 +9,8 @@ import sys
 import pytest
 import torch
 
+from models.stylegan2.ops import native
+from models.stylegan2.ops.backend import ops_for
 from utils.devices import resolve_device
 from utils.errors import UserError
 from utils.processes import own_device
@@ -65,12 +67,24 @@ def test_a_gpu_that_only_the_management_library_sees(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["gpu", "cuda:x", "-1", "cpu:0", "mps", "1.5", "", "²", "cuda:", "cuda1", ":1"],
+    ["gpu", "cuda:x", "-1", "cpu:0", "mps:0", "1.5", "", "²", "cuda:", "cuda1", ":1"],
 )
 def test_names_that_are_none(name):
     with pytest.raises(UserError, match="wanted cpu, a GPU's number") as caught:
         resolve_device(name)
     assert f"'{name}'" in str(caught.value)
+
+
+def test_mps(monkeypatch, caplog):
+    """On other machines than a Mac it gives the CPU; the ops of both are plain PyTorch where nothing is compiled."""
+    if not torch.backends.mps.is_available():
+        assert resolve_device("mps") == torch.device("cpu")
+        assert "device mps is not there" in caplog.text
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device(" MPS") == torch.device("mps")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert own_device("mps") == "mps"
+    assert ops_for(torch.empty(1, device="meta")) is native  # as every device that is neither a CPU nor CUDA's
 
 
 def test_processes_of_torchrun_each_take_a_gpu(monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TORCH_IN_MAIN = "from utils.cli import run; run(lambda: __import__('torch') and None)"
-SCRIPTS = sorted(set((ROOT / "scripts").glob("*.py")) - {ROOT / "scripts" / "make_avatars.py"})  # runs no network
+SCRIPTS = [path for path in sorted((ROOT / "scripts").glob("*.py")) if not path.name.startswith("make_")]  # they draw
 
 
 def policy(**environment: str) -> str:

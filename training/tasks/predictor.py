@@ -17,6 +17,7 @@ from training.distributed import Process, synchronise_batch_norm
 from training.optimizers import set_cosine_lr
 from training.state import TrainState
 from training.tasks.network import NetworkTask, channels_last
+from utils.devices import send
 
 NOISE = 0.1  # the largest standard deviation of the noise on pictures
 
@@ -40,7 +41,7 @@ class PredictorTask(NetworkTask):
     def learn(self, step: int, images: Tensor) -> Mapping[str, Tensor]:
         set_cosine_lr(self.optimizer, self.options.lr, step, self.options.steps)
         labels = self.labels.of(self.batch_names)
-        table = torch.stack(list(labels.values())).to(self.device, non_blocking=True)  # attributes×B
+        table = send(torch.stack(list(labels.values())), self.device)  # attributes×B
         with self.precision.autocast():
             logits = self.predictor(_spoil(images.contiguous(memory_format=torch.channels_last)))
         losses, hits, shown = [], [], 0

@@ -71,7 +71,8 @@ def _on_cpu() -> Any:
 
 def _replace_library() -> None:
     """Has torch.ops.sfe on the CPU, which graphs call, computed by plain PyTorch from now on."""
-    for name in ("upfirdn2d", "fused_bias_act", "blur_bias_act", "act_grad", "winograd_weight", "winograd_conv"):
+    winograd = ("winograd_weight", "winograd_conv", "winograd_up_weight", "winograd_up", "winograd_down")
+    for name in ("upfirdn2d", "fused_bias_act", "blur_bias_act", "act_grad", *winograd):
         _replacements.impl(name, getattr(native, name), "CPU")
 
 

@@ -16,8 +16,8 @@ import torch
 logger = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent
-HEADERS = ("element.h", "ops.h", "pages.h", "vector_cpu.h")
-SOURCES = ("cpu.cpp", "winograd.cpp")
+HEADERS = ("element.h", "ops.h", "pages.h", "vector_cpu.h", "winograd.h")
+SOURCES = ("cpu.cpp", "winograd.cpp", "winograd_strided.cpp")
 
 
 def load() -> None:

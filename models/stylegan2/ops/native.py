@@ -5,21 +5,22 @@ Half and bfloat16 inputs are computed in float32 and rounded once, as the compil
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 P = ParamSpec("P")
+R = TypeVar("R")
 Ints = Sequence[int]  # factors: (x, y); pads: (left, right, top, bottom)
 
 
-def _in_own_precision(op: Callable[P, Tensor]) -> Callable[P, Tensor]:
+def _in_own_precision(op: Callable[P, R]) -> Callable[P, R]:
     """Keeps autocast away from the convs and matrix products in an op, as it is away from compiled kernels."""
 
     @functools.wraps(op)
-    def run(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
         x = args[0]
         assert isinstance(x, Tensor)
         with torch.autocast(x.device.type, enabled=False):
@@ -122,7 +123,6 @@ def winograd_weight(weight: Tensor) -> Tensor:
 def winograd_conv(
     x: Tensor,
     weight: Tensor,
-    up: int,
     bias: Tensor | None,
     in_scale: Tensor | None,
     in_shift: Tensor | None,
@@ -146,13 +146,43 @@ def winograd_conv(
     b, a = (torch.tensor(m, dtype=x.dtype, device=x.device) for m in (WINOGRAD_B, WINOGRAD_A))
     windows = (torch.kron(b, b) @ windows.flatten(1)).reshape_as(windows)
     products = windows @ weight.transpose(1, 2).flatten(2)  # 36×tiles×O
-    out = products.shape[2] // up**2
-    y = (torch.kron(a, a) @ products.flatten(1)).reshape(4, 4, batch, rows, columns, up, up, out)
-    y = y.permute(2, 7, 3, 0, 5, 4, 1, 6)  # B×O×(row, i, phase)×(column, j, phase)
-    y = y.reshape(batch, out, 4 * rows * up, 4 * columns * up)[:, :, : height * up, : width * up]
+    y = (torch.kron(a, a) @ products.flatten(1)).reshape(4, 4, batch, rows, columns, products.shape[2])
+    y = y.permute(2, 5, 3, 0, 4, 1)  # B×O×(row, i)×(column, j)
+    y = y.reshape(batch, products.shape[2], 4 * rows, 4 * columns)[:, :, :height, :width]
     y = fused_bias_act(y, bias, noise, noise_weight, out_scale, 1.0, 1.0)
     y = (y if prelu is None else F.prelu(y, prelu)) * gain
     return (y if residual is None else y + residual).contiguous(memory_format=torch.channels_last)
+
+
+# The weights of F(4, 2) at the points 0, 1, −1, 2 and ∞ for the outer two taps, and the inner tap
+WINOGRAD_UP_G = ((3, 0, 0), (-3, 0, -3), (-1, 0, 1), (1, 0, 2), (0, 0, 6), (0, 6, 0))  # times 1/6
+
+
+@_in_own_precision
+def winograd_up_weight(weight: Tensor) -> Tensor:
+    """Transforms O×I×3×3, the weight of a transposed conv, to 36×(O/32)×I×32, as winograd_strided.cpp reads it."""
+    out_channels, in_channels = weight.shape[:2]
+    g = torch.tensor(WINOGRAD_UP_G, dtype=weight.dtype, device=weight.device) / 6
+    transformed = torch.kron(g, g) @ weight.flip(2, 3).permute(2, 3, 1, 0).reshape(9, -1)
+    panels = transformed.reshape(36, in_channels, out_channels // PANEL, PANEL)
+    return panels.transpose(1, 2).contiguous()
+
+
+@_in_own_precision
+def winograd_up(x: Tensor, weight: Tensor, in_scale: Tensor | None) -> Tensor:
+    """See `ops.winograd_up`. The transformed weights hold the taps: half of tap 0, tap 2 and tap 1 along an axis."""
+    taps = weight.transpose(1, 2).flatten(2).unflatten(0, (6, 6))[[0, 5, 4]][:, [0, 5, 4]]  # 3×3×I×O, flipped
+    twice = torch.tensor([2, 1, 1], dtype=weight.dtype, device=weight.device)
+    taps = (taps * torch.outer(twice, twice)[..., None, None]).permute(2, 3, 0, 1).flip(2, 3)
+    x = x if in_scale is None else x * in_scale[..., None, None]
+    return F.conv_transpose2d(x, taps, stride=2).contiguous(memory_format=torch.channels_last)
+
+
+@_in_own_precision
+def winograd_down(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], slope: float) -> list[Tensor]:
+    """See `ops.winograd_down`."""
+    results = (F.conv2d(x, weight, bias, stride=2, padding=1) for weight, bias in zip(weights, biases, strict=True))
+    return [F.leaky_relu(y, slope).contiguous(memory_format=torch.channels_last) for y in results]
 
 
 def output_size(size: Ints, kernel: Tensor, up: Ints, down: Ints, pad: Ints) -> tuple[int, int]:

@@ -88,11 +88,32 @@ def winograd_weight(weight: Tensor) -> Tensor:
 @torch.library.custom_op(
     "sfe::winograd_conv",
     mutates_args=(),
-    schema="(Tensor x, Tensor weight, int up, Tensor? bias, Tensor? in_scale, Tensor? in_shift, Tensor? out_scale,"
+    schema="(Tensor x, Tensor weight, Tensor? bias, Tensor? in_scale, Tensor? in_shift, Tensor? out_scale,"
     " Tensor? noise, Tensor? noise_weight, Tensor? prelu, Tensor? residual, float gain) -> Tensor",
 )
-def winograd_conv(x: Tensor, weight: Tensor, up: int, *rest: Any) -> Tensor:
-    return _winograd_ops(x).winograd_conv(x, weight, up, *rest)
+def winograd_conv(x: Tensor, weight: Tensor, *rest: Any) -> Tensor:
+    return _winograd_ops(x).winograd_conv(x, weight, *rest)
+
+
+@torch.library.custom_op("sfe::winograd_up_weight", mutates_args=(), schema="(Tensor weight) -> Tensor")
+def winograd_up_weight(weight: Tensor) -> Tensor:
+    return _winograd_ops(weight).winograd_up_weight(weight)
+
+
+@torch.library.custom_op(
+    "sfe::winograd_up", mutates_args=(), schema="(Tensor x, Tensor weight, Tensor? in_scale) -> Tensor"
+)
+def winograd_up(x: Tensor, weight: Tensor, in_scale: Tensor | None) -> Tensor:
+    return _winograd_ops(x).winograd_up(x, weight, in_scale)
+
+
+@torch.library.custom_op(
+    "sfe::winograd_down",
+    mutates_args=(),
+    schema="(Tensor x, Tensor[] weights, Tensor[] biases, float slope) -> Tensor[]",
+)
+def winograd_down(x: Tensor, weights: list[Tensor], biases: list[Tensor], slope: float) -> list[Tensor]:
+    return _winograd_ops(x).winograd_down(x, weights, biases, slope)
 
 
 def _winograd_ops(x: Tensor) -> Any:
@@ -136,9 +157,27 @@ def _(weight: Tensor) -> Tensor:
 
 
 @winograd_conv.register_fake
-def _(x: Tensor, weight: Tensor, up: int, *_: Any) -> Tensor:
-    size = (x.shape[0], weight.shape[1] * native.PANEL // up**2, x.shape[2] * up, x.shape[3] * up)
+def _(x: Tensor, weight: Tensor, *_: Any) -> Tensor:
+    size = (x.shape[0], weight.shape[1] * native.PANEL, *x.shape[2:])
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+@winograd_up_weight.register_fake
+def _(weight: Tensor) -> Tensor:
+    return weight.new_empty(36, weight.shape[0] // native.PANEL, weight.shape[1], native.PANEL)
+
+
+@winograd_up.register_fake
+def _(x: Tensor, weight: Tensor, in_scale: Tensor | None) -> Tensor:
+    size = (x.shape[0], weight.shape[1] * native.PANEL, 2 * x.shape[2] + 1, 2 * x.shape[3] + 1)
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+@winograd_down.register_fake
+def _(x: Tensor, weights: list[Tensor], biases: list[Tensor], slope: float) -> list[Tensor]:
+    height, width = (size // 2 + size % 2 for size in x.shape[2:])
+    sizes = [(x.shape[0], weight.shape[0], height, width) for weight in weights]
+    return [torch.empty(s, dtype=x.dtype, device=x.device, memory_format=torch.channels_last) for s in sizes]
 
 
 # Derivatives. Each is made of ops that have derivatives themselves, so R1 and path length (second order) work too.

@@ -58,12 +58,18 @@ def check_winograd(ops: Any) -> None:
     scale, noise, strength = _wave(2, 16, phase=2), _wave(1, 1, 9, 6), _wave(1, phase=3)
     residual = _wave(2, 64, 9, 6, phase=4)
     around = (slopes, scale, _wave(16, phase=5), _wave(2, 64, phase=6), noise, strength, slopes, residual, 1.4)
-    for up, rest in ((1, around), (2, (*[None] * 8, 1.0))):
+    for name, transform, rest in (
+        ("winograd_conv", "winograd_weight", around), ("winograd_up", "winograd_up_weight", (scale,)),
+    ):  # fmt: skip
         wanted, found = (
-            _run(ops_, "winograd_conv", (x, _run(ops_, "winograd_weight", (weight,), cpu, t), up, *rest), cpu, t)
+            _run(ops_, name, (x, _run(ops_, transform, (weight,), cpu, t), *rest), cpu, t)
             for ops_, cpu, t in ((native, x.device, torch.float64), (ops, x.device, torch.float32))
         )
-        _compare(f"winograd_conv, up {up}", found, wanted, WINOGRAD_TOLERANCE)
+        _compare(name, found, wanted, WINOGRAD_TOLERANCE)
+    weights, biases = [weight, weight.flip(0)], [slopes, slopes * 2]
+    plain = native.winograd_down(x, weights, biases, 0.2)
+    for a, b in zip(ops.winograd_down(x, weights, biases, 0.2), plain, strict=True):
+        _compare("winograd_down", a, b.double(), WINOGRAD_TOLERANCE)
 
 
 def _calls(shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[Call]:

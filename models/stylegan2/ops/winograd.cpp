@@ -10,9 +10,9 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "pages.h"
+#include "winograd.h"
 
 namespace sfe {
 namespace {
@@ -20,75 +20,10 @@ namespace {
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
-constexpr int PANEL = 32;  // output channels side by side in the transformed weight, see winograd_weight in native.py
-#ifdef __AVX512F__
-constexpr int WIDTH = 16, ROWS = 14;  // floats in a register; rows of a product's block: 14·2 sums in 32 registers
-#else
-constexpr int WIDTH = 8, ROWS = 6;  // 6·2 sums in 16 registers
-#endif
-constexpr int STEP = 16;  // channels that the transforms take at a time
-typedef float Vector __attribute__((vector_size(WIDTH * sizeof(float))));
-typedef float Channels __attribute__((vector_size(STEP * sizeof(float))));
-
-template <typename V>
-inline V load(const float* from) {
-  V v;
-  std::memcpy(&v, from, sizeof(v));
-  return v;
-}
-template <typename V>
-inline void store(float* to, V v) {
-  std::memcpy(to, &v, sizeof(v));
-}
-
-// c (M×2·WIDTH) = a (M×depth) · b (depth×PANEL, of which 2·WIDTH columns are read).
-template <int M>
-void multiply_block(const float* a, int64_t a_stride, const float* b, float* c, int64_t c_stride, int64_t depth) {
-  Vector sum[M][2] = {};
-  for (int64_t k = 0; k < depth; ++k, b += PANEL) {
-    const Vector b0 = load<Vector>(b), b1 = load<Vector>(b + WIDTH);
-#pragma GCC unroll 14
-    for (int m = 0; m < M; ++m) {
-      const float v = a[m * a_stride + k];
-      sum[m][0] += v * b0;
-      sum[m][1] += v * b1;
-    }
-  }
-#pragma GCC unroll 14
-  for (int m = 0; m < M; ++m) {
-    store(c + m * c_stride, sum[m][0]);
-    store(c + m * c_stride + WIDTH, sum[m][1]);
-  }
-}
-
-template <int M = ROWS>
-void multiply_rows(
-    int64_t rows, const float* a, int64_t a_stride, const float* b, float* c, int64_t c_stride, int64_t depth) {
-  if constexpr (M > 1) {
-    if (rows < M) return multiply_rows<M - 1>(rows, a, a_stride, b, c, c_stride, depth);
-  }
-  multiply_block<M>(a, a_stride, b, c, c_stride, depth);
-}
-
-// c (rows×panels·PANEL) = a (rows×depth) · b (panels×depth×PANEL).
-void multiply(int64_t rows, int64_t depth, int64_t panels, const float* a, const float* b, float* c) {
-  const int64_t blocks = (rows + ROWS - 1) / ROWS, block = (rows + blocks - 1) / blocks;
-  for (int64_t panel = 0; panel < panels; ++panel) {
-    for (int64_t row = 0; row < rows; row += block) {
-      for (int column = 0; column < PANEL; column += 2 * WIDTH) {
-        multiply_rows(
-            std::min(block, rows - row), a + row * depth, depth, b + panel * depth * PANEL + column,
-            c + (row * panels + panel) * PANEL + column, panels * PANEL, depth);
-      }
-    }
-  }
-}
-
 struct Conv {
   const float *x, *weight, *bias, *in_scale, *in_shift, *out_scale, *noise, *noise_weight, *prelu, *residual;
   float* y;
   int64_t batch, height, width, in, out;  // of the input; channels of both
-  int64_t up;                             // 2: the result's four phases are computed as one conv with 4·out channels
   int64_t in_step, noise_step;            // from one picture's to the next's, 0 if they share
   float gain;
   int64_t tiles_y, tiles_x, panels;
@@ -155,27 +90,23 @@ void output_tile(const Conv& p, int64_t tile, const float* m, int64_t f_stride) 
   const int64_t b = tile / (p.tiles_y * p.tiles_x), at = tile % (p.tiles_y * p.tiles_x);
   const int64_t top = at / p.tiles_x * 4, left = at % p.tiles_x * 4;
   const int64_t rows = std::min<int64_t>(4, p.height - top), columns = std::min<int64_t>(4, p.width - left);
-  for (int64_t phase = 0; phase < p.up * p.up; ++phase) {
-    const int64_t phase_y = phase / p.up, phase_x = phase % p.up;
-    for (int64_t c = 0; c < p.out; c += STEP) {
-      Channels d[36], t[24], y[16];
-      for (int f = 0; f < 36; ++f) d[f] = load<Channels>(m + f * f_stride + phase * p.out + c);
-      for (int j = 0; j < 6; ++j) transform_out(d + j, 6, t + j, 6);
-      for (int i = 0; i < 4; ++i) transform_out(t + i * 6, 1, y + i * 4, 1);
-      const Channels bias = p.bias ? load<Channels>(p.bias + c) : Channels{};
-      const Channels scale = p.out_scale ? load<Channels>(p.out_scale + b * p.out + c) : Channels{} + 1.f;
-      const Channels slope = p.prelu ? load<Channels>(p.prelu + c) : Channels{} + 1.f;
-      for (int i = 0; i < rows; ++i) {
-        for (int j = 0; j < columns; ++j) {
-          const int64_t oy = (top + i) * p.up + phase_y, ox = (left + j) * p.up + phase_x;
-          const int64_t pixel = oy * p.width * p.up + ox;
-          const int64_t to = (b * p.height * p.width * p.up * p.up + pixel) * p.out + c;
-          Channels v = y[i * 4 + j] * scale + bias;
-          if (p.noise) v += p.noise[b * p.noise_step + pixel] * *p.noise_weight;
-          v = (v > 0.f ? v : v * slope) * p.gain;
-          if (p.residual) v += load<Channels>(p.residual + to);
-          store(p.y + to, v);
-        }
+  for (int64_t c = 0; c < p.out; c += STEP) {
+    Channels d[36], t[24], y[16];
+    for (int f = 0; f < 36; ++f) d[f] = load<Channels>(m + f * f_stride + c);
+    for (int j = 0; j < 6; ++j) transform_out(d + j, 6, t + j, 6);
+    for (int i = 0; i < 4; ++i) transform_out(t + i * 6, 1, y + i * 4, 1);
+    const Channels bias = p.bias ? load<Channels>(p.bias + c) : Channels{};
+    const Channels scale = p.out_scale ? load<Channels>(p.out_scale + b * p.out + c) : Channels{} + 1.f;
+    const Channels slope = p.prelu ? load<Channels>(p.prelu + c) : Channels{} + 1.f;
+    for (int i = 0; i < rows; ++i) {
+      for (int j = 0; j < columns; ++j) {
+        const int64_t pixel = (top + i) * p.width + left + j;
+        const int64_t to = (b * p.height * p.width + pixel) * p.out + c;
+        Channels v = y[i * 4 + j] * scale + bias;
+        if (p.noise) v += p.noise[b * p.noise_step + pixel] * *p.noise_weight;
+        v = (v > 0.f ? v : v * slope) * p.gain;
+        if (p.residual) v += load<Channels>(p.residual + to);
+        store(p.y + to, v);
       }
     }
   }
@@ -189,13 +120,13 @@ int64_t block_size(int64_t tiles, int64_t in, int64_t out) {
 }
 
 Tensor winograd_conv(
-    const Tensor& x, const Tensor& weight, int64_t up, const OptionalTensor& bias, const OptionalTensor& in_scale,
+    const Tensor& x, const Tensor& weight, const OptionalTensor& bias, const OptionalTensor& in_scale,
     const OptionalTensor& in_shift, const OptionalTensor& out_scale, const OptionalTensor& noise,
     const OptionalTensor& noise_weight, const OptionalTensor& prelu, const OptionalTensor& residual, double gain) {
   const auto layout = at::MemoryFormat::ChannelsLast;
-  const int64_t out = weight.size(1) * PANEL / (up * up);
+  const int64_t out = weight.size(1) * PANEL;
   const Tensor from = x.contiguous(layout);
-  const Tensor y = with_large_pages(at::empty({x.size(0), out, x.size(2) * up, x.size(3) * up}, x.options(), layout));
+  const Tensor y = with_large_pages(at::empty({x.size(0), out, x.size(2), x.size(3)}, x.options(), layout));
   const auto dense = [](const OptionalTensor& t) { return t ? t->contiguous() : Tensor(); };
   const Tensor bias_ = dense(bias), in_scale_ = dense(in_scale), in_shift_ = dense(in_shift), noise_ = dense(noise);
   const Tensor out_scale_ = dense(out_scale), noise_weight_ = dense(noise_weight), prelu_ = dense(prelu);
@@ -207,18 +138,18 @@ Tensor winograd_conv(
   p.out_scale = pointer(out_scale_), p.noise = pointer(noise_), p.noise_weight = pointer(noise_weight_);
   p.prelu = pointer(prelu_), p.residual = pointer(residual_);
   p.batch = x.size(0), p.in = x.size(1), p.height = x.size(2), p.width = x.size(3);
-  p.out = out, p.up = up;
+  p.out = out;
   p.in_step = p.in_scale && in_scale_.dim() == 2 ? p.in : 0;
   p.noise_step = p.noise && noise_.size(0) > 1 ? noise_.stride(0) : 0;
   p.gain = gain;
   p.tiles_y = (p.height + 3) / 4, p.tiles_x = (p.width + 3) / 4, p.panels = weight.size(1);
 
-  const int64_t tiles = p.batch * p.tiles_y * p.tiles_x, padded = p.panels * PANEL;
+  const int64_t tiles = p.batch * p.tiles_y * p.tiles_x;
   if (tiles == 0) return y;
-  const int64_t block = block_size(tiles, p.in, padded), blocks = (tiles + block - 1) / block;
+  const int64_t block = block_size(tiles, p.in, out), blocks = (tiles + block - 1) / block;
   at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
     // an odd number of cache lines apart, so that the 36 do not fall on one set of the cache
-    const int64_t v_stride = block * p.in + 16, m_stride = block * padded + 16;
+    const int64_t v_stride = block * p.in + 16, m_stride = block * out + 16;
     const Tensor buffer = with_large_pages(at::empty({36 * (v_stride + m_stride)}, x.options()));
     float* const v = buffer.mutable_data_ptr<float>();
     float* const m = v + 36 * v_stride;
@@ -226,9 +157,9 @@ Tensor winograd_conv(
       const int64_t first = i * block, count = std::min(block, tiles - first);
       for (int64_t t = 0; t < count; ++t) input_tile(p, first + t, v + t * p.in, v_stride);
       for (int64_t f = 0; f < 36; ++f) {
-        multiply(count, p.in, p.panels, v + f * v_stride, p.weight + f * p.in * padded, m + f * m_stride);
+        multiply(count, p.in, p.panels, v + f * v_stride, p.weight + f * p.in * out, m + f * m_stride);
       }
-      for (int64_t t = 0; t < count; ++t) output_tile(p, first + t, m + t * padded, m_stride);
+      for (int64_t t = 0; t < count; ++t) output_tile(p, first + t, m + t * out, m_stride);
     }
   });
   return y;
@@ -240,18 +171,15 @@ Tensor winograd_weight(const Tensor& weight) {
   const Tensor result = with_large_pages(at::empty({36, panels, in, PANEL}, weight.options()));
   const float* w = from.const_data_ptr<float>();
   float* to = result.mutable_data_ptr<float>();
-  at::parallel_for(0, panels * in, 64, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, panels * (PANEL / STEP), 1, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
-      for (int64_t first = 0; first < PANEL; first += STEP) {
-        Channels d[9], t[18], u[36];
-        for (int o = 0; o < STEP; ++o) {
-          const float* kernel = w + ((n / in * PANEL + first + o) * in + n % in) * 9;
-          for (int k = 0; k < 9; ++k) d[k][o] = kernel[k];
-        }
+      const int64_t panel = n / (PANEL / STEP), first = n % (PANEL / STEP) * STEP;
+      read_taps(w + n * STEP * in * 9, in, [&](int64_t channel, const Channels* d) {
+        Channels t[18], u[36];
         for (int j = 0; j < 3; ++j) transform_weight(d + j, 3, t + j, 3);
         for (int i = 0; i < 6; ++i) transform_weight(t + i * 3, 1, u + i * 6, 1);
-        for (int f = 0; f < 36; ++f) store(to + (f * panels * in + n) * PANEL + first, u[f]);
-      }
+        for (int f = 0; f < 36; ++f) store(to + ((f * panels + panel) * in + channel) * PANEL + first, u[f]);
+      });
     }
   });
   return result;

@@ -14,7 +14,7 @@ from arguments.train_options import TrainArgs
 from datasets.images import ImageFolder
 from datasets.training_images import Batch, TrainingImages
 from metrics.metric_set import MetricSet
-from models.weights import read, save
+from models.weights import load_e4e, read, save
 from runners.training_runner import TrainingRunner
 from training.distributed import Process
 from training.loggers import read_stats
@@ -141,7 +141,7 @@ def test_bf16_takes_nearly_the_same_step(toy: TrainingToy, number: int) -> None:
         before = weights(learner.stage.encoder)
         values[precision] = learner.step(RAMP + 16, taken(toy, 1, 4), adversarial=True)
         assert changed(learner.stage.encoder, before)
-        assert all(parameter.dtype == torch.float32 for parameter in learner.stage.parameters())
+        assert all(parameter.dtype == torch.float32 for parameter in learner.stage.encoder.parameters())
     assert values["bf16"] != values["fp32"]
     for losses in values.values():
         del losses["encoder_grad_norm"], losses["disc_grad_norm"]
@@ -248,3 +248,14 @@ def test_a_moving_average_is_measured_exported_and_begun_from(toy: TrainingToy, 
             metrics.update(x[None], stage.reconstruct(x[None]), [name])
     (row,) = [row for row in read_stats(folder / "stats.jsonl") if "val/l2" in row]
     assert row["val/l2"] == pytest.approx(metrics.compute()["l2"], rel=1e-4)
+
+
+def test_e4e_is_stored_in_half_precision_and_computes_the_same(toy: TrainingToy) -> None:
+    e4e = build_stage(toy.config(2, "x", "train.precision=bf16"), toy.domain, CPU).e4e
+    for part in e4e.modules():
+        kinds = {parameter.dtype for parameter in part.parameters(recurse=False)}
+        assert kinds <= {torch.bfloat16 if isinstance(part, nn.Conv2d) else torch.float32}
+    plain = load_e4e(toy.files.e4e, toy.domain)
+    (batch,) = taken(toy, 1, 4)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(e4e(batch.images(CPU)), plain(batch.images(CPU)))
