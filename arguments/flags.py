@@ -94,6 +94,11 @@ def at_least(minimum: int) -> Callable[[str], int]:
     return parse
 
 
+def face(text: str) -> int | str:
+    """For `add_argument(type=…)`: a face's number from the left, from 1, or `all`."""
+    return text if text == "all" else at_least(1)(text)
+
+
 def named_power(text: str) -> tuple[str, float]:
     """For `add_argument(type=…)`: an edit such as `age=5` or `blond hair=-3`."""
     name, _, power = text.rpartition("=")

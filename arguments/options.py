@@ -52,7 +52,7 @@ class DataArgs:
     input_train_dir: str = option("", "training pictures, aligned")
     input_val_dir: str = option("", "validation pictures, aligned")
     special_dir: str = option("", "a few pictures whose inversion is logged")
-    inference_dir: str = option("", "pictures to invert and edit, aligned")
+    inference_dir: str = option("", "pictures to invert and edit, aligned; hidden folders are left out")
     transform: str = option("", "face_1024 or face_256: the size pictures are resized to; empty: the generator's")
 
 
@@ -85,9 +85,9 @@ class InferenceArgs:
     """Editing of whole folders."""
 
     inference_runner: str = option("", "published name of model.method's runner; empty: that of model.method")
-    editings_data: dict[str, list[float]] = option({}, "direction -> list of powers")
+    editings_data: dict[str, list[float]] = option({}, "direction -> list of powers, or one power")
     stacks: dict[str, dict[str, float]] = option({}, "folder -> edits made at once: direction -> power")
-    format: str = option("", "extension of the results, such as png; empty: each has its picture's own")
+    format: str = option("", "extension of the results, such as png; empty: the picture's own, png for gif and such")
     quality: int = option(95, "of JPEG and WebP results, 1 to 100")
     inversions: bool = option(True, "write also the inversions")
     save_latents: bool = option(False, "write inversion files, which save later runs the inversions")

@@ -20,8 +20,9 @@ from models.inversion_file import Photograph
 from models.mixing import mix, parse_layers
 from models.sfe import Edits
 from runners.build_method import check_files
+from runners.edit_options import check_mask_options
 from runners.photo import InvertedPhoto
-from runners.simple_runner import SimpleRunner, check_mask_options
+from runners.simple_runner import SimpleRunner
 from utils.errors import UserError
 from utils.files import check_apart
 from utils.images import resize, to_image, to_tensor

@@ -21,8 +21,10 @@ from metrics.fid import Gaussian, frechet_distance
 from metrics.tables import markdown_table, write_report
 from models.inference import FSEFull, FSEInverter
 from models.sfe import Edits
+from runners.build_method import check_files
 from utils.drawing import picture_column, picture_strip
 from utils.errors import UserError
+from utils.files import check_writable
 from utils.images import load_image, resize, save_image, to_image, to_tensor
 from utils.parallel import batches
 
@@ -60,9 +62,9 @@ class EvaluationRunner:
         """`inverter`, `editor`: checkpoints of both stages. Raises UserError where something is missing."""
         self.domain, self.device = load_domain(domain), device
         self.metrics = DomainMetrics(self.domain, device)
-        latent_editor = LatentEditor(self.domain, device=device)
+        self.latent_editor = latent_editor = LatentEditor(self.domain, device=device)
         self.sfe = sfe = FSEFull(self.domain, editor, device, latent_editor)
-        stage_1 = FSEInverter(self.domain, inverter, device, latent_editor)
+        self.stage_1 = stage_1 = FSEInverter(self.domain, inverter, device, latent_editor)
         self.ways = {
             "W+ encoder": Way(lambda x: x, sfe.e4e_pictures, sfe.e4e_pictures),
             "Inverter (stage 1)": Way(stage_1.invert, stage_1.reconstruct, stage_1.edit),
@@ -75,7 +77,14 @@ class EvaluationRunner:
         """Measure, and write tables (evaluation.md, .json) and pictures (grid.png, sweep.png). Returns the tables.
 
         folders: title -> pictures; edits and the first `shown` pictures to look at are of the first folder.
+
+        Raises UserError, before anything is measured, for unknown edits, missing files, or an output that cannot be.
         """
+        for name, power in edits.items():
+            self.latent_editor.check(name, [power])
+        for method in (self.sfe, self.stage_1):
+            check_files(method, self.latent_editor, edits, e4e=True)
+        check_writable(output / "evaluation.md")
         first = next(iter(folders.values()))
         inversions = {title: self.inversions(folder) for title, folder in folders.items()}
         edited = self.edits(first, edits, truth)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -14,32 +14,28 @@ from tqdm import tqdm
 
 from arguments.options import Config
 from configs.paths import weight_file
-from datasets.images import Pair, PictureNames, output_names, transform_size
+from datasets.images import Pair, transform_size
 from metrics.metric_set import MetricSet
 from metrics.report import Report
 from models.inversion_file import Photograph, is_inversion_file
-from models.sfe import Edits
 from runners.build_method import build_method, check_files
 from runners.manifest import Manifest, Stamp, stamp, time_written
 from runners.metrics_runner import measure
 from runners.photo import InvertedPhoto
+from runners.result_files import ResultFiles, power_folder
 from utils.errors import UserError
 from utils.files import (
-    INVERSION_SUFFIX,
-    SAVED_SUFFIXES,
     check_apart,
-    check_folders_apart,
     check_writable,
     remove_temporaries,
 )
 from utils.images import check_save_path, load_square, save_image, to_image, to_tensor
-from utils.parallel import BoundedPool, ahead, batches
+from utils.parallel import BoundedPool, ahead
 from utils.processes import gather, own_device, rank_and_size
 
 logger = logging.getLogger(__name__)
 
 _UNFINISHED = 8  # pictures that wait for their last results to be written
-_ALSO = frozenset({INVERSION_SUFFIX})
 
 
 @dataclass(frozen=True)
@@ -77,15 +73,13 @@ class InferenceRunner:
         self.output = Path(config.exp.root) / config.exp.output_dir
         self._check_directions()
         self._check_stacks()
-        self.pictures = PictureNames.find(self.folder, without=self.output, also=_ALSO)
-        self.outputs = _outputs(self.pictures.names, _suffix(options.format))  # of all processes
-        self._check_apart()
-        self.names = list(self.outputs)[self.rank :: self.processes]
+        self.files = ResultFiles(self.folder, self.output, options, config.model.batch_size)
+        self.names = list(self.files.outputs)[self.rank :: self.processes]
         self.reused = 0  # inversions that were read from files
         self.metrics: MetricSet | None = None
         if options.report:
             check_writable(options.report)
-            check_apart([options.report], [self.folder / name for name in self.outputs])
+            check_apart([options.report], [self.folder / name for name in self.files.outputs])
             if not options.inversions:
                 raise UserError("inference.report measures the inversions; it wants inference.inversions=true")
             self.metrics = MetricSet(options.report_metrics, self.method.device)
@@ -138,8 +132,8 @@ class InferenceRunner:
         if self.rank == 0:
             remove_temporaries(self.output)  # of killed runs; nobody writes any more
             logger.info("results: %s; %d pictures failed", self.output, len(failures))
-            if self.pictures.left_out:
-                logger.info(self.pictures.left_out)
+            if self.files.left_out:
+                logger.info(self.files.left_out)
         gather(None)  # torchrun ends all processes as soon as one leaves with an error: nobody leaves before the first
         return len(failures)
 
@@ -148,7 +142,7 @@ class InferenceRunner:
             self.latent_editor.check(name, powers)
             if "/" in name:
                 raise UserError(f"inference.editings_data: '{name}' becomes a folder's name; leave the '/' out")
-            folders = [_power_folder(power) for power in powers]
+            folders = [power_folder(power) for power in powers]
             if len(set(folders)) < len(folders):
                 raise UserError(f"inference.editings_data: two powers of '{name}' are alike to four decimals")
 
@@ -165,33 +159,6 @@ class InferenceRunner:
             for name, power in edits.items():
                 editor.check(name, [power])
 
-    def _inversion(self, name: str) -> Path:
-        return self.output / "inversion" / self.outputs[name]
-
-    def _latents(self, name: str) -> Path:
-        return self.output / "latents" / f"{self.outputs[name]}{INVERSION_SUFFIX}"
-
-    def _edit(self, name: str, direction: str, power: float) -> Path:
-        return self.output / direction / _power_folder(power) / self.outputs[name]
-
-    def _results(self, name: str) -> Iterator[Path]:
-        """All files that are made of a picture."""
-        options = self.config.inference
-        if options.inversions:
-            yield self._inversion(name)
-        if options.save_latents and not is_inversion_file(name):
-            yield self._latents(name)
-        for _, results in self._batches(name):
-            yield from results
-
-    def _batches(self, name: str) -> Iterator[tuple[Edits, list[Path]]]:
-        """What is computed together, and the files of its results."""
-        options = self.config.inference
-        for direction, powers in options.editings_data.items():
-            for batch in batches(powers, self.config.model.batch_size):
-                yield [(direction, batch)], [self._edit(name, direction, power) for power in batch]
-        for folder, edits in options.stacks.items():
-            yield [(key, [power]) for key, power in edits.items()], [self.output / folder / self.outputs[name]]
 
     def _pending(self, manifest: Manifest, stamps: dict[str, Stamp]) -> list[tuple[str, bytes]]:
         """The pictures of which results are missing, each with a byte per result: 1 if that is missing.
@@ -200,7 +167,7 @@ class InferenceRunner:
         """
         pending = []
         for name in self.names:
-            times = [time_written(path) for path in self._results(name)]
+            times = [time_written(path) for path in self.files.of(name)]
             replaced = manifest.replaced(name, stamps[name], times)
             missing = bytes(replaced or time is None for time in times)
             if any(missing):
@@ -208,20 +175,6 @@ class InferenceRunner:
             elif not manifest.knows(name):  # killed between its last result and its line, or done by an older version
                 manifest.done(name, stamps[name], written=0)
         return pending
-
-    def _check_apart(self) -> None:
-        """That no result would overwrite a picture."""
-        options, names, outputs = self.config.inference, list(self.outputs), list(self.outputs.values())
-        folders = [self.output / "inversion", *(self.output / folder for folder in options.stacks)]
-        for direction, powers in options.editings_data.items():
-            folders += [self.output / direction / _power_folder(power) for power in powers]
-        if self.output.resolve() == self.folder.resolve():
-            raise UserError(f"exp.output_dir: {self.output} is data.inference_dir itself; choose another folder")
-        for folder in folders:
-            check_folders_apart(self.folder, names, folder, outputs, "exp.output_dir")
-        if options.save_latents:
-            latents = [f"{self.outputs[name]}{INVERSION_SUFFIX}" for name in names if not is_inversion_file(name)]
-            check_folders_apart(self.folder, names, self.output / "latents", latents, "exp.output_dir")
 
     def _settings(self) -> dict[str, str | int]:
         """What the bytes of the results depend on, besides their own names."""
@@ -245,8 +198,8 @@ class InferenceRunner:
     def _load(self, pending: tuple[str, bytes]) -> tuple[str, list[Path], InvertedPhoto | _Picture | UserError]:
         """One of `_pending`, or its inversion where that is saved, with its missing results."""
         name, flags = pending
-        path, saved = self.folder / name, self._latents(name)
-        missing = [result for result, absent in zip(self._results(name), flags, strict=True) if absent]
+        path, saved = self.folder / name, self.files.latents(name)
+        missing = [result for result, absent in zip(self.files.of(name), flags, strict=True) if absent]
         try:
             for result in missing:
                 (check_writable if is_inversion_file(result) else check_save_path)(result)
@@ -281,11 +234,11 @@ class InferenceRunner:
         Batches are the same whatever is missing, and so are the last bits of what they give.
         """
         inversion = photo.inversion
-        if self._latents(name) in missing:
-            yield self._latents(name), photo
-        if self._inversion(name) in missing:
-            yield self._inversion(name), self.method.reconstruct(inversion)[0]
-        for edits, paths in self._batches(name):
+        if self.files.latents(name) in missing:
+            yield self.files.latents(name), photo
+        if self.files.inversion(name) in missing:
+            yield self.files.inversion(name), self.method.reconstruct(inversion)[0]
+        for edits, paths in self.files.batches(name):
             if set(missing).isdisjoint(paths):
                 continue
             for path, image in zip(paths, self.method.edit(inversion, edits), strict=True):
@@ -300,7 +253,8 @@ class InferenceRunner:
 
     def _report(self, metrics: MetricSet, failures: list[str]) -> None:
         """How near the inversions of all processes and runs come to their pictures."""
-        model, found = self.config.model, (Pair(n, self.folder / n, self._inversion(n)) for n in self.outputs)
+        model, names = self.config.model, self.files.outputs
+        found = (Pair(name, self.folder / name, self.files.inversion(name)) for name in names)
         pairs = {pair.name: pair for pair in found if pair.fake.exists()}
         errors = measure(metrics, list(pairs.values()), model.batch_size, model.workers)
         if self.rank == 0:
@@ -312,25 +266,3 @@ class InferenceRunner:
                 title, metrics.columns, metrics.compute(), metrics.scores(), pairs, facts, failures + errors
             )
             report.write(Path(self.config.inference.report))
-
-
-def _outputs(names: list[str], suffix: str) -> dict[str, str]:
-    """Name -> name of its result. An inversion file is called as its picture: a.png.safetensors -> a.png."""
-    shown = {name: name.removesuffix(INVERSION_SUFFIX) for name in names}
-    twins = [name for name, count in Counter(shown.values()).items() if count > 1]
-    if twins:
-        raise UserError(f"{twins[0]} and its inversion file would have the same results; take one of them away")
-    outputs = output_names(list(shown.values()), suffix)
-    return {name: outputs[picture] for name, picture in shown.items()}
-
-
-def _power_folder(power: float) -> str:
-    return f"edit_power_{power:.4f}"
-
-
-def _suffix(image_format: str) -> str:
-    """ ".png" of inference.format=png."""
-    suffix = f".{image_format.lower().removeprefix('.')}" if image_format else ""
-    if suffix and suffix not in SAVED_SUFFIXES:
-        raise UserError(f"inference.format is '{image_format}'; there are: {', '.join(sorted(SAVED_SUFFIXES))}")
-    return suffix

@@ -5,20 +5,24 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from arguments.loader import merge, read_yaml
 from arguments.options import Config
 from configs.paths import ROOT, weight_file
 from models.faces.alignment import align as align_face
-from models.faces.alignment import turned_note
+from models.faces.alignment import paste_back, turned_note
+from models.faces.landmarks import find_faces, read_landmarks
 from models.faces.masks import MASK_PICTURES, background_probability, extent_note, read_mask, save_mask_pictures
 from models.inversion_file import Photograph, is_inversion_file
 from models.mixing import mix, parse_layers
 from models.sfe import Inversion
 from runners.build_method import build_method, check_files
+from runners.edit_options import check_face_options, check_mask_options, edit_pairs, edit_steps
 from runners.photo import InvertedPhoto
 from utils.drawing import TILE, picture_strip
 from utils.errors import UserError
@@ -64,27 +68,49 @@ class SimpleRunner:
         """Family -> direction -> (lowest, highest) useful power."""
         return self.latent_editor.available()
 
-    def invert(self, orig_img_pth: str | Path, align: bool = False) -> InvertedPhoto:
-        """Read a photograph and invert it; with `align`, the crop around its largest face.
+    def invert(
+        self, orig_img_pth: str | Path, align: bool = False, face: int | None = None,
+        landmarks: str | Path | None = None,
+    ) -> InvertedPhoto:  # fmt: skip
+        """Read a photograph and invert it; with `align`, the crop around a face.
 
-        An inversion file (.safetensors) is read as it is; with `align` it must have been made so.
+        That is the largest one, number `face` from left to right (from 1), or the one whose `landmarks` a file holds
+        (`read_landmarks`). An inversion file (.safetensors) is read; with `align` it must have been made so.
         """
-        path, size = Path(orig_img_pth), self.method.domain.generator.size
+        path = Path(orig_img_pth)
+        check_face_options(align, face, landmarks, is_inversion_file(path))
+        points = read_landmarks(landmarks) if landmarks else None
         if is_inversion_file(path):
             return self._own(InvertedPhoto.load(path, self.method), align)
         photo, source = load_image(path), Photograph.of(path)
         if not align:
             if is_squashed(photo):
                 logger.warning(squashed(path, photo))
-            crop = resize(photo, size)
+            crop = resize(photo, self.method.domain.generator.size)
             return InvertedPhoto(source, crop, self._invert(crop), self.method)
-        if self.method.domain.alignment is None:
-            raise UserError(f"align: pictures of the domain {self.method.domain.name} are not aligned; leave align out")
+        if face is not None:
+            faces = self._faces(photo, path)
+            if face > len(faces):
+                raise UserError(f"{path}: shows {len(faces)} faces, counted from left to right; face is {face}")
+            points = faces[face - 1]
+        return self._aligned(photo, source, points)
+
+    def _faces(self, photo: Image.Image, path: Path) -> list[np.ndarray]:
         try:
-            face = align_face(photo, size, predictor=weight_file("landmark"))
+            return find_faces(photo, weight_file("landmark"))
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
-        if note := turned_note(path, face):
+
+    def _aligned(self, photo: Image.Image, source: Photograph, landmarks: np.ndarray | None) -> InvertedPhoto:
+        """The crop around a face, inverted."""
+        domain = self.method.domain
+        if domain.alignment is None:
+            raise UserError(f"align: pictures of the domain {domain.name} are not aligned; leave align out")
+        try:
+            face = align_face(photo, domain.generator.size, landmarks, weight_file("landmark"))
+        except UserError as error:
+            raise UserError(f"{source.path}: {error}") from None
+        if note := turned_note(source.path, face):
             logger.warning(note)
         return InvertedPhoto(source, face.image, self._invert(face.image), self.method, face.quad, photo)
 
@@ -110,7 +136,8 @@ class SimpleRunner:
         edited_power: float | None = None, save_pth: str | Path | None = None, align: bool = False,
         use_mask: bool = False, mask_trashold: float = 0.995, mask_path: str | Path | None = None,
         save_e4e: bool = False, save_inversion: bool = False, save_strip: bool = False,
-        edits: Sequence[tuple[str, float]] | None = None, save_latents: bool = False,
+        edits: Sequence[tuple[str, float]] | None = None, save_latents: bool = False, face: int | None = None,
+        landmarks: str | Path | None = None,
     ) -> Image.Image:  # fmt: skip
         """Edit a photograph; the edited picture (the crop, with `align`) is returned and written to `save_pth`.
 
@@ -132,14 +159,16 @@ class SimpleRunner:
             edits: several directions with their powers, in place of `editing_name` and `edited_power`: the picture
                 moves by the sum of their latent moves.
             save_latents: write also the inversion's file, which later edits can take in place of the photograph.
+            face, landmarks: which face is cut out, as in `invert`.
 
         Raises UserError, before anything is computed, for bad options, pictures, masks, directions and powers, for
         files that are missing, and where a result would overwrite the photograph or the mask.
         """
-        pairs = _pairs(editing_name, edited_power, edits)
+        pairs = edit_pairs(editing_name, edited_power, edits)
         for name, power in pairs:
             self.latent_editor.check(name, [power])
         check_mask_options(use_mask, mask_trashold, mask_path)
+        check_face_options(align, face, landmarks, isinstance(orig_img_pth, InvertedPhoto))
         files = [] if isinstance(orig_img_pth, InvertedPhoto) else [Path(orig_img_pth)]
         inverted = None if files and not is_inversion_file(files[0]) else self.photo(orig_img_pth, align)
         path = inverted.path if inverted else files[0]
@@ -153,12 +182,12 @@ class SimpleRunner:
             written = [Path(save_pth), *(_beside(save_pth, suffix) for suffix in suffixes)]
             written += [Path(save_pth).parent / f"{path.stem}_{part}.jpg" for part in MASK_PICTURES if use_mask]
             written += [Path(save_pth).with_suffix(INVERSION_SUFFIX)] if save_latents else []
-            check_apart(written, [path, *files, *([mask_path] if mask_path else [])])
+            check_apart(written, [path, *files, *(given for given in (mask_path, landmarks) if given)])
         own_mask = read_mask(mask_path) if mask_path else None
         if own_mask is not None and (note := extent_note(own_mask, str(mask_path))):
             logger.warning(note)
         check_files(self.method, self.latent_editor, [name for name, _ in pairs], save_e4e)
-        photo = inverted or self.invert(path, align)
+        photo = inverted or self.invert(path, align, face, landmarks)
         if align and save_pth is not None:
             photo.original()  # if it is gone, that is known before anything is computed
         mask = self.mask(photo, own_mask, mask_trashold) if use_mask else None
@@ -178,7 +207,7 @@ class SimpleRunner:
         self, photo: InvertedPhoto, edits: Sequence[tuple[str, float]], mask: Tensor | None = None
     ) -> Image.Image:
         """The crop after all the edits, pairs of direction and power, at once; `mask` as `mask` gives it."""
-        return to_image(self.method.edit(photo.inversion, _steps(edits), mask)[0])
+        return to_image(self.method.edit(photo.inversion, edit_steps(edits), mask)[0])
 
     def _pictures_beside(
         self, photo: InvertedPhoto, edits: Sequence[tuple[str, float]], edited: Image.Image, suffixes: Sequence[str]
@@ -195,9 +224,37 @@ class SimpleRunner:
                 max(TILE, photo.crop.width),  # none is scaled down
             ),
             "_e4e_inversion": lambda: to_image(self.method.e4e_pictures(photo.inversion)[0]),
-            "_e4e_edit": lambda: to_image(self.method.e4e_pictures(photo.inversion, _steps(edits))[0]),
+            "_e4e_edit": lambda: to_image(self.method.e4e_pictures(photo.inversion, edit_steps(edits))[0]),
         }
         return {suffix: makers[suffix]() for suffix in suffixes}
+
+    def edit_faces(
+        self, orig_img_pth: str | Path, edits: Sequence[tuple[str, float]], save_pth: str | Path | None = None,
+        use_mask: bool = False, mask_trashold: float = 0.995,
+    ) -> Image.Image:  # fmt: skip
+        """Edit every upright face of a photograph from left to right and put it back; returns the whole photograph.
+
+        Each is cut out of what the one before has left, since crops of neighbours overlap. As `edit`, but nothing is
+        written beside the photograph.
+        """
+        pairs = edit_pairs(None, None, edits)
+        for name, power in pairs:
+            self.latent_editor.check(name, [power])
+        check_mask_options(use_mask, mask_trashold, None)
+        path = Path(orig_img_pth)
+        if save_pth is not None:
+            check_save_path(save_pth)
+            check_apart([save_pth], [path])
+        check_files(self.method, self.latent_editor, [name for name, _ in pairs], False)
+        whole, source = load_image(path), Photograph.of(path)
+        for points in tqdm(self._faces(whole, path), "faces", disable=None):
+            photo = self._aligned(whole, source, points)
+            mask = self.mask(photo, None, mask_trashold) if use_mask else None
+            assert photo.quad is not None
+            whole = paste_back(whole, self.edited(photo, pairs, mask), photo.quad)
+        if save_pth is not None:
+            save_image(whole, save_pth)
+        return whole
 
     def mix(
         self, a: str | Path | InvertedPhoto, b: str | Path | InvertedPhoto, layers: str = "all", share: float = 0.5,
@@ -242,38 +299,5 @@ class SimpleRunner:
         return mask
 
 
-def check_mask_options(use_mask: bool, mask_trashold: float, mask_path: str | Path | None) -> None:
-    """Raises UserError for what makes no sense, or has no effect."""
-    if not 0 <= mask_trashold <= 1:
-        raise UserError(f"mask_trashold is {mask_trashold:g}; wanted a probability, 0 to 1")
-    if mask_path and not use_mask:
-        raise UserError(f"mask_path is {mask_path}, but has an effect only with use_mask; add that, or leave it out")
-
-
-def _steps(edits: Sequence[tuple[str, float]]) -> list[tuple[str, list[float]]]:
-    """The edits, all at once, as a method takes them."""
-    return [(name, [power]) for name, power in edits]
-
-
 def _beside(save_pth: str | Path, suffix: str) -> Path:
     return Path(save_pth).with_name(f"{Path(save_pth).stem}{suffix}.jpg")
-
-
-def _pairs(
-    editing_name: str | None, edited_power: float | None, edits: Sequence[tuple[str, float]] | None
-) -> list[tuple[str, float]]:
-    """The edits, in whichever of the two ways they were given."""
-    if editing_name is not None and edited_power is not None and edits is None:
-        edits = [(editing_name, edited_power)]
-    elif edits is None or editing_name is not None or edited_power is not None:
-        raise UserError(
-            f"wanted either editing_name with edited_power, or edits; given: editing_name={editing_name!r}, "
-            f"edited_power={edited_power!r}, edits={edits!r}"
-        )
-    try:
-        pairs = [(str(name), float(power)) for name, power in edits]
-    except (TypeError, ValueError):
-        pairs = []
-    if not pairs:
-        raise UserError(f"edits is {edits!r}; wanted pairs of name and power, as in [('age', 5), ('smile', 2)]")
-    return pairs

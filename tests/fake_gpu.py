@@ -80,6 +80,8 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     monkeypatch.setattr(nn.Module, "to", _module_to)
     monkeypatch.setattr(Tensor, "backward", _backward)
     monkeypatch.setattr(torch.autograd, "grad", _grad)
+    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)  # or autocast is off
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     for module in list(sys.modules.values()):
         if (getattr(module, "__file__", None) or "").startswith(str(ROOT)):
             for name, value in list(vars(module).items()):

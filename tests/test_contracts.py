@@ -133,8 +133,8 @@ FLAGS = {
     "make_people.py": "count output_dir photos size split workers",
     "make_true_edits.py": "config count output_dir workers",
     "mix.py": "align device editor_ckpt_pth layers orig_img_pth other_img_pth save_pth share simple_config_pth",
-    "simple_inference.py": "align device edited_power editing_name editor_ckpt_pth edits mask_path mask_trashold "
-    "orig_img_pth save_e4e save_inversion save_latents save_pth simple_config_pth strip use_mask",
+    "simple_inference.py": "align device edited_power editing_name editor_ckpt_pth edits face landmarks mask_path "
+    "mask_trashold orig_img_pth save_e4e save_inversion save_latents save_pth simple_config_pth strip use_mask",
     "shrink_weights.py": "prefix",
     "train.py": "",
     "train_encoder.py": "",

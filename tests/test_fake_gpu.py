@@ -37,6 +37,7 @@ from utils.images import save_image
 ROOT = Path(__file__).resolve().parent.parent
 AVATARS = ROOT / "pretrained_models" / "avatars"
 PROCESS = Process(GPU)
+pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # by copy.deepcopy
 LOSSES = "training/loop.py, _read"  # of all losses and gradients at once, the one wait of a step
 POWERS = "editings/latent_editor.py, apply"
 BATCH = "utils/devices.py, send"  # from pinned memory
@@ -93,18 +94,22 @@ def test_a_gpu_that_does_not_run_the_kernels(monkeypatch: pytest.MonkeyPatch, ca
     backend.forget()
 
 
-@pytest.mark.parametrize("name, ops", [("fse_full", "compiled"), ("fse_full", "plain"), ("fse_inverter", "compiled")])
-def test_edits(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: str) -> None:
+@pytest.mark.parametrize("name, ops, dtype", [
+    ("fse_full", "compiled", torch.float32), ("fse_full", "compiled", torch.float16),
+    ("fse_full", "plain", torch.float32), ("fse_inverter", "compiled", torch.float32),
+])  # fmt: skip
+def test_edits(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: str, dtype: torch.dtype) -> None:
     if ops == "plain":
         monkeypatch.setattr(backend, "ops_for", lambda x: native)
     domain = load_domain("avatars")
     checkpoint = AVATARS / ("sfe_editor.pt" if name == "fse_full" else "sfe_inverter.pt")
     editor = LatentEditor(domain, device=GPU)
-    method = METHODS[name](domain, str(checkpoint), GPU, editor)
+    method = METHODS[name](domain, str(checkpoint), GPU, editor, dtype)
     x, mask = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64)
     inversion = method.invert(x)
+    assert inversion.features.dtype == dtype and inversion.w.dtype == torch.float32
     for pictures in (method.reconstruct(inversion), method.e4e_pictures(inversion)):
-        assert pictures.device == GPU and pictures.shape == (1, 3, 64, 64)
+        assert pictures.device == GPU and pictures.shape == (1, 3, 64, 64) and pictures.dtype == torch.float32
     gpu.clear()
     method.invert(x)
     assert gpu.copies == {"models/inference.py, invert": 1} and not gpu.waits
@@ -135,10 +140,12 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> TrainingToy:
     return shared_toy(tmp_path_factory.getbasetemp())
 
 
-@pytest.mark.parametrize("stage", [1, 2])
-def test_training_of_both_stages(toy: TrainingToy, gpu: FakeGpu, stage: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage, precision", [(1, "fp32"), (1, "fp16"), (2, "bf16")])
+def test_training_of_both_stages(
+    toy: TrainingToy, gpu: FakeGpu, stage: int, precision: str, tmp_path: Path
+) -> None:  # fmt: skip
     """A step with the discriminator and its penalty."""
-    config = toy.config(stage, "fake_gpu")
+    config = toy.config(stage, "fake_gpu", f"train.precision={precision}")
     built = build_stage(config, toy.domain, GPU)
     discriminator = build_discriminator(config, toy.domain, GPU)
     losses = LossBuilder(config.encoder_losses, config.disc_losses, toy.domain.encoder_size, GPU)

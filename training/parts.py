@@ -51,6 +51,7 @@ def build_stage(
         latent_editor = LatentEditor(domain, device=device)
         for name in (*config.train.editings_data, *directions):
             latent_editor.check(name)
+        latent_editor.check_files([*config.train.editings_data, *directions])
         if start:
             inverter, editor = load_feature_editor(weight_file(start), domain)
         else:

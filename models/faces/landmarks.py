@@ -1,6 +1,7 @@
 """dlib's landmarks of faces, and where its networks lie."""
 
 import importlib.util
+import json
 import math
 from contextlib import suppress
 from functools import cache
@@ -18,6 +19,8 @@ _LEAST_TURNED_SCORE = 0.25  # of dlib's detector; what it takes for a face by mi
 _TURNS = {
     90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90,
 }  # fmt: skip  # degrees clockwise
+_MAX_BYTES = 1 << 20  # of a file of landmarks
+_MAX_PLACE = 1e6  # px
 _PACKAGED_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
 
 
@@ -70,10 +73,31 @@ def find_turned_landmarks(image: Image.Image, predictor: str | Path | None = Non
     return np.stack(back, axis=1), degrees
 
 
+def find_faces(image: Image.Image, predictor: str | Path | None = None) -> list[np.ndarray]:
+    """The landmarks of every upright face, from left to right: 68×2 float64 each.
+
+    What counts as a face is as in `find_landmarks`, and so is what is raised.
+    """
+    pixels, scale, real = _detect(image)
+    found = [_landmarks(pixels, scale, box, predictor) for box, _ in real]
+    return sorted(found, key=lambda points: float(points[:, 0].mean()))
+
+
 def _find(
     image: Image.Image, predictor: str | Path | None, near: np.ndarray | None = None
 ) -> tuple[np.ndarray, float]:
     """What `find_landmarks` gives, and the detector's score of that face."""
+    pixels, scale, real = _detect(image)
+    main, score = max(real, key=lambda face: face[0].area())
+    if near is not None:
+        place = (near.mean(axis=0) + 0.5) / scale - 0.5
+        there = (face for face in real if face[0].contains(*(round(value) for value in place)))
+        main, score = next(there, (main, score))
+    return _landmarks(pixels, scale, main, predictor), score
+
+
+def _detect(image: Image.Image) -> tuple[np.ndarray, np.ndarray, list[tuple[Any, float]]]:
+    """The pixels that are searched, how much larger the picture is, and the real faces: box and score."""
     copy = image.convert("RGB")
     reduction = math.sqrt(MAX_DETECTION_PIXELS / (image.width * image.height))
     if reduction < 1:
@@ -87,14 +111,48 @@ def _find(
             " aligned crop without align"
         )
     real = [(box, score) for box, score in zip(boxes, scores, strict=True) if score >= 0.5 * max(scores)]
-    main, score = max(real, key=lambda face: face[0].area())
-    if near is not None:
-        place = (near.mean(axis=0) + 0.5) * np.divide(copy.size, image.size) - 0.5
-        there = (face for face in real if face[0].contains(*(round(value) for value in place)))
-        main, score = next(there, (main, score))
-    shape = _predictor(_predictor_file(predictor))(pixels, main)
+    return pixels, np.divide(image.size, copy.size), real
+
+
+def _landmarks(pixels: np.ndarray, scale: np.ndarray, box: Any, predictor: str | Path | None) -> np.ndarray:
+    shape = _predictor(_predictor_file(predictor))(pixels, box)
     points = np.array([(point.x, point.y) for point in shape.parts()], dtype=np.float64)
-    return (points + 0.5) * np.divide(image.size, copy.size) - 0.5, score
+    return (points + 0.5) * scale - 0.5
+
+
+def read_landmarks(path: str | Path) -> np.ndarray:
+    """Landmarks from a file: 68×2 float64, x and y in pixels of the photograph, in the order of dlib (iBUG 300-W).
+
+    `.txt`: a line each, numbers parted by blanks or a comma; `.json`: a list of 68 pairs; `.npy`: an array of 68×2.
+
+    Raises UserError for another suffix, and for a file that is missing, damaged or holds anything else.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".txt", ".json", ".npy"):
+        raise UserError(f"{path}: landmarks are read from .txt, .json and .npy files; give one of those")
+    if not path.is_file():
+        raise UserError(f"{path}: does not exist, or is no regular file; give a file of landmarks")
+    if path.stat().st_size > _MAX_BYTES:
+        raise UserError(f"{path}: has more than {_MAX_BYTES} bytes; 68 landmarks take less")
+    try:
+        if suffix == ".npy":
+            values = np.load(path, allow_pickle=False)
+        elif suffix == ".json":
+            values = json.loads(path.read_text(encoding="utf-8"))
+        else:
+            lines = path.read_text(encoding="utf-8").replace(",", " ").splitlines()
+            values = [line.split() for line in lines if line.strip()]
+        points = np.asarray(values, dtype=np.float64)
+    except (OSError, ValueError, TypeError, EOFError, OverflowError, MemoryError, RecursionError) as error:
+        raise UserError(
+            f"{path}: cannot be read as landmarks ({type(error).__name__}); wanted 68 pairs of x and y"
+        ) from error
+    if points.shape != (68, 2):
+        raise UserError(f"{path}: holds numbers of shape {points.shape}; wanted 68 landmarks of x and y")
+    if not np.isfinite(points).all() or np.abs(points).max() > _MAX_PLACE or np.ptp(points, axis=0).min() < 1:
+        raise UserError(f"{path}: its landmarks are no places of a face; wanted pixels of the photograph")
+    return points
 
 
 @cache

@@ -250,6 +250,12 @@ def test_evaluation_measures_what_it_says(tiny: TinyDomain, tmp_path: Path) -> N
         for name in lacking:
             row = x[names.index(name)]
             save_image(to_image(row if variant == "b" else -row), tmp_path / "true" / "light" / variant / name)
+    (tmp_path / "light.pt").rename(tmp_path / "gone.pt")
+    for edits, words in (({"light": 2.0}, r"light\.pt \(editing 'light'\) does not"), ({"lihgt": 2.0}, "'light'")):
+        with pytest.raises(UserError, match=words):
+            runner.report({"all": tiny.pictures}, edits, None, tmp_path / "out")
+    assert "decoder" not in vars(runner.sfe)  # nothing was computed
+    (tmp_path / "gone.pt").rename(tmp_path / "light.pt")
     text = runner.report({"all": tiny.pictures}, {"light": 2.0}, tmp_path / "true", tmp_path / "out", shown=2)
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert (tmp_path / "out" / "evaluation.md").read_text() == text
