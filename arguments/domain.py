@@ -68,9 +68,9 @@ class DomainConfig:
     encoder_size: int = 256  # pixels; what the encoders see
     inverter: InverterConfig = field(default_factory=InverterConfig)
     e4e: E4EConfig = field(default_factory=E4EConfig)
-    mirror: bool = True  # a mirrored picture belongs to the domain too: training flips half of them
+    mirror: bool = True  # a mirrored image belongs to the domain too: training flips half of them
     weights: dict[str, str] = field(default_factory=dict)  # role -> field of configs/paths.py, or a file
-    alignment: str | None = None  # "ffhq": crops are made by the FFHQ rule; None: pictures come as they are
+    alignment: str | None = None  # "ffhq": crops are made by the FFHQ rule; None: images come as they are
     traits: dict[str, Trait] = field(default_factory=dict)  # what directions are searched for
     editings_dir: str = "editings_dir"  # folder of the direction files: a field of configs/paths.py, or a folder
     editings: dict[str, Any] = field(default_factory=dict)  # family -> its directions

@@ -23,10 +23,10 @@ class LoopExpArgs:
 
 @dataclass
 class LoopDataArgs:
-    """The pictures."""
+    """The images."""
 
-    train_dir: str = option("", "training pictures, aligned; they are resized to the generator's size")
-    workers: int = option(1, "threads that read pictures")
+    train_dir: str = option("", "training images, aligned; they are resized to the generator's size")
+    workers: int = option(1, "threads that read images")
 
 
 @dataclass
@@ -36,7 +36,7 @@ class LoopArgs:
     device: str = option("0", "0 or cuda:0 (the first GPU), cuda:N, cpu; a GPU that is missing gives the CPU")
     precision: str = option("fp32", "fp32, or bf16 where the processor multiplies it fast")
     steps: int = option(10000, "last step")
-    batch_size: int = option(16, "pictures at once")
+    batch_size: int = option(16, "images at once")
     lr: float = option(1e-3, "learning rate of Adam")
     clip_grad_norm: float = option(0.0, "scale a network's gradient down to this norm; 0: leave it")
     log_step: int = option(100, "log losses every so many steps")
@@ -67,11 +67,11 @@ class GeneratorTrainArgs(LoopArgs):
     )
     adversarial: float = option(1.0, "weight of the adversarial loss, at the full size; 0: no discriminator")
     paired: float = option(
-        0.0, "weight of the distance from a picture to the generator's of the same scores (scores.npz); 0: none"
+        0.0, "weight of the distance from an image to the generator's of the same scores (scores.npz); 0: none"
     )
     predictor: float = option(0.0, "weight, beside paired's own parts, of the distance in the predictor's features")
-    noise: bool = option(True, "learn to use noise; leave it out where pictures have no random detail, as drawings")
-    mixing: float = option(0.9, "probability that a picture has two w, one from a random layer on")
+    noise: bool = option(True, "learn to use noise; leave it out where images have no random detail, as drawings")
+    mixing: float = option(0.9, "probability that an image has two w, one from a random layer on")
     r1: float = option(1.0, "γ of the gradient penalty: γ/2 · |∇D(x)|²")
     r1_every: int = option(16, "computed every so many steps, and multiplied by that")
     path_length: float = option(2.0, "weight of path length regularisation; 0 leaves it out")
@@ -90,9 +90,9 @@ class GeneratorTrainArgs(LoopArgs):
 
 @dataclass
 class EncoderTrainArgs(LoopArgs):
-    """The W+ encoder's training. Half of each batch are pictures, half the generator's, whose w is known."""
+    """The W+ encoder's training. Half of each batch are images, half the generator's, whose w is known."""
 
-    l2: float = option(1.0, "weight of the mean squared error of the pictures")
+    l2: float = option(1.0, "weight of the mean squared error of the images")
     predictor: float = option(0.8, "weight of their distance in the predictor's features; 0 needs no predictor")
     w: float = option(1.0, "weight of the mean squared error of w, where it is known")
     delta: float = option(2e-4, "weight of how far styles are from the first: edits work where they are alike")
@@ -103,7 +103,7 @@ class PredictorTrainArgs(LoopArgs):
     """The attribute predictor's training."""
 
     steps: int = option(4000, "last step")
-    batch_size: int = option(32, "pictures at once")
+    batch_size: int = option(32, "images at once")
     lr: float = option(2e-3, "learning rate of Adam")
 
 

@@ -47,13 +47,13 @@ class ExpArgs:
 
 @dataclass
 class DataArgs:
-    """Folders of pictures and how they are read."""
+    """Folders of images and how they are read."""
 
-    input_train_dir: str = option("", "training pictures, aligned")
-    input_val_dir: str = option("", "validation pictures, aligned")
-    special_dir: str = option("", "a few pictures whose inversion is logged")
-    inference_dir: str = option("", "pictures to invert and edit, aligned; hidden folders are left out")
-    transform: str = option("", "face_1024 or face_256: the size pictures are resized to; empty: the generator's")
+    input_train_dir: str = option("", "training images, aligned")
+    input_val_dir: str = option("", "validation images, aligned")
+    special_dir: str = option("", "a few images whose inversion is logged")
+    inference_dir: str = option("", "images to invert and edit, aligned; hidden folders are left out")
+    transform: str = option("", "face_1024 or face_256: the size images are resized to; empty: the generator's")
 
 
 @dataclass
@@ -62,12 +62,12 @@ class ModelArgs:
 
     method: str = option("fse_full", "fse_full (stage 2) or fse_inverter (stage 1)")
     device: str = option("0", "0 or cuda:0 (the first GPU), cuda:N, mps (a Mac's), cpu; a missing one gives the CPU")
-    batch_size: int = option(4, "pictures at once")
-    workers: int = option(4, "processes that read pictures")
+    batch_size: int = option(4, "images at once")
+    workers: int = option(4, "processes that read images")
     checkpoint_path: str = option("", "weights of the trained part")
     dtype: str = option("float32", "float32, or on a GPU bfloat16 or float16: numbers of the convolutions")
     tf32: bool = option(False, "faster float32 on GPUs since Ampere, with 10 bits of mantissa; on in training")
-    compile: bool = option(False, "torch.compile the networks: a slow first picture, then faster ones on a GPU")
+    compile: bool = option(False, "torch.compile the networks: a slow first image, then faster ones on a GPU")
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -87,11 +87,11 @@ class InferenceArgs:
     inference_runner: str = option("", "published name of model.method's runner; empty: that of model.method")
     editings_data: dict[str, list[float]] = option({}, "direction -> list of powers, or one power")
     stacks: dict[str, dict[str, float]] = option({}, "folder -> edits made at once: direction -> power")
-    format: str = option("", "extension of the results, such as png; empty: the picture's own, png for gif and such")
+    format: str = option("", "extension of the results, such as png; empty: the image's own, png for gif and such")
     quality: int = option(95, "of JPEG and WebP results, 1 to 100")
     inversions: bool = option(True, "write also the inversions")
     save_latents: bool = option(False, "write inversion files, which save later runs the inversions")
-    report: str = option("", "HTML file that shows how well the pictures were inverted; empty: none")
+    report: str = option("", "HTML file that shows how well the images were inverted; empty: none")
     report_metrics: list[str] = option(["l2", "msssim"], "metrics of the report")
 
     def __post_init__(self) -> None:

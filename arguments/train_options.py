@@ -36,10 +36,10 @@ class TrainArgs:
     keep_checkpoints: int = option(3, "keep so many of the newest checkpoints, and the best")
     train_dis: bool = option(False, "train the discriminator, and the network against it")
     dis_train_start_step: int = option(150000, "first step of the discriminator")
-    bs_used_before_adv_loss: int = option(0, "pictures at once before that step; 0: model.batch_size")
-    disc_edits: list[str] = option([], "stage 2: directions whose edits of the real picture face the discriminator too")
+    bs_used_before_adv_loss: int = option(0, "images at once before that step; 0: model.batch_size")
+    disc_edits: list[str] = option([], "stage 2: directions whose edits of the real image face the discriminator too")
     editings_data: dict[str, list[float]] = option({}, "stage 2: direction -> powers that steps draw from")
-    true_edits: str = option("", "stage 2: folder of pictures with true edits, which edits are compared with, too")
+    true_edits: str = option("", "stage 2: folder of images with true edits, which edits are compared with, too")
     feature_ramp: int = option(10000, "stage 1: steps until F_k takes the place of the decoder's own features in full")
     lr_decay: str = option("", "cosine: learning rates fall to 0 at the last step; empty: they stay")
     precision: str = option("fp32", "fp32, or autocast to bf16 (any device) or fp16 (GPU, with a gradient scaler)")
@@ -77,8 +77,8 @@ class TrainArgs:
 class EncoderLossesArgs:
     """Coefficient of every loss of the trained network. A loss with coefficient 0 loads nothing."""
 
-    l2: float = option(0.0, "mean squared error of the pooled pictures")
-    lpips: float = option(0.0, "LPIPS (VGG16) of the pooled pictures")
+    l2: float = option(0.0, "mean squared error of the pooled images")
+    lpips: float = option(0.0, "LPIPS (VGG16) of the pooled images")
     lpips_scale: float = option(0.0, "LPIPS summed over the pooled size, its half and its quarter")
     predictor: float = option(0.0, "distance in the features of the domain's predictor, in the manner of LPIPS")
     id: float = option(0.0, "1 − cosine of ArcFace embeddings")
@@ -157,7 +157,7 @@ class OptimizersArgs:
 class MetricsArgs:
     """Validation."""
 
-    batch_size: int = option(4, "pictures at once")
+    batch_size: int = option(4, "images at once")
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

@@ -1,10 +1,10 @@
-"""The tables and pictures of the domain `avatars` in the README: 1,000 test avatars, and 100 with what training lacked.
+"""The tables and images of the domain `avatars` in the README: 1,000 test avatars, and 100 with what training lacked.
 
-The last table is of edits of the W+ encoder's own pictures, on which stage 2 learns to edit.
+The last table is of edits of the W+ encoder's own images, on which stage 2 learns to edit.
 
     python benchmarks/avatars.py --output_dir results_dir/avatars
 
-Draws the avatars, with the true picture of every edit in several variants; needs: pip install -e '.[avatars]'.
+Draws the avatars, with the true image of every edit in several variants; needs: pip install -e '.[avatars]'.
 """
 
 import argparse
@@ -49,7 +49,7 @@ VARIANTS = {
 
 
 def jobs(folder: Path) -> Iterator[tuple[Path, str, int, dict[str, str]]]:
-    """File, split, number, and changed attributes of every picture."""
+    """File, split, number, and changed attributes of every image."""
     for split, count in (("test", TESTED), ("unseen", UNSEEN)):
         yield from ((folder / split / f"{i:06d}.png", split, i, {}) for i in range(count))
     for direction, variants in VARIANTS.items():
@@ -65,7 +65,7 @@ def make(job: tuple[Path, str, int, dict[str, str]]) -> None:
 
 
 @torch.inference_mode()
-def own_pictures(runner: EvaluationRunner, source: Path, target: Path) -> None:
+def own_images(runner: EvaluationRunner, source: Path, target: Path) -> None:
     """Write what the W+ encoder makes of the first avatars."""
     avatars = ImageFolder(source, SIZE)
     for i, name in enumerate(avatars.names[:TRUE]):
@@ -80,7 +80,7 @@ def main() -> None:
     folder = args.output_dir / "pictures"
     work = list(jobs(folder))
     with ProcessPoolExecutor() as pool:
-        list(tqdm(pool.map(make, work, chunksize=64), "avatars", len(work), unit="picture"))
+        list(tqdm(pool.map(make, work, chunksize=64), "avatars", len(work), unit="image"))
     for split, count in (("test", TESTED), ("unseen", UNSEEN)):
         write_labels(folder / split, ((f"{i:06d}.png", draw(split, i).shown()) for i in range(count)))
     runner = EvaluationRunner(
@@ -89,11 +89,11 @@ def main() -> None:
     folders = {"1,000 test avatars": folder / "test", "100 avatars with an unseen graphic or hat": folder / "unseen"}
     edits = dict.fromkeys(VARIANTS, POWER)
     report = runner.report(folders, edits, folder / "true", args.output_dir)
-    own_pictures(runner, folder / "test", folder / "own")
+    own_images(runner, folder / "test", folder / "own")
     found = runner.edits(folder / "own", edits, None)
     rows = {f"{name} {POWER:+g}": by_way["SFE (stage 2)"] for name, by_way in found.items()}
     own = markdown_table(rows, {"done": EDIT_COLUMNS["done"]}, "edit by SFE")
-    print(machine(), report, "Edits of the W+ encoder's own pictures that lack the trait:", own, sep="\n\n")
+    print(machine(), report, "Edits of the W+ encoder's own images that lack the trait:", own, sep="\n\n")
 
 
 if __name__ == "__main__":

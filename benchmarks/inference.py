@@ -1,9 +1,9 @@
-"""What reading, scheduling and writing add to the computing, when a folder of pictures is inverted and edited.
+"""What reading, scheduling and writing add to the computing, when a folder of images is inverted and edited.
 
     python benchmarks/inference.py --weights FOLDER [--pictures 4] [--powers 4] [--device cpu] [--inversions]
 
 FOLDER holds the faces' weights, published or stand-ins (tests/parity/make_checkpoints.py writes those). Compared are
-the seconds per edited picture of the computing alone (a picture in memory: inversion, then all powers in one batch)
+the seconds per edited image of the computing alone (an image in memory: inversion, then all powers in one batch)
 and of scripts/inference.py's runner on JPEG files. Aim: the run takes at most 1.15 times the computing.
 """
 
@@ -84,7 +84,7 @@ def report(arguments: argparse.Namespace, folder: Path) -> None:
     count = len(pictures) * len(powers)
     for name, measured in (("computing alone", alone), ("inference run", run)):
         wall, cpu = (min(times) / count for times in zip(*measured, strict=True))
-        print(f"{name:16} {wall:.3f} s, {cpu:.3f} CPU s per edited picture")
+        print(f"{name:16} {wall:.3f} s, {cpu:.3f} CPU s per edited image")
     ratios = (min(b) / min(a) for a, b in zip(zip(*alone, strict=True), zip(*run, strict=True), strict=True))
     print("ratio: {:.3f}, of CPU seconds {:.3f} (which other work on the machine changes less)".format(*ratios))
 

@@ -60,7 +60,7 @@ Edit = Callable[[Tensor, str, float], Tensor]
 
 
 class Methods:
-    """The ways to invert and edit, by name. Pictures are B×3×size×size in [-1, 1], results are rounded to 8 bits."""
+    """The ways to invert and edit, by name. Images are B×3×size×size in [-1, 1], results are rounded to 8 bits."""
 
     def __init__(self, weights: Path, device: torch.device) -> None:
         domain = load_domain("people")
@@ -68,30 +68,30 @@ class Methods:
         sfe = FSEFull(domain, str(weights / "sfe_editor.pt"), device, editor)
         inverter = FSEInverter(domain, str(weights / "sfe_inverter.pt"), device, editor)
         self.invert: dict[str, Callable[[Tensor], Tensor]] = {
-            "wplus": lambda x: sfe.e4e_pictures(sfe.invert(x)),
+            "wplus": lambda x: sfe.e4e_images(sfe.invert(x)),
             "inverter": lambda x: inverter.reconstruct(inverter.invert(x)),
             "sfe": lambda x: sfe.reconstruct(sfe.invert(x)),
         }
         self.edit: dict[str, Edit] = {
             "no_edit": lambda x, name, power: x,
-            "wplus": lambda x, name, power: sfe.e4e_pictures(sfe.invert(x), [(name, [power])]),
+            "wplus": lambda x, name, power: sfe.e4e_images(sfe.invert(x), [(name, [power])]),
             "inverter": lambda x, name, power: inverter.edit(inverter.invert(x), [(name, [power])]),
             "sfe": lambda x, name, power: sfe.edit(sfe.invert(x), [(name, [power])]),
         }
 
 
 def drawn(split: str, index: int, edit: tuple[str, float] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """A person's picture, 3×size×size uint8, and the share of each pixel that details cover, size×size."""
+    """A person's image, 3×size×size uint8, and the share of each pixel that details cover, size×size."""
     person = subject(split, index)
     picture = (edited(person, *edit) if edit else person).crop()
     return picture.rgb.transpose(2, 0, 1).copy(), picture.details
 
 
 def draw(pool: ProcessPoolExecutor, split: str, indices: list[int], edit: tuple[str, float] | None = None) -> Tensor:
-    """The pictures of people, N×3×size×size float32 in [-1, 1]."""
+    """The images of people, N×3×size×size float32 in [-1, 1]."""
     pictures = pool.map(partial(drawn, split, edit=edit), indices, chunksize=8)
     title = f"{split}, {edit[0]}" if edit else split
-    shown = tqdm(pictures, f"drawing {title}", len(indices), unit="picture", leave=False)
+    shown = tqdm(pictures, f"drawing {title}", len(indices), unit="image", leave=False)
     return torch.stack([normalize(torch.from_numpy(rgb)) for rgb, _ in shown])
 
 

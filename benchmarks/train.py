@@ -36,12 +36,12 @@ from utils.images import load_image, resize, to_pixels
 from utils.malloc import tune_malloc
 from utils.threads import sleep_while_waiting
 
-# GFLOP of one picture (two for a multiplication and addition), as benchmarks/edit.py counts them
+# GFLOP of one image (two for a multiplication and addition), as benchmarks/edit.py counts them
 BACKBONE, FUSION, E4E, TRUNK, DECODER = 218.6, 197.6, 145.0, 32.3, 150.8
 HEAD = DECODER - TRUNK
 INVERTER = BACKBONE + FUSION + TRUNK
 GFLOP = {
-    1: 3 * (BACKBONE + FUSION) + 2 * TRUNK + 2 * 2 * DECODER,  # F_w, and two pictures
+    1: 3 * (BACKBONE + FUSION) + 2 * TRUNK + 2 * 2 * DECODER,  # F_w, and two images
     2: 2 * INVERTER + E4E + 2 * DECODER + TRUNK + 2 * (3 * FUSION + 2 * HEAD),
 }
 REPEATS = 3
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=ROOT / "pretrained_models", help="folder with the weights")
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
     parser.add_argument("--stage", type=int, choices=(1, 2), help="only this one")
-    parser.add_argument("--batch", type=int, default=1, help="pictures at once (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=1, help="images at once (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # the process that is measured

@@ -1,4 +1,4 @@
-"""Identity loss: how alike ArcFace finds the faces of two aligned pictures."""
+"""Identity loss: how alike ArcFace finds the faces of two aligned images."""
 
 from pathlib import Path
 

@@ -9,7 +9,7 @@ from models.weights import load_predictor
 
 
 class PredictorLoss(nn.Module):
-    """As LPIPS (arXiv 1801.03924): maps of two pictures, normalised over channels, are compared pixel by pixel.
+    """As LPIPS (arXiv 1801.03924): maps of two images, normalised over channels, are compared pixel by pixel.
 
     The network is the predictor, and all its channels weigh the same.
     """

@@ -1,4 +1,4 @@
-"""The attributes of CelebA's pictures, in each of the layouts in which they are published."""
+"""The attributes of CelebA's images, in each of the layouts in which they are published."""
 
 import csv
 import difflib
@@ -12,11 +12,11 @@ SOURCE = "it comes with CelebAMask-HQ, https://github.com/switchablenorms/CelebA
 
 
 class CelebaAttributes:
-    """Which pictures of the table have one attribute. Pictures are told by their file name's stem."""
+    """Which images of the table have one attribute. Images are told by their file name's stem."""
 
     def __init__(self, path: Path, attribute: str) -> None:
         """The file: `CelebAMask-HQ-attribute-anno.txt` or `list_attr_celeba.txt` (a line with the count, one with the
-        names, then `N.jpg  1 -1 …`, one line a picture), or Kaggle's `list_attr_celeba.csv` (separated by commas, the
+        names, then `N.jpg  1 -1 …`, one line an image), or Kaggle's `list_attr_celeba.csv` (separated by commas, the
         names in the first line). The separator tells.
 
         Raises UserError if the table is missing or ill-formed, or does not know the attribute.
@@ -41,7 +41,7 @@ class CelebaAttributes:
             number, fields = next(rows, (0, []))
 
     def has(self, path: Path) -> bool | None:
-        """Whether this picture has the attribute; None if the table does not know the picture."""
+        """Whether this image has the attribute; None if the table does not know the image."""
         return self._has.get(_key(path.name))
 
 

@@ -1,4 +1,4 @@
-"""Folders of pictures, and pairs of folders."""
+"""Folders of images, and pairs of folders."""
 
 import logging
 from collections import Counter, defaultdict
@@ -27,8 +27,8 @@ def transform_size(name: str, domain_size: int) -> int:
 
 
 @dataclass(frozen=True)
-class PictureNames:
-    """Sorted paths of all pictures below a folder, relative to it, with "/" on every system.
+class ImageNames:
+    """Sorted paths of all images below a folder, relative to it, with "/" on every system.
 
     `left_out` says what else lies there, and why it is left out; "" if nothing does.
     """
@@ -39,22 +39,22 @@ class PictureNames:
     @classmethod
     def find(
         cls, folder: Path, without: Path | None = None, also: frozenset[str] = frozenset()
-    ) -> "PictureNames":
+    ) -> "ImageNames":
         """`without`: a folder that is left out, since results are written there; `also`: see `find_images`.
 
-        Raises UserError if the folder is missing or has no picture.
+        Raises UserError if the folder is missing or has no image.
         """
         listing = find_images(folder, without, also)
         names = sorted(path.relative_to(folder).as_posix() for path in listing.paths)
         if not names:
-            found = f"has no picture, but {listing.left_out}" if listing.left_out else "has no picture"
+            found = f"has no image, but {listing.left_out}" if listing.left_out else "has no image"
             raise UserError(f"{folder}: {found}; wanted: files that end in {', '.join(sorted(IMAGE_SUFFIXES))}")
         return cls(names, f"{folder}: left out {listing.left_out}" if listing.left_out else "")
 
 
 def relative_names(folder: Path, also: frozenset[str] = frozenset()) -> list[str]:
-    """The names of `PictureNames.find`; what is left out goes to the log."""
-    found = PictureNames.find(folder, also=also)
+    """The names of `ImageNames.find`; what is left out goes to the log."""
+    found = ImageNames.find(folder, also=also)
     if found.left_out and rank_and_size()[0] == 0:
         logger.info(found.left_out)
     return found.names
@@ -63,7 +63,7 @@ def relative_names(folder: Path, also: frozenset[str] = frozenset()) -> list[str
 def output_names(names: Sequence[str], suffix: str) -> dict[str, str]:
     """Name -> name of its result, with the extension `suffix` (".jpg"), no two alike.
 
-    An empty suffix keeps each picture's own, or stands for .png where that format is not written (.gif). Pictures that
+    An empty suffix keeps each image's own, or stands for .png where that format is not written (.gif). Images that
     differ in nothing but the extension keep it before the new one: a.png -> a.png.jpg.
     """
     wanted = {name: suffix or _saved(PurePosixPath(name).suffix) for name in names}
@@ -83,7 +83,7 @@ def _saved(suffix: str) -> str:
 
 
 class ImageFolder(Dataset[Tensor]):
-    """All pictures below a folder, sorted by path, as 3×size×size float32 in [-1, 1].
+    """All images below a folder, sorted by path, as 3×size×size float32 in [-1, 1].
 
     Reading one raises UserError if it is damaged.
     """
@@ -101,7 +101,7 @@ class ImageFolder(Dataset[Tensor]):
 
 @dataclass(frozen=True)
 class Pair:
-    """Two files of one picture; `name` is the real one's path in its folder."""
+    """Two files of one image; `name` is the real one's path in its folder."""
 
     name: str
     real: Path
@@ -112,7 +112,7 @@ class Pair:
 class PairedFolders:
     """The pairs of two folders, by relative path without extension, and the files without partner.
 
-    `left_out`: a line for each folder that holds something else than pictures.
+    `left_out`: a line for each folder that holds something else than images.
     """
 
     pairs: list[Pair]
@@ -126,7 +126,7 @@ class PairedFolders:
         Of several files with one stem, those of the same name are a pair, and those that `output_names` would make of
         each other: a.png and a.png.jpg.
         """
-        found = [PictureNames.find(folder) for folder in (real, fake)]
+        found = [ImageNames.find(folder) for folder in (real, fake)]
         real_names, fake_names = (pictures.names for pictures in found)
         fakes = _by_stem(fake_names)
         reals = _by_stem(real_names)
@@ -143,7 +143,7 @@ class PairedFolders:
                     partners[name] = candidates[0]
         if not partners:
             raise UserError(
-                f"no picture of {fake} is named like one of {real} (relative path without extension); "
+                f"no image of {fake} is named like one of {real} (relative path without extension); "
                 f"the first are {fake_names[0]} and {real_names[0]}"
             )
         taken = set(partners.values())

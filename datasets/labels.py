@@ -1,4 +1,4 @@
-"""Labels of pictures: `labels.jsonl` in their folder, one object a line, the file's name and its attributes' values."""
+"""Labels of images: `labels.jsonl` in their folder, one object a line, the file's name and its attributes' values."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -11,17 +11,17 @@ from utils.errors import UserError
 from utils.files import atomic_path
 
 FILE = "labels.jsonl"
-HIDDEN = -1  # the label of what a picture does not show; cross_entropy is told to ignore it
+HIDDEN = -1  # the label of what an image does not show; cross_entropy is told to ignore it
 
 
 def write_labels(folder: Path, rows: Iterable[tuple[str, Mapping[str, str | None]]]) -> None:
-    """Write the labels of a folder: (file, attribute -> value or None) of each picture."""
+    """Write the labels of a folder: (file, attribute -> value or None) of each image."""
     with atomic_path(folder / FILE) as temporary:
         temporary.write_text("".join(json.dumps({"file": file, **row}) + "\n" for file, row in rows), encoding="utf-8")
 
 
 class Labels:
-    """The labels of a folder. A value of null says that the picture does not show the attribute.
+    """The labels of a folder. A value of null says that the image does not show the attribute.
 
     `attributes`: name -> its values, sorted.
     """

@@ -1,4 +1,4 @@
-"""Recipes of directions: what a direction does to the scores that pictures were drawn from (a YAML file).
+"""Recipes of directions: what a direction does to the scores that images were drawn from (a YAML file).
 
     age: {family: interfacegan, scores: {age: {shift: 1.2}}, power: 5, range: [-10, 10]}
     fs_glasses: {family: fs_boundaries, scores: {glasses: {from: -0.8, to: 1.4}}, power: 15, range: [-20, 30]}

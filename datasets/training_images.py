@@ -1,4 +1,4 @@
-"""The endless stream of training pictures: shuffled by a seed, and resumable at any sample."""
+"""The endless stream of training images: shuffled by a seed, and resumable at any sample."""
 
 import logging
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ FLIP_PROBABILITY = 0.5
 
 @dataclass(frozen=True)
 class Batch:
-    """Training pictures and their files."""
+    """Training images and their files."""
 
     pixels: Tensor  # B×3×size×size, uint8
     names: list[str]
@@ -46,9 +46,9 @@ class _Sample:
 class TrainingImages:
     """Every sample is a function of (seed, position), so neither threads nor restarts change what is seen.
 
-    Each epoch shuffles the pictures anew and, with `mirror`, flips half of them. Of `ranks` processes, number `rank`
+    Each epoch shuffles the images anew and, with `mirror`, flips half of them. Of `ranks` processes, number `rank`
     reads the positions rank, rank + ranks, …: so N processes with batch B see at every step what one with batch N·B
-    would, and the discriminator's interleaved groups are the same too. A damaged picture is skipped: the next in the
+    would, and the discriminator's interleaved groups are the same too. A damaged image is skipped: the next in the
     folder stands in for it.
     """
 
@@ -56,7 +56,7 @@ class TrainingImages:
         self, folder: str | Path, size: int, seed: int, workers: int, rank: int = 0, ranks: int = 1,
         mirror: bool = True,
     ) -> None:  # fmt: skip
-        """`workers`: threads that read ahead. Raises UserError if the folder is missing or has no picture."""
+        """`workers`: threads that read ahead. Raises UserError if the folder is missing or has no image."""
         self.folder, self.size = Path(folder), size
         self.names = relative_names(self.folder)
         self.damaged: dict[str, str] = {}  # file -> what is wrong with it
@@ -66,7 +66,7 @@ class TrainingImages:
         self._samples: Iterator[_Sample] | None = None
 
     def next_batch(self, size: int) -> Batch:
-        """The next `size` pictures of this process. Raises UserError if no picture of the folder can be read."""
+        """The next `size` images of this process. Raises UserError if no image of the folder can be read."""
         if self._samples is None:
             # Neither knows this object: one that is dropped ends its threads at once, not in whichever thread collects
             # garbage, where waiting for them could wait for ever.
@@ -78,7 +78,7 @@ class TrainingImages:
         for name, reason in {name: reason for sample in samples for name, reason in sample.damaged.items()}.items():
             if name not in self.damaged:
                 self.damaged[name] = reason
-                logger.warning("skipped training picture %d of %d: %s", len(self.damaged), len(self.names), reason)
+                logger.warning("skipped training image %d of %d: %s", len(self.damaged), len(self.names), reason)
         flipped = torch.tensor([sample.flipped for sample in samples])
         return Batch(torch.stack([sample.pixels for sample in samples]), [sample.name for sample in samples], flipped)
 
@@ -89,7 +89,7 @@ class TrainingImages:
         """Go on at the sample where the state was taken."""
         if state["pictures"] != len(self.names):
             logger.warning(
-                "%s holds %d pictures, %d when the checkpoint was written: they come in another order now",
+                "%s holds %d images, %d when the checkpoint was written: they come in another order now",
                 self.folder, len(self.names), state["pictures"],
             )  # fmt: skip
         self.position = state["position"]
@@ -97,7 +97,7 @@ class TrainingImages:
 
 
 def _draws(positions: Iterator[int], pictures: int, seed: int, mirror: bool) -> Iterator[tuple[int, bool]]:
-    """(picture, flip) at each position."""
+    """(image, flip) at each position."""
     epoch, order, flips = -1, np.empty(0, int), np.empty(0, bool)
     for position in positions:
         if position // pictures != epoch:
@@ -120,4 +120,4 @@ def _read(folder: Path, names: list[str], size: int, draw: tuple[int, bool]) -> 
             continue
         return _Sample(pixels.flip(-1) if flip else pixels, name, flip, damaged)
     first = next(iter(damaged.values()))
-    raise UserError(f"{folder}: none of its {len(names)} pictures can be read; the first: {first}")
+    raise UserError(f"{folder}: none of its {len(names)} images can be read; the first: {first}")

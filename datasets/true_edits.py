@@ -1,4 +1,4 @@
-"""Pictures with their true edits: a folder with `before/NAME`, `after/NAME`, and edits.jsonl, a line for each pair."""
+"""Images with their true edits: a folder with `before/NAME`, `after/NAME`, and edits.jsonl, a line for each pair."""
 
 import json
 from collections import defaultdict
@@ -18,7 +18,7 @@ FILE = "edits.jsonl"
 
 @dataclass(frozen=True)
 class TrueEdit:
-    """B pictures, what one direction should make of them, and with which powers. Pictures are in [-1, 1]."""
+    """B images, what one direction should make of them, and with which powers. Images are in [-1, 1]."""
 
     before: Tensor  # B×3×size×size
     after: Tensor  # B×3×size×size
@@ -38,7 +38,7 @@ class TrueEdits:
     """The pairs of a folder."""
 
     def __init__(self, folder: str | Path, size: int) -> None:
-        """`size`: pixels of the pictures. Raises UserError if a file is missing or a line is not as needed."""
+        """`size`: pixels of the images. Raises UserError if a file is missing or a line is not as needed."""
         self.folder, self.size = Path(folder), size
         path = self.folder / FILE
         if not path.is_file():
@@ -63,7 +63,7 @@ class TrueEdits:
     def draw(self, count: int, device: torch.device) -> TrueEdit:
         """`count` pairs of one direction on the device, by the global random generator.
 
-        Raises UserError for a damaged picture.
+        Raises UserError for a damaged image.
         """
         directions = list(self.rows)
         direction = directions[int(torch.randint(len(directions), ()))]

@@ -79,7 +79,7 @@ class DeltaEditMove:
 
     def __call__(self, latent: Styles, power: Tensor, image: Tensor | None) -> Styles:
         if image is None:
-            raise ValueError("DeltaEdit reads the picture itself: pass it as `image`")
+            raise ValueError("DeltaEdit reads the image itself: pass it as `image`")
         convs = conv_layers(len(latent))
         s = torch.cat([latent[i] for i in convs], dim=1)  # B×C
         seen = self.clip.image(image).to(s).expand(len(s), -1)

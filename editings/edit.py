@@ -22,7 +22,7 @@ class Edit(Protocol[LatentT]):
     def __call__(self, latent: LatentT, power: Tensor, image: Tensor | None) -> LatentT:
         """The *move*, to be added to `latent`, for power B (one per row).
 
-        `latent` is w (B×n_styles×D) or the styles (a list of B×C), and so is the move. `image` is the edited picture,
+        `latent` is w (B×n_styles×D) or the styles (a list of B×C), and so is the move. `image` is the edited image,
         B×3×H×W or 1×3×H×W in [-1, 1]; only DeltaEdit reads it.
         """
 

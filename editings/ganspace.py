@@ -14,7 +14,7 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class ComponentEdit:
-    """Set the picture's coordinate along a component to p, in standard deviations, for the styles first … last − 1."""
+    """Set the image's coordinate along a component to p, in standard deviations, for the styles first … last − 1."""
 
     mean: Tensor  # D
     component: Tensor  # D
@@ -23,7 +23,7 @@ class ComponentEdit:
     last: int
 
     def __call__(self, latent: Tensor, power: Tensor, image: Tensor | None) -> Tensor:
-        coordinate = (latent[:, 0] - self.mean) @ self.component / self.std  # B; style 0 stands for the picture
+        coordinate = (latent[:, 0] - self.mean) @ self.component / self.std  # B; style 0 stands for the image
         move = torch.zeros_like(latent)
         move[:, self.first : self.last] = ((power - coordinate) * self.std)[:, None, None] * self.component
         return move

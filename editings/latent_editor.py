@@ -31,10 +31,10 @@ FAMILIES: dict[str, type[WFamily] | type[SFamily]] = {
     "styleclip_global": StyleCLIPGlobal,
     "deltaedit": DeltaEdit,
 }
-# A slip of the keyboard, not a wish: useful powers end at 45, and far beyond them pictures fall apart.
+# A slip of the keyboard, not a wish: useful powers end at 45, and far beyond them images fall apart.
 MAX_POWER = 1000.0
 
-Powers = Sequence[float] | float  # one per picture, or one for all
+Powers = Sequence[float] | float  # one per image, or one for all
 
 
 class LatentEditor:
@@ -77,7 +77,7 @@ class LatentEditor:
             w: B×n_styles×D, W+ latents.
             edits: direction names, each with one power per row of w, or one for all.
             affine: the generator's map from W+ to StyleSpace (`Generator.affine`).
-            image: the pictures, B×3×H×W in [-1, 1]; 1×3×H×W stands for the whole batch. Only DeltaEdit needs them.
+            image: the images, B×3×H×W in [-1, 1]; 1×3×H×W stands for the whole batch. Only DeltaEdit needs them.
 
         Returns:
             StyleSpace, a list of B×C, in w's dtype.
@@ -90,7 +90,7 @@ class LatentEditor:
             family = self._find(name)
             values = _checked_powers(name, powers, family.useful_range(name))
             if len(values) not in (1, len(w)):
-                raise UserError(f"editing '{name}': {len(values)} powers for {len(w)} pictures; give one, or one each")
+                raise UserError(f"editing '{name}': {len(values)} powers for {len(w)} images; give one, or one each")
             power = w.new_tensor(values).expand(len(w))
             if isinstance(family, WFamily):
                 in_w.append((name, family, power))

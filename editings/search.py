@@ -169,8 +169,8 @@ class DirectionSearch:
 def score_move(mapping: Callable[[Tensor], Tensor], recipe: Recipe, scores: Scores, samples: int) -> Tensor:
     """The move in w of a unit of power, D: the mean difference of w at the two ends of a recipe's change of scores.
 
-    mapping: z B×D → w B×D, of a generator that was trained on pictures of known scores. Raises UserError for a recipe
-    whose scores the pictures were not drawn from.
+    mapping: z B×D → w B×D, of a generator that was trained on images of known scores. Raises UserError for a recipe
+    whose scores the images were not drawn from.
     """
     random = torch.Generator().manual_seed(0)
     before = torch.randn(samples, len(scores.columns), generator=random)

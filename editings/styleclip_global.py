@@ -21,7 +21,7 @@ _POWER_SCALE = 1.5
 class StyleCLIPGlobal(TextFamily):
     """s + p/1.5 · direction.
 
-    Files: `relevance` (`.npy`, C×E over the conv channels: how each moves the picture in CLIP's space) and `statistics`
+    Files: `relevance` (`.npy`, C×E over the conv channels: how each moves the image in CLIP's space) and `statistics`
     (a pickle of [means, stds], a vector per layer each).
     """
 

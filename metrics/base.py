@@ -1,4 +1,4 @@
-"""What a metric is: an accumulator over pairs of pictures."""
+"""What a metric is: an accumulator over pairs of images."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,16 +14,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class View:
-    """The size at which a metric looks at a picture: size×size px, scaled by Pillow; None leaves it as it is.
+    """The size at which a metric looks at an image: size×size px, scaled by Pillow; None leaves it as it is.
 
-    Pictures are seen as files hold them, with 8 bits, so a tensor and the file made of it give the same numbers.
+    Images are seen as files hold them, with 8 bits, so a tensor and the file made of it give the same numbers.
     """
 
     size: int | None = None
     resample: Image.Resampling = Image.Resampling.BILINEAR
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """RGB picture → 3×H×W uint8."""
+        """RGB image → 3×H×W uint8."""
         if self.size is not None and image.size != (self.size, self.size):
             image = image.resize((self.size, self.size), self.resample)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
@@ -37,7 +37,7 @@ AT_1024 = View(1024, Image.Resampling.BICUBIC)
 class Metric(ABC):
     """Takes pairs in batches, gives numbers at the end, and can be shared out over processes.
 
-    Its networks are read when it is made, so a missing weight file shows before the first picture does.
+    Its networks are read when it is made, so a missing weight file shows before the first image does.
     """
 
     view: ClassVar[View]
@@ -111,11 +111,11 @@ class PairMetric(Metric):
         self._scores |= state
 
 
-def unit(pictures: Tensor, device: torch.device) -> Tensor:
+def unit(images: Tensor, device: torch.device) -> Tensor:
     """uint8 → float32 in [0, 1] on the device."""
-    return pictures.to(device).float() / 255
+    return images.to(device).float() / 255
 
 
-def signed(pictures: Tensor, device: torch.device) -> Tensor:
+def signed(images: Tensor, device: torch.device) -> Tensor:
     """uint8 → float32 in [-1, 1] on the device."""
-    return pictures.to(device).float() / 127.5 - 1
+    return images.to(device).float() / 127.5 - 1

@@ -90,7 +90,7 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """|mean difference|² + tr(A + B − 2·√(A·B)).
 
     With A = R·Rᵀ and B = S·Sᵀ, tr √(A·B) is the sum of the singular values of Rᵀ·S. Unlike the root of A·B, this is
-    exact to rounding for covariances without full rank too, which sets of less pictures than features have.
+    exact to rounding for covariances without full rank too, which sets of less images than features have.
     """
     difference = a.mean - b.mean
     cross = torch.linalg.svdvals(_root(a.covariance).T @ _root(b.covariance)).sum().item()
@@ -125,48 +125,48 @@ class FeatureStatistics:
         self.products += other.products
 
     def gaussian(self) -> Gaussian:
-        """Raises UserError for less than two pictures."""
+        """Raises UserError for less than two images."""
         if self.count < 2:
-            raise UserError(f"FID was given {self.count} pictures of a set; wanted: 2 or more")
+            raise UserError(f"FID was given {self.count} images of a set; wanted: 2 or more")
         mean = self.sum / self.count
         covariance = (self.products - self.count * torch.outer(mean, mean)) / (self.count - 1)
         return Gaussian(mean.numpy(), covariance.numpy())
 
 
 class FID(Metric):
-    """Distance between the set of the real pictures and that of the fake ones; pairs play no part."""
+    """Distance between the set of the real images and that of the fake ones; pairs play no part."""
 
     view = FULL
     columns: ClassVar = {"fid": False}
 
     def __init__(self, device: torch.device, reference: Gaussian | None = None) -> None:
-        """`reference`: statistics that stand for the real pictures, which are not looked at then."""
+        """`reference`: statistics that stand for the real images, which are not looked at then."""
         super().__init__(device)
         self.network = load_inception(weight_file(Paths.inception)).to(device)
         self.reference = reference
         self.real, self.fake = FeatureStatistics(), FeatureStatistics()
 
     @torch.inference_mode()
-    def features(self, pictures: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """B×3×H×W uint8 → B×2048."""
-        small = F.interpolate(unit(pictures, self.device), size=(299, 299), mode="bilinear", align_corners=False)
+        small = F.interpolate(unit(images, self.device), size=(299, 299), mode="bilinear", align_corners=False)
         return self.network(2 * small - 1)
 
     def add(self, real: Tensor, fake: Tensor, names: Sequence[str]) -> None:
         self.add_real(real)
         self.add_fake(fake)
 
-    def add_real(self, pictures: Tensor) -> None:
+    def add_real(self, images: Tensor) -> None:
         """B×3×H×W uint8."""
         if self.reference is None:
-            self.real.add(self.features(pictures))
+            self.real.add(self.features(images))
 
-    def add_fake(self, pictures: Tensor) -> None:
+    def add_fake(self, images: Tensor) -> None:
         """B×3×H×W uint8."""
-        self.fake.add(self.features(pictures))
+        self.fake.add(self.features(images))
 
     def reference_statistics(self) -> Gaussian:
-        """Those of the real pictures."""
+        """Those of the real images."""
         return self.real.gaussian() if self.reference is None else self.reference
 
     def compute(self) -> dict[str, float]:

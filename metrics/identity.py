@@ -45,15 +45,15 @@ class ID(PairMetric):
             result[rows, 0] = (a * b).sum(dim=1).cpu()
         return result
 
-    def crops(self, pictures: Tensor) -> list[Any]:
+    def crops(self, images: Tensor) -> list[Any]:
         """The first face of each of B×3×H×W uint8, as 3×112×112 uint8, or None."""
-        if min(pictures.shape[2:]) < MIN_FACE:  # the detector would stumble over an empty pyramid
-            return [None] * len(pictures)
-        pixels = pictures.permute(0, 2, 3, 1).contiguous().numpy()
+        if min(images.shape[2:]) < MIN_FACE:  # the detector would stumble over an empty pyramid
+            return [None] * len(images)
+        pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
         _, _, points = self.detector.detect(pixels, landmarks=True)
         return [
-            None if found is None else aligned_face(picture, np.asarray(found[0], np.float64))
-            for picture, found in zip(pixels, points, strict=True)
+            None if found is None else aligned_face(image, np.asarray(found[0], np.float64))
+            for image, found in zip(pixels, points, strict=True)
         ]
 
 
@@ -83,7 +83,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 class IDViT(PairMetric):
-    """10000 × mean squared difference of ViT-Face embeddings (arXiv 2103.14803) of pictures in [0, 1]."""
+    """10000 × mean squared difference of ViT-Face embeddings (arXiv 2103.14803) of images in [0, 1]."""
 
     view = AT_256
     columns: ClassVar = {"id_vit": False}
@@ -95,14 +95,14 @@ class IDViT(PairMetric):
         self.network = IDViTLoss().to(device)
 
     def measure(self, real: Tensor, fake: Tensor) -> Tensor:
-        a, b = (self.network.embed(unit(pictures, self.device)) for pictures in (real, fake))
+        a, b = (self.network.embed(unit(images, self.device)) for images in (real, fake))
         return 1e4 * (a - b).square().mean(dim=1, keepdim=True)
 
 
 class IDDlib(PairMetric):
     """Cosine and Euclidean distance of dlib's face descriptors; needs no download. Pairs without a face are skipped.
 
-    dlib takes two pictures for one person below a Euclidean distance of 0.6.
+    dlib takes two images for one person below a Euclidean distance of 0.6.
     """
 
     view = FULL
@@ -120,18 +120,18 @@ class IDDlib(PairMetric):
     def measure(self, real: Tensor, fake: Tensor) -> Tensor:
         rows = []
         for pair in zip(real, fake, strict=True):
-            a, b = (self.descriptor(picture) for picture in pair)
+            a, b = (self.descriptor(image) for image in pair)
             if a is None or b is None:
                 rows.append([torch.nan, torch.nan])
             else:
                 rows.append([F.cosine_similarity(a, b, dim=0).item(), (a - b).norm().item()])
         return torch.tensor(rows)
 
-    def descriptor(self, picture: Tensor) -> Tensor | None:
+    def descriptor(self, image: Tensor) -> Tensor | None:
         """3×H×W uint8 → 128 numbers, or None if no face is found."""
         import dlib
 
-        pixels = picture.permute(1, 2, 0).contiguous().numpy()
+        pixels = image.permute(1, 2, 0).contiguous().numpy()
         try:
             landmarks = find_landmarks(Image.fromarray(pixels), weight_file("landmark"))
         except UserError:

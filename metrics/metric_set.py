@@ -38,7 +38,7 @@ class Sample:
 
 
 class MetricSet:
-    """Metrics that share one pass over the pairs: each picture is read, and scaled to a size, once for all of them."""
+    """Metrics that share one pass over the pairs: each image is read, and scaled to a size, once for all of them."""
 
     def __init__(self, names: Sequence[str], device: torch.device) -> None:
         """Reads the networks of the metrics named. Raises UserError for an unknown name or missing weights."""
@@ -67,7 +67,7 @@ class MetricSet:
             def shapes(sample: Sample, view: View = view) -> tuple[torch.Size, torch.Size]:
                 return sample.real[view].shape, sample.fake[view].shape
 
-            for _, group in groupby(samples, key=shapes):  # pictures of one size go through the networks together
+            for _, group in groupby(samples, key=shapes):  # images of one size go through the networks together
                 alike = list(group)
                 real, fake = (torch.stack([side[view] for side in sides]) for sides in _sides(alike))
                 metric.add(real, fake, [sample.name for sample in alike])

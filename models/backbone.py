@@ -48,7 +48,7 @@ class IResNetBlock(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Feature-Style-like backbone (arXiv 2202.02183): one picture to W+ offsets and predicted features."""
+    """Feature-Style-like backbone (arXiv 2202.02183): one image to W+ offsets and predicted features."""
 
     POOL = 3  # each stage is pooled to 3×3 for the style heads
 

@@ -1,4 +1,4 @@
-"""e4e (arXiv 2102.02766): a picture to W+, the latents in which edits are well behaved."""
+"""e4e (arXiv 2102.02766): an image to W+, the latents in which edits are well behaved."""
 
 import math
 from collections.abc import Iterable, Sequence

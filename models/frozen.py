@@ -34,7 +34,7 @@ def optimize(module: M, *inputs: Tensor | list[Tensor], winograd: bool = True, f
         inputs: of the module's forward, with batch size 0: they say for which sizes it is made ready. It runs on others
             too, if less fast.
         winograd: take Winograd's convs where they are faster; they are for float32 on the CPU.
-        frugal: for networks that run once a picture. Winograd's weights are four times as big as the plain ones; they
+        frugal: for networks that run once an image. Winograd's weights are four times as big as the plain ones; they
             are then made at every use, which costs about a fifth of the conv's time, and not kept.
     """
     module = _fast(module)  # type: ignore[assignment]

@@ -147,7 +147,7 @@ class FrozenStyledConv(SizedConv):
 
 
 class FrozenToRGB(nn.Module):
-    """A ToRGB that scales its few weights by the style, picture by picture, and not the many activations."""
+    """A ToRGB that scales its few weights by the style, image by image, and not the many activations."""
 
     weight: Tensor
     kernel: Tensor

@@ -39,7 +39,7 @@ N = TypeVar("N", bound=nn.Module)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_DECODED = {"cpu": 1}  # pictures at once: on a CPU, several take memory and save no time
+_DECODED = {"cpu": 1}  # images at once: on a CPU, several take memory and save no time
 _DECODED_ELSEWHERE = 8
 
 
@@ -64,7 +64,7 @@ class Method(ABC):
     ) -> None:  # fmt: skip
         """`checkpoint`: file of the trained part; `editor`: finds and applies the directions.
 
-        `dtype`: of the convolutions and matrix products; latents, normalisation and pictures stay float32. `compile`:
+        `dtype`: of the convolutions and matrix products; latents, normalisation and images stay float32. `compile`:
         run the networks through torch.compile.
         """
         self.domain = domain
@@ -104,9 +104,9 @@ class Method(ABC):
     @cached_property
     def _trained(self) -> tuple[Inverter, FeatureEditor | None]:
         inverter, editor = self._load(self.checkpoint)
-        picture = torch.empty(0, 3, inverter.size, inverter.size)
+        image = torch.empty(0, 3, inverter.size, inverter.size)
         maps = torch.empty(0, self.domain.feature_channels, self.domain.feature_size, self.domain.feature_size)
-        inverter.fs_backbone = self._ready(inverter.fs_backbone, picture, once=True)
+        inverter.fs_backbone = self._ready(inverter.fs_backbone, image, once=True)
         inverter.fuser = self._ready(inverter.fuser, maps, maps)
         return inverter, editor and self._ready(editor, maps, maps)
 
@@ -117,7 +117,7 @@ class Method(ABC):
     def _ready(self, network: N, *inputs: Tensor | Styles, once: bool = False) -> N:
         """The network made fast for inputs of these sizes (and batch size 0), and on the device.
 
-        `once`: it runs once a picture, so that transformed weights need not stay in memory. Weights that are used as
+        `once`: it runs once an image, so that transformed weights need not stay in memory. Weights that are used as
         the file has them stay mapped: the system takes their memory back when it is short.
         """
         winograd = self.device.type == "cpu" and self.dtype == torch.float32 and not self.compile
@@ -132,7 +132,7 @@ class Method(ABC):
 
     @inference
     def invert(self, x: Tensor) -> Inversion:
-        """x B×3×H×W in [-1, 1] → its Inversion. No picture is made, and e4e is not run."""
+        """x B×3×H×W in [-1, 1] → its Inversion. No image is made, and e4e is not run."""
         return invert(self.inverter, self.decoder, x.to(self.device))[0]
 
     def complete(self, inversion: Inversion) -> Inversion:
@@ -141,18 +141,18 @@ class Method(ABC):
 
     @inference
     def reconstruct(self, inversion: Inversion) -> Tensor:
-        """The inversion's pictures, B×3×size×size."""
+        """The inversion's images, B×3×size×size."""
         coarse = self._coarse(self.decoder.affine(inversion.w))
         return self._decode(inversion.features, torch.zeros_like(inversion.features), coarse)
 
     @inference
     def edit(self, inversion: Inversion, edits: Edits, mask: Tensor | None = None) -> Tensor:
-        """Every picture at every step of the edits: (B·P)×3×size×size, the steps of the first picture first.
+        """Every image at every step of the edits: (B·P)×3×size×size, the steps of the first image first.
 
         Args:
             edits: direction names, each with P powers. Step j makes all the edits at once, each at its j-th power: the
                 latent moves are summed, and the features change by one delta. `[("age", [1, 2, 3])]` is one direction
-                at three powers, `[("age", [5]), ("smile", [2])]` one picture with both edits.
+                at three powers, `[("age", [5]), ("smile", [2])]` one image with both edits.
             mask: 1×1×H×W or B×1×H×W in [0, 1] of any size: where it is 1, F is left as it is.
 
         Raises UserError for an unknown direction, a power that makes no sense, or edits that are none or ragged.
@@ -165,26 +165,26 @@ class Method(ABC):
         return self._decode(_repeat(inversion.features, steps), change, coarse)
 
     @inference
-    def e4e_pictures(self, pictures: Inversion | Tensor, edits: Edits = ()) -> Tensor:
+    def e4e_images(self, images: Inversion | Tensor, edits: Edits = ()) -> Tensor:
         """What e4e alone gives: the inversion, B×3×size×size, or the edits as in `edit`, (B·P)×3×size×size.
 
-        pictures: B×3×H×W in [-1, 1], or their Inversion, which the next edit will be the faster for.
+        images: B×3×H×W in [-1, 1], or their Inversion, which the next edit will be the faster for.
         """
-        image = pictures.image if isinstance(pictures, Inversion) else pictures.to(self.device)
-        w, coarse = self._e4e_inversion(pictures) if isinstance(pictures, Inversion) else self._invert_e4e(image)
+        image = images.image if isinstance(images, Inversion) else images.to(self.device)
+        w, coarse = self._e4e_inversion(images) if isinstance(images, Inversion) else self._invert_e4e(image)
         if edits:
             coarse = self._coarse(self._edited(image, w, edits))
         return decode(self.decoder, coarse.features, coarse, self.layer).float()
 
     def _edited(self, image: Tensor, w: Tensor, edits: Edits) -> Styles:
-        """The styles of latents w (B×n_styles×D) of the pictures at every step of the edits."""
+        """The styles of latents w (B×n_styles×D) of the images at every step of the edits."""
         steps = _steps(edits)
         rows = [(name, [*powers] * len(w)) for name, powers in edits]
         image = image if len(image) == 1 else _repeat(image, steps)
         return self._editor.apply(_repeat(w, steps), rows, self.decoder.affine, image)
 
     def _e4e_inversion(self, inversion: Inversion) -> tuple[Tensor, Coarse]:
-        """As `_invert_e4e`, of the inversion's pictures; made once."""
+        """As `_invert_e4e`, of the inversion's images; made once."""
         if inversion not in self._e4e_inversions:
             w = inversion.w_e4e
             self._e4e_inversions[inversion] = (
@@ -193,7 +193,7 @@ class Method(ABC):
         return self._e4e_inversions[inversion]
 
     def _invert_e4e(self, image: Tensor) -> tuple[Tensor, Coarse]:
-        """e4e's w of the pictures, and the decoder's state for it."""
+        """e4e's w of the images, and the decoder's state for it."""
         w = invert_e4e(self.e4e, self.decoder, image)
         return w, self._coarse(self.decoder.affine(w))
 
@@ -212,11 +212,11 @@ class Method(ABC):
 
     def _decode(self, features: Tensor, delta: Tensor, coarse: Coarse) -> Tensor:
         count = _DECODED.get(self.device.type, _DECODED_ELSEWHERE)
-        pictures = []
+        images = []
         for i in (slice(i, i + count) for i in range(0, len(features), count)):
             part = Coarse([style[i] for style in coarse.styles], coarse.features[i], coarse.rgb[i])
-            pictures.append(decode(self.decoder, self._features(features[i], delta[i]), part, self.layer))
-        return torch.cat(pictures).float()
+            images.append(decode(self.decoder, self._features(features[i], delta[i]), part, self.layer))
+        return torch.cat(images).float()
 
 
 class FSEInverter(Method):
@@ -279,5 +279,5 @@ def _steps(edits: Edits) -> int:
 
 
 def _repeat(x: Tensor, rows: int) -> Tensor:
-    """Every picture's row `rows` times in a row."""
+    """Every image's row `rows` times in a row."""
     return x if rows == 1 else x.repeat_interleave(rows, dim=0)

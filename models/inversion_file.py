@@ -1,4 +1,4 @@
-"""Files of inversions: a safetensors file of one inverted picture, which nothing but its own weights can decode.
+"""Files of inversions: a safetensors file of one inverted image, which nothing but its own weights can decode.
 
 Tensors: `crop` size×size×3 uint8, `w` 1×n_styles×D, `features` 1×C×h×w, `w_e4e` 1×n_styles×D (where the method uses
 it), float32; `quad` 4×2 float64, where the crop was cut out of a photograph. The metadata `inversion` is JSON: version,
@@ -68,7 +68,7 @@ class Origin:
             same = " in another version" if other.domain == self.domain else ""
             raise UserError(
                 f"{source}: was inverted in the domain {other.domain[:50]!r}{same}; this run's is {self.domain}, "
-                "invert the picture again"
+                "invert the image again"
             )
         for role, found in other.weights.items():
             if found != self.weights.get(role):
@@ -76,13 +76,13 @@ class Origin:
                 raise UserError(
                     f"{source}: was inverted with another {role} ({other.files[role][:80]!r}, sum {found[:12]!r}); "
                     f"this run's is {here}, sum '{self.weights.get(role, '')[:12]}'; give that one, or invert the "
-                    "picture again"
+                    "image again"
                 )
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """The file that a picture was read from, and what shows that it is still the same."""
+    """The file that an image was read from, and what shows that it is still the same."""
 
     path: Path
     size: int  # bytes
@@ -106,7 +106,7 @@ class SavedInversion:
 
     photograph: Photograph
     crop: np.ndarray  # size×size×3 uint8
-    inversion: Inversion  # of one picture; its image is the crop
+    inversion: Inversion  # of one image; its image is the crop
     quad: np.ndarray | None  # 4×2, the crop's corners in the photograph
     origin: Origin
 
@@ -163,11 +163,11 @@ def load_inversion(path: str | Path, domain: DomainConfig, origin: Origin) -> Sa
         photograph = facts["photograph"]
         source = Photograph(Path(photograph["path"]), int(photograph["bytes"]), str(photograph["sum"]))
     except _BadFileError as error:
-        raise UserError(f"{path}: is no inversion file, or a damaged one ({error}); invert the picture again") from None
+        raise UserError(f"{path}: is no inversion file, or a damaged one ({error}); invert the image again") from None
     except _DAMAGED as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{path}: is no inversion file, or a damaged one ({type(error).__name__}: {why}); invert the picture again"
+            f"{path}: is no inversion file, or a damaged one ({type(error).__name__}: {why}); invert the image again"
         ) from error
     crop = tensors["crop"]
     image = normalize(crop.permute(2, 0, 1)).contiguous()[None]

@@ -1,4 +1,4 @@
-"""Two inverted pictures made one: style mixing (some layers) and morphing (all of them)."""
+"""Two inverted images made one: style mixing (some layers) and morphing (all of them)."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -15,7 +15,7 @@ from utils.errors import UserError
 def mix(
     method: Method, a: Inversion, b: Inversion, shares: Sequence[float], layers: Collection[int] | None = None
 ) -> Tensor:
-    """Pictures between a and b, one for each of P shares of b: P×3×size×size.
+    """Images between a and b, one for each of P shares of b: P×3×size×size.
 
     In the styles `layers` (None: all), w and e4e's w move from a's to b's: (1 − share)·w_a + share·w_b; the other
     styles are a's. F follows as in an edit: a's features change by delta, F_w of a's w_e4e minus F_w of the mixed one,
@@ -24,7 +24,7 @@ def mix(
     and share 1 of all layers b's.
 
     Args:
-        a, b: one picture each.
+        a, b: one image each.
         shares: of b, 0 to 1.
         layers: styles of W+, from 0. F is made of those below the domain's feature layer (faces: 0 to 8), which
             hold pose and shape; those above it are colours and fine texture.

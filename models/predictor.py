@@ -1,4 +1,4 @@
-"""A small network that reads the attributes of a picture, such as the hair's colour, off it."""
+"""A small network that reads the attributes of an image, such as the hair's colour, off it."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,7 @@
 """StyleFeatureEditor (CVPR 2024, arXiv 2406.10601): its networks, and its three steps, for inference and training.
 
     invert(x):  w = backbone(x) + latent_avg;  F_k = fuser([content(x), F_w(w)])
-    delta:      F_w(w_e4e) − F_w(edited w_e4e), where no mask says that the picture is left unedited
+    delta:      F_w(w_e4e) − F_w(edited w_e4e), where no mask says that the image is left unedited
     decode:     G(F, styles) with F = F_k (stage 1) or feature_editor([F_k, delta]) (stage 2)
 
 F_w are the decoder's own features at the feature layer, made from w; e4e gives the w in which edits are well behaved.
@@ -32,7 +32,7 @@ class DirectionEditor(Protocol):
     ) -> Styles:
         """Styles of w (B×n_styles×D) after all the edits at once; every direction has one power per row, or one.
 
-        `affine` is the generator's, and `image` the pictures, B×3×H×W or 1×3×H×W in [-1, 1]. Raises UserError for an
+        `affine` is the generator's, and `image` the images, B×3×H×W or 1×3×H×W in [-1, 1]. Raises UserError for an
         unknown direction or a power that makes no sense.
         """
 
@@ -92,12 +92,12 @@ class Coarse(NamedTuple):
 
     styles: Styles
     features: Tensor  # F_w, B×C×h×w
-    rgb: Tensor  # the picture at that resolution, B×3×h×w
+    rgb: Tensor  # the image at that resolution, B×3×h×w
 
 
 @dataclass(frozen=True, eq=False)
 class Inversion:
-    """B pictures as latents: made once, edited many times."""
+    """B images as latents: made once, edited many times."""
 
     image: Tensor  # x, B×3×H×W in [-1, 1]
     w: Tensor  # B×n_styles×D, latent_avg added
@@ -134,9 +134,9 @@ def delta(original: Tensor, edited: Tensor, mask: Tensor | None = None) -> Tenso
 
 
 def decode(decoder: Generator, features: Tensor, coarse: Coarse, layer: int) -> Tensor:
-    """The picture of `features` (B×C×h×w), which take the place of coarse.features: B×3×size×size, about [-1, 1].
+    """The image of `features` (B×C×h×w), which take the place of coarse.features: B×3×size×size, about [-1, 1].
 
-    Where gradients are wanted, backward computes the activations again, block by block: 2 GB less per picture at
+    Where gradients are wanted, backward computes the activations again, block by block: 2 GB less per image at
     1024 px, and on the CPU no slower, since fresh memory costs it as much as the convs.
     """
     if not torch.is_grad_enabled():

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from configs.paths import weight_file
-from datasets.images import PictureNames, output_names
+from datasets.images import ImageNames, output_names
 from models.faces.alignment import align, turned_note
 from runners.manifest import Manifest, stamp, time_written
 from utils.errors import UserError
@@ -23,16 +23,16 @@ SIZE = 1024  # px, of FFHQ's crops
 
 
 def align_folder(root: Path, processes: int, output: Path | None = None) -> tuple[list[str], str]:
-    """Cut the main face out of every picture below `root`, by FFHQ's rule, into `{output}/{relative path}.jpg`.
+    """Cut the main face out of every image below `root`, by FFHQ's rule, into `{output}/{relative path}.jpg`.
 
     `output`: None stands for `{root}_crops`. Crops that are there already are left as they are, so an interrupted run
-    goes on, but those of a picture that was replaced since are made again: `{output}.jsonl` knows what was read.
+    goes on, but those of an image that was replaced since are made again: `{output}.jsonl` knows what was read.
 
     Returns the failures, a line each, and what else lies in the folder ("" if nothing does). Raises UserError if there
-    is no picture, if the crops cannot be written or would overwrite a picture, or if a process dies.
+    is no image, if the crops cannot be written or would overwrite an image, or if a process dies.
     """
     target = output.absolute() if output else _beside(root)
-    pictures = PictureNames.find(root, without=target)
+    pictures = ImageNames.find(root, without=target)
     names = output_names(pictures.names, ".jpg")
     if target.resolve() == root.resolve():
         raise UserError(f"--output_dir: {target} is --root_path itself; choose another folder")
@@ -50,13 +50,13 @@ def align_folder(root: Path, processes: int, output: Path | None = None) -> tupl
             jobs[name] = (root / name, target / crop)
         elif not manifest.knows(name):
             manifest.done(name, stamps[name])
-    logger.info("%d of %d pictures to align, into %s", len(jobs), len(names), target)
+    logger.info("%d of %d images to align, into %s", len(jobs), len(names), target)
     failures = []
     # Started afresh, not forked: threads of the parent that hold a lock at the fork would never give it back.
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
         tasks = {pool.submit(_align, *job): name for name, job in jobs.items()}
         try:
-            for task in tqdm(as_completed(tasks), total=len(tasks), unit="picture"):
+            for task in tqdm(as_completed(tasks), total=len(tasks), unit="image"):
                 error, note = task.result()
                 if error:
                     failures.append(error)

@@ -1,4 +1,4 @@
-"""Moving pictures of edits: sweeps and chains of one photograph, and edited videos."""
+"""Moving images of edits: sweeps and chains of one photograph, and edited videos."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ from models.mixing import mix, parse_layers
 from models.sfe import Edits
 from runners.build_method import check_files
 from runners.edit_options import check_mask_options
-from runners.photo import InvertedPhoto
+from runners.photo import InvertedPhoto, path_of
 from runners.simple_runner import SimpleRunner
 from utils.errors import UserError
 from utils.files import check_apart
@@ -38,7 +38,7 @@ Row = tuple[float, ...]  # a power of each edit
 
 
 class AnimationRunner:
-    """Makes moving pictures with the method of a `SimpleRunner`. Raises UserError, which leaves old files alone."""
+    """Makes moving images with the method of a `SimpleRunner`. Raises UserError, which leaves old files alone."""
 
     def __init__(self, runner: SimpleRunner) -> None:
         self.runner, self.method, self.latent_editor = runner, runner.method, runner.latent_editor
@@ -51,7 +51,7 @@ class AnimationRunner:
         """Write a GIF or MP4, by the extension of `save_pth`, of edits of one photograph, which is inverted once.
 
         Args:
-            orig_img_pth: a picture file, an inversion file, or what `SimpleRunner.invert` gave.
+            orig_img_pth: an image file, an inversion file, or what `SimpleRunner.invert` gave.
             edits: one direction with two powers, `[("age", [-5, 5])]`, is a sweep from the first power to the second
                 and back. Directions with a power each, `[("age", [5]), ("smile", [3])]`, are a chain: one after
                 another grows from 0 to its power, on top of those before it.
@@ -62,8 +62,7 @@ class AnimationRunner:
         rows = timeline(edits, frames)
         self._check(edits)
         check_movie_path(save_pth, list(WRITERS))
-        read = orig_img_pth.path if isinstance(orig_img_pth, InvertedPhoto) else orig_img_pth
-        check_apart([save_pth], [read, *([mask_path] if mask_path else [])])
+        check_apart([save_pth], [path_of(orig_img_pth), *([mask_path] if mask_path else [])])
         mask_of = self._masks(use_mask, mask_trashold, mask_path)
         photo = self.runner.photo(orig_img_pth, align)
         names = [name for name, _ in edits]
@@ -76,6 +75,7 @@ class AnimationRunner:
     ) -> None:  # fmt: skip
         """Write a GIF or MP4 that goes from one photograph to another and back; see `SimpleRunner.mix`."""
         check_movie_path(save_pth, list(WRITERS))
+        check_apart([save_pth], map(path_of, (a, b)))
         chosen = parse_layers(layers, self.method.domain.generator.n_styles)
         rows = timeline([("share", [0, 1])], frames)
         first, second = self.runner.photo(a, align).inversion, self.runner.photo(b, align).inversion
@@ -151,7 +151,7 @@ class AnimationRunner:
         self, photo: InvertedPhoto, names: list[str], rows: list[Row], mask: Tensor | None
     ) -> dict[Row, Image.Image]:
         pictures: dict[Row, Image.Image] = {}
-        with tqdm(total=len(rows), desc="edits", unit="picture") as bar:
+        with tqdm(total=len(rows), desc="edits", unit="image") as bar:
             for batch in batches(rows, BATCH):
                 stack = list(zip(names, zip(*batch, strict=True), strict=True))
                 pictures.update(zip(batch, map(to_image, self.method.edit(photo.inversion, stack, mask)), strict=True))

@@ -32,9 +32,9 @@ def build_method(config: Config) -> tuple[Method, LatentEditor]:
 def check_files(
     method: Method, editor: LatentEditor, names: Iterable[str], e4e: bool = False, latents: bool = False
 ) -> None:
-    """Raises UserError if a file is missing that these edits need, before any picture is read or computed.
+    """Raises UserError if a file is missing that these edits need, before any image is read or computed.
 
-    `e4e`: its own pictures are wanted, too, which need its weights with every method; `latents`: inversion files are.
+    `e4e`: its own images are wanted, too, which need its weights with every method; `latents`: inversion files are.
     """
     names = list(names)
     roles = ["generator", *(["e4e"] if e4e or ((names or latents) and isinstance(method, FSEFull)) else [])]

@@ -1,4 +1,4 @@
-"""How well a domain's methods invert and edit: by its attribute predictor, and against true pictures of edits."""
+"""How well a domain's methods invert and edit: by its attribute predictor, and against true images of edits."""
 
 import logging
 from collections import defaultdict
@@ -22,7 +22,7 @@ from metrics.tables import markdown_table, write_report
 from models.inference import FSEFull, FSEInverter
 from models.sfe import Edits
 from runners.build_method import check_files
-from utils.drawing import picture_column, picture_strip
+from utils.drawing import image_column, image_strip
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.images import load_image, resize, save_image, to_image, to_tensor
@@ -30,21 +30,21 @@ from utils.parallel import batches
 
 logger = logging.getLogger(__name__)
 
-NOTHING = "no edit"  # the picture as it is, for comparison
+NOTHING = "no edit"  # the image as it is, for comparison
 
 INVERSION_COLUMNS = {
     "l2": "L2", "ssim": "SSIM", "distance": "LPIPS-like", "kept": "attributes kept", "frechet": "FID-like",
     "ms": "ms an image",
 }  # fmt: skip
-EDIT_COLUMNS = {"done": "trait appears", "kept": "others stay", "truth": "L2 to the true picture"}
+EDIT_COLUMNS = {"done": "trait appears", "kept": "others stay", "truth": "L2 to the true image"}
 
 
-Numbers = dict[str, list[Tensor]]  # column -> a number per picture (or more), for each batch
+Numbers = dict[str, list[Tensor]]  # column -> a number per image (or more), for each batch
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to invert and edit. Pictures are B×3×size×size; `invert` gives what the other two read."""
+    """One way to invert and edit. Images are B×3×size×size; `invert` gives what the other two read."""
 
     invert: Callable[[Tensor], Any]
     reconstruct: Callable[[Any], Tensor]
@@ -54,7 +54,7 @@ class Way:
 class EvaluationRunner:
     """Compares the W+ encoder alone, the Inverter of stage 1 and SFE of stage 2 on one domain.
 
-    Everything is measured on pictures of 8 bits, at the generator's size. LPIPS-like: `criteria/predictor_loss.py`;
+    Everything is measured on images of 8 bits, at the generator's size. LPIPS-like: `criteria/predictor_loss.py`;
     FID-like: the Fréchet distance of the predictor's embeddings.
     """
 
@@ -66,7 +66,7 @@ class EvaluationRunner:
         self.sfe = sfe = FSEFull(self.domain, editor, device, latent_editor)
         self.stage_1 = stage_1 = FSEInverter(self.domain, inverter, device, latent_editor)
         self.ways = {
-            "W+ encoder": Way(lambda x: x, sfe.e4e_pictures, sfe.e4e_pictures),
+            "W+ encoder": Way(lambda x: x, sfe.e4e_images, sfe.e4e_images),
             "Inverter (stage 1)": Way(stage_1.invert, stage_1.reconstruct, stage_1.edit),
             "SFE (stage 2)": Way(sfe.invert, sfe.reconstruct, sfe.edit),
         }
@@ -74,9 +74,9 @@ class EvaluationRunner:
     def report(
         self, folders: Mapping[str, Path], edits: Mapping[str, float], truth: Path | None, output: Path, shown: int = 6
     ) -> str:
-        """Measure, and write tables (evaluation.md, .json) and pictures (grid.png, sweep.png). Returns the tables.
+        """Measure, and write tables (evaluation.md, .json) and images (grid.png, sweep.png). Returns the tables.
 
-        folders: title -> pictures; edits and the first `shown` pictures to look at are of the first folder.
+        folders: title -> images; edits and the first `shown` images to look at are of the first folder.
 
         Raises UserError, before anything is measured, for unknown edits, missing files, or an output that cannot be.
         """
@@ -95,7 +95,7 @@ class EvaluationRunner:
         rows = {
             f"{name} {edits[name]:+g} | {way}": row for name, by_way in edited.items() for way, row in by_way.items()
         }  # fmt: skip
-        parts.append(f"Edits of pictures that lack the trait:\n\n{markdown_table(rows, EDIT_COLUMNS, 'edit | method')}")
+        parts.append(f"Edits of images that lack the trait:\n\n{markdown_table(rows, EDIT_COLUMNS, 'edit | method')}")
         text = "\n".join(parts)
         write_report(output, {"inversions": inversions, "edits": edited}, text)
         self.pictures(first, edits, relative_names(first)[:shown], output)
@@ -103,7 +103,7 @@ class EvaluationRunner:
 
     @torch.inference_mode()
     def inversions(self, folder: Path) -> dict[str, dict[str, float]]:
-        """Way -> column of INVERSION_COLUMNS -> value, over all pictures of the folder."""
+        """Way -> column of INVERSION_COLUMNS -> value, over all images of the folder."""
         real: list[Tensor] = []
         ways: dict[str, Numbers] = {way: defaultdict(list) for way in self.ways}
         for names, x in self._batches(folder, "inversions"):
@@ -128,10 +128,10 @@ class EvaluationRunner:
 
     @torch.inference_mode()
     def edits(self, folder: Path, edits: Mapping[str, float], truth: Path | None) -> dict[str, dict[str, dict]]:
-        """Direction -> way -> column of EDIT_COLUMNS -> value, over the pictures that lack the direction's trait.
+        """Direction -> way -> column of EDIT_COLUMNS -> value, over the images that lack the direction's trait.
 
-        edits: direction, called as its trait -> power. truth: `{direction}/{any}/NAME`, true pictures of NAME with the
-        trait, of which the nearest counts; only pictures that have one are edited.
+        edits: direction, called as its trait -> power. truth: `{direction}/{any}/NAME`, true images of NAME with the
+        trait, of which the nearest counts; only images that have one are edited.
         """
         return {name: self._edit(name, power, folder, truth) for name, power in edits.items()}
 
@@ -164,7 +164,7 @@ class EvaluationRunner:
 
     @torch.inference_mode()
     def pictures(self, folder: Path, edits: Mapping[str, float], names: Sequence[str], output: Path) -> None:
-        """`grid.png`: pictures, their inversions by every way, and edits by SFE; `sweep.png`: powers of each edit."""
+        """`grid.png`: images, their inversions by every way, and edits by SFE; `sweep.png`: powers of each edit."""
         rows, sweeps = [], []
         for i, name in enumerate(names):
             x = self._picture(folder, name)[None]
@@ -173,18 +173,18 @@ class EvaluationRunner:
             found += [(way, methods.reconstruct(methods.invert(x))) for way, methods in self.ways.items()]
             for edit, power in edits.items():
                 found.append((f"{edit} {power:+g}", self.sfe.edit(inversion, [(edit, [power])])))
-            rows.append(picture_strip([(caption if i == 0 else "", to_image(y[0])) for caption, y in found], 128))
+            rows.append(image_strip([(caption if i == 0 else "", to_image(y[0])) for caption, y in found], 128))
             edit, power = list(edits.items())[i % len(edits)]
             steps = [power * share for share in (-1.5, -1, -0.5, 0, 0.5, 1, 1.5)]
             swept = self.sfe.edit(inversion, [(edit, steps)])
             sweeps.append([(f"{edit} {step:+g}", to_image(y)) for step, y in zip(steps, swept, strict=True)])
-        save_image(picture_column(rows), output / "grid.png")
-        save_image(picture_column([picture_strip(sweep, 128) for sweep in sweeps]), output / "sweep.png")
+        save_image(image_column(rows), output / "grid.png")
+        save_image(image_column([image_strip(sweep, 128) for sweep in sweeps]), output / "sweep.png")
 
     def _batches(self, folder: Path, label: str) -> Iterator[tuple[list[str], Tensor]]:
-        """Names and pictures of the folder, B×3×size×size."""
+        """Names and images of the folder, B×3×size×size."""
         pictures = ImageFolder(folder, self.domain.generator.size)
-        for part in batches(tqdm(range(len(pictures)), label, unit="picture", leave=False, disable=None), BATCH):
+        for part in batches(tqdm(range(len(pictures)), label, unit="image", leave=False, disable=None), BATCH):
             yield [pictures.names[i] for i in part], torch.stack([pictures[i] for i in part])
 
     def _picture(self, folder: Path, name: str) -> Tensor:
@@ -196,7 +196,7 @@ class EvaluationRunner:
         return milliseconds_per_image(lambda x: way.reconstruct(way.invert(x)), images)
 
     def _shown(self, folder: Path, names: list[str]) -> Tensor:
-        """Which attributes pictures show, as their labels tell, if they have some: B×A, bool."""
+        """Which attributes images show, as their labels tell, if they have some: B×A, bool."""
         attributes = self.metrics.predictor.attributes
         if not (folder / LABELS_FILE).is_file():
             return torch.ones(len(names), len(attributes), dtype=torch.bool)

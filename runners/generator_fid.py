@@ -1,4 +1,4 @@
-"""Which of the generators that a training kept makes pictures most like those of the domain."""
+"""Which of the generators that a training kept makes images most like those of the domain."""
 
 import json
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ _SEED = 0
 
 
 @torch.inference_mode()
-def measure_generators(domain_name: str, generators: Path, pictures: Path, output: Path, samples: int) -> list[dict]:
+def measure_generators(domain_name: str, generators: Path, images: Path, output: Path, samples: int) -> list[dict]:
     """`step` and `fid_like` of each `step_{step}.pt`; also written, as fid.jsonl and fid.png. Raises UserError."""
     domain = load_domain(domain_name)
     files = numbered_files(generators, "step_", ".pt")
@@ -33,9 +33,9 @@ def measure_generators(domain_name: str, generators: Path, pictures: Path, outpu
     if "predictor" not in domain.weights:
         raise UserError(f"domain {domain.name} has no weights.predictor; distances are measured in its embedding")
     predictor = load_predictor(weight_file(domain.weights["predictor"]))
-    folder = ImageFolder(pictures, domain.generator.size)
+    folder = ImageFolder(images, domain.generator.size)
     if len(folder) < 2:
-        raise UserError(f"{pictures} has one picture; a distance between sets wants two or more, better a thousand")
+        raise UserError(f"{images} has one image; a distance between sets wants two or more, better a thousand")
 
     def gaussian(parts: Iterable[Tensor]) -> Gaussian:
         return Gaussian.of(torch.cat([predictor.embedding(part) for part in parts]))

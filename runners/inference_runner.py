@@ -1,4 +1,4 @@
-"""Invert and edit whole folders of pictures."""
+"""Invert and edit whole folders of images."""
 
 import logging
 import time
@@ -35,7 +35,7 @@ from utils.processes import gather, own_device, rank_and_size
 
 logger = logging.getLogger(__name__)
 
-_UNFINISHED = 8  # pictures that wait for their last results to be written
+_UNFINISHED = 8  # images that wait for their last results to be written
 
 
 @dataclass(frozen=True)
@@ -49,22 +49,22 @@ class _Picture:
 class InferenceRunner:
     """Writes `inversion/NAME`, `DIRECTION/edit_power_P/NAME` and `STACK/NAME` for every NAME of `data.inference_dir`.
 
-    Pictures pass one at a time: read by threads ahead of the computing, inverted once, edited by every direction in
-    batches of powers, written by threads behind it. A picture's results depend on nothing but the picture, so neither
+    Images pass one at a time: read by threads ahead of the computing, inverted once, edited by every direction in
+    batches of powers, written by threads behind it. An image's results depend on nothing but the image, so neither
     an interrupted run nor the number of processes changes a byte of them. Under torchrun each process takes every
-    n-th picture. `exp.output_dir/manifest.jsonl` records each picture's state, and which file was read: the results of
-    a picture that was replaced since then are made again. An `exp.output_dir` inside the folder is not read.
+    n-th image. `exp.output_dir/manifest.jsonl` records each image's state, and which file was read: the results of
+    an image that was replaced since then are made again. An `exp.output_dir` inside the folder is not read.
 
-    Inversion files in the folder count as pictures. With `inference.save_latents` there is one of every picture, in
-    `latents/NAME.safetensors`; a later run into the same folder reads it instead of inverting the picture again.
+    Inversion files in the folder count as images. With `inference.save_latents` there is one of every image, in
+    `latents/NAME.safetensors`; a later run into the same folder reads it instead of inverting the image again.
 
-    Raises UserError for options that do not fit, or results that would overwrite a picture, before any is read.
+    Raises UserError for options that do not fit, or results that would overwrite an image, before any is read.
     """
 
     def __init__(self, config: Config) -> None:
         self.config, options = config, config.inference
         if not config.data.inference_dir:
-            raise UserError("data.inference_dir is empty; wanted: the folder of the pictures")
+            raise UserError("data.inference_dir is empty; wanted: the folder of the images")
         self.rank, self.processes = rank_and_size()
         config.model.device = own_device(config.model.device)
         self.method, self.latent_editor = build_method(config)
@@ -85,9 +85,9 @@ class InferenceRunner:
             self.metrics = MetricSet(options.report_metrics, self.method.device)
 
     def run(self) -> int:
-        """Do what is missing. Returns the number of pictures that failed, over all processes.
+        """Do what is missing. Returns the number of images that failed, over all processes.
 
-        Raises UserError, before any picture is read, if a file is missing that the edits need.
+        Raises UserError, before any image is read, if a file is missing that the edits need.
         """
         options = self.config.inference
         edits = {*options.editings_data}.union(*options.stacks.values())
@@ -96,7 +96,7 @@ class InferenceRunner:
         failed: list[str] = []
         stamps = {name: stamp(self.folder / name) for name in self.names}
         pending = self._pending(manifest, stamps)
-        logger.info("%d of %d pictures to do in this process", len(pending), len(self.names))
+        logger.info("%d of %d images to do in this process", len(pending), len(self.names))
         unfinished: deque[tuple[str, float, list[Future[None]]]] = deque()
 
         def finish() -> None:
@@ -108,7 +108,7 @@ class InferenceRunner:
         workers = self.config.model.workers
         with BoundedPool(workers) as writers:
             pictures = ahead(self._load, pending, workers)
-            for name, missing, picture in tqdm(pictures, total=len(pending), unit="picture", disable=self.rank > 0):
+            for name, missing, picture in tqdm(pictures, total=len(pending), unit="image", disable=self.rank > 0):
                 if isinstance(picture, UserError):
                     failed.append(str(picture))
                     manifest.add(image=name, state="failed", error=str(picture))
@@ -131,7 +131,7 @@ class InferenceRunner:
             self._report(self.metrics, failures)
         if self.rank == 0:
             remove_temporaries(self.output)  # of killed runs; nobody writes any more
-            logger.info("results: %s; %d pictures failed", self.output, len(failures))
+            logger.info("results: %s; %d images failed", self.output, len(failures))
             if self.files.left_out:
                 logger.info(self.files.left_out)
         gather(None)  # torchrun ends all processes as soon as one leaves with an error: nobody leaves before the first
@@ -161,9 +161,9 @@ class InferenceRunner:
 
 
     def _pending(self, manifest: Manifest, stamps: dict[str, Stamp]) -> list[tuple[str, bytes]]:
-        """The pictures of which results are missing, each with a byte per result: 1 if that is missing.
+        """The images of which results are missing, each with a byte per result: 1 if that is missing.
 
-        Files appear whole, so one that is there is right. Of a picture that was replaced none is.
+        Files appear whole, so one that is there is right. Of an image that was replaced none is.
         """
         pending = []
         for name in self.names:
@@ -209,7 +209,7 @@ class InferenceRunner:
                 photo = InvertedPhoto.load(saved, self.method)
                 if photo.photograph.is_still(path) and photo.crop.width == self.size:
                     return name, missing, photo
-                logger.info("%s: is of another picture than %s, which is inverted again", saved, path)
+                logger.info("%s: is of another image than %s, which is inverted again", saved, path)
                 saved.unlink()
                 if self.config.inference.save_latents and saved not in missing:
                     missing.append(saved)
@@ -229,7 +229,7 @@ class InferenceRunner:
     def _make(
         self, name: str, missing: list[Path], photo: InvertedPhoto
     ) -> Iterator[tuple[Path, Tensor | InvertedPhoto]]:
-        """The missing results: pictures, 3×size×size, and the inversion for its file.
+        """The missing results: images, 3×size×size, and the inversion for its file.
 
         Batches are the same whatever is missing, and so are the last bits of what they give.
         """
@@ -252,16 +252,16 @@ class InferenceRunner:
             save_image(to_image(result), path, self.config.inference.quality)
 
     def _report(self, metrics: MetricSet, failures: list[str]) -> None:
-        """How near the inversions of all processes and runs come to their pictures."""
+        """How near the inversions of all processes and runs come to their images."""
         model, names = self.config.model, self.files.outputs
         found = (Pair(name, self.folder / name, self.files.inversion(name)) for name in names)
         pairs = {pair.name: pair for pair in found if pair.fake.exists()}
         errors = measure(metrics, list(pairs.values()), model.batch_size, model.workers)
         if self.rank == 0:
-            facts = [f"pictures: {self.folder}", f"results: {self.output}", f"{model.method}: {model.checkpoint_path}"]
+            facts = [f"images: {self.folder}", f"results: {self.output}", f"{model.method}: {model.checkpoint_path}"]
             options = self.config.inference
             facts += [f"{key}: {values}" for key, values in [*options.editings_data.items(), *options.stacks.items()]]
-            title = f"Inference: {len(pairs)} pictures inverted, {len(failures)} failed"
+            title = f"Inference: {len(pairs)} images inverted, {len(failures)} failed"
             report = Report(
                 title, metrics.columns, metrics.compute(), metrics.scores(), pairs, facts, failures + errors
             )

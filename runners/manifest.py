@@ -21,9 +21,9 @@ def stamp(path: Path) -> Stamp:
 
 
 class Manifest:
-    """`path` holds the run's settings, in its first line or where they were added, and a line per picture and state.
+    """`path` holds the run's settings, in its first line or where they were added, and a line per image and state.
 
-    Lines are `{"image": name, "state": "done" or "failed", …}`; a picture's last line counts. Those of pictures that
+    Lines are `{"image": name, "state": "done" or "failed", …}`; an image's last line counts. Those of images that
     are done also have `size` (bytes) and `mtime` (ns) of the file that was read.
     """
 
@@ -72,7 +72,7 @@ class Manifest:
         return self.states.get(image) != "done" and any(time is not None and time < stamp[1] for time in times)
 
     def done(self, image: str, stamp: Stamp, **more: Any) -> None:
-        """Note that all results of the picture are there."""
+        """Note that all results of the image are there."""
         self.add(image=image, state="done", **more, size=stamp[0], mtime=stamp[1])
 
     def add(self, **entry: Any) -> None:

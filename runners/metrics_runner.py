@@ -1,4 +1,4 @@
-"""Metrics over folders: of pairs of pictures, and the editing metric over CelebA-HQ."""
+"""Metrics over folders: of pairs of images, and the editing metric over CelebA-HQ."""
 
 import json
 import logging
@@ -66,8 +66,8 @@ def calculate_metrics(
     """Measure the pairs of two folders, in one pass for all metrics; under torchrun the processes share them out.
 
     Args:
-        fid_stats: file of statistics that stand for the original pictures in FID.
-        save_fid_stats: file for those of the original pictures, for later runs.
+        fid_stats: file of statistics that stand for the original images in FID.
+        save_fid_stats: file for those of the original images, for later runs.
         metrics_dir: folder for the numbers of every pair.
         report: HTML file.
 
@@ -81,9 +81,9 @@ def calculate_metrics(
     if (fid_stats or save_fid_stats) and "fid" not in metrics:
         raise UserError("--fid_stats and --save_fid_stats are of use for the metric fid only; add it to --metrics")
     found = PairedFolders.find(orig_path, reconstr_path)
-    pictures = [path for pair in found.pairs for path in (pair.real, pair.fake)]
+    images = [path for pair in found.pairs for path in (pair.real, pair.fake)]
     for written in filter(None, (save_fid_stats, report)):
-        check_apart([written], pictures)
+        check_apart([written], images)
     metrics_set = MetricSet(metrics, resolve_device(own_device(device)))
     fid = metrics_set.metrics.get("fid")
     if isinstance(fid, FID) and fid_stats is not None:
@@ -133,12 +133,12 @@ def editing_fid(
     transforms: str = "face_1024", batch_size: int = 4, workers: int = 4, device: str = "0",
     fid_stats: Path | None = None, save_fid_stats: Path | None = None,
 ) -> tuple[float, list[str]]:  # fmt: skip
-    """FID between the originals that have an attribute and the edits of the pictures that had not.
+    """FID between the originals that have an attribute and the edits of the images that had not.
 
     `attr_is_reversed`: between those that have it not and the edits of those that had, for edits that remove it.
     `fid_stats` stands for the originals. Returns the distance and the problems, a line each.
 
-    Raises UserError for bad options, missing weights, or if less than two pictures of a set are left.
+    Raises UserError for bad options, missing weights, or if less than two images of a set are left.
     """
     check_apart(filter(None, [save_fid_stats]), filter(None, [fid_stats, attr_table]))
     attributes = CelebaAttributes(attr_table, attr_name)
@@ -167,8 +167,8 @@ def editing_fid(
             except UserError as error:
                 return error
 
-        pictures = _progress(ahead(read, paths, workers), len(paths))
-        for batch in batches(_good(pictures, problems), batch_size):
+        images = _progress(ahead(read, paths, workers), len(paths))
+        for batch in batches(_good(images, problems), batch_size):
             add(torch.stack(batch))
     for rank, state in enumerate(gather(fid.state())):
         if rank != rank_and_size()[0]:
@@ -186,7 +186,7 @@ def _share(items: Sequence[T]) -> Sequence[T]:
 
 
 def _progress(items: Iterator[T], total: int) -> Iterator[T]:
-    return iter(tqdm(items, total=total, unit="picture", disable=rank_and_size()[0] > 0))
+    return iter(tqdm(items, total=total, unit="image", disable=rank_and_size()[0] > 0))
 
 
 def _good(items: Iterator[T | UserError], errors: list[str]) -> Iterator[T]:

@@ -71,3 +71,8 @@ class InvertedPhoto:
         moved = {name: part.to(method.device) for name, part in parts.items() if part is not None}
         inversion = replace(saved.inversion, **moved)
         return cls(saved.photograph, Image.fromarray(saved.crop), inversion, method, saved.quad)
+
+
+def path_of(photo: str | Path | InvertedPhoto) -> Path:
+    """The file of what may be given as a photograph."""
+    return photo.path if isinstance(photo, InvertedPhoto) else Path(photo)

@@ -1,11 +1,11 @@
-"""Where the results of a folder's pictures lie."""
+"""Where the results of a folder's images lie."""
 
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from arguments.options import InferenceArgs
-from datasets.images import PictureNames, output_names
+from datasets.images import ImageNames, output_names
 from models.inversion_file import is_inversion_file
 from models.sfe import Edits
 from utils.errors import UserError
@@ -16,15 +16,15 @@ _ALSO = frozenset({INVERSION_SUFFIX})
 
 
 class ResultFiles:
-    """The pictures of `folder`, inversion files among them, and the files below `output` that are made of each.
+    """The images of `folder`, inversion files among them, and the files below `output` that are made of each.
 
     `outputs`: name -> name of its results. `left_out`: what else lies in the folder; "" if nothing does.
     """
 
     def __init__(self, folder: Path, output: Path, options: InferenceArgs, batch_size: int) -> None:
-        """Raises UserError if there is no picture, or if a result would overwrite one."""
+        """Raises UserError if there is no image, or if a result would overwrite one."""
         self.folder, self.output, self.options, self.batch_size = folder, output, options, batch_size
-        pictures = PictureNames.find(folder, without=output, also=_ALSO)
+        pictures = ImageNames.find(folder, without=output, also=_ALSO)
         self.outputs, self.left_out = _outputs(pictures.names, _suffix(options.format)), pictures.left_out
         self._check_apart()
 
@@ -38,7 +38,7 @@ class ResultFiles:
         return self.output / direction / power_folder(power) / self.outputs[name]
 
     def of(self, name: str) -> Iterator[Path]:
-        """All files that are made of a picture."""
+        """All files that are made of an image."""
         options = self.options
         if options.inversions:
             yield self.inversion(name)
@@ -57,7 +57,7 @@ class ResultFiles:
             yield [(key, [power]) for key, power in edits.items()], [self.output / folder / self.outputs[name]]
 
     def _check_apart(self) -> None:
-        """That no result would overwrite a picture."""
+        """That no result would overwrite an image."""
         options, names, outputs = self.options, list(self.outputs), list(self.outputs.values())
         folders = [self.output / "inversion", *(self.output / folder for folder in options.stacks)]
         for direction, powers in options.editings_data.items():
@@ -72,7 +72,7 @@ class ResultFiles:
 
 
 def _outputs(names: list[str], suffix: str) -> dict[str, str]:
-    """Name -> name of its result. An inversion file is called as its picture: a.png.safetensors -> a.png."""
+    """Name -> name of its result. An inversion file is called as its image: a.png.safetensors -> a.png."""
     shown = {name: name.removesuffix(INVERSION_SUFFIX) for name in names}
     twins = [name for name, count in Counter(shown.values()).items() if count > 1]
     if twins:

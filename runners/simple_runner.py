@@ -17,26 +17,17 @@ from configs.paths import ROOT, weight_file
 from models.faces.alignment import align as align_face
 from models.faces.alignment import paste_back, turned_note
 from models.faces.landmarks import find_faces, read_landmarks
-from models.faces.masks import MASK_PICTURES, background_probability, extent_note, read_mask, save_mask_pictures
+from models.faces.masks import MASK_PICTURES, background_probability, extent_note, read_mask, save_mask_images
 from models.inversion_file import Photograph, is_inversion_file
 from models.mixing import mix, parse_layers
 from models.sfe import Inversion
 from runners.build_method import build_method, check_files
 from runners.edit_options import check_face_options, check_mask_options, edit_pairs, edit_steps
-from runners.photo import InvertedPhoto
-from utils.drawing import TILE, picture_strip
+from runners.photo import InvertedPhoto, path_of
+from utils.drawing import TILE, image_strip
 from utils.errors import UserError
 from utils.files import INVERSION_SUFFIX, check_apart
-from utils.images import (
-    check_save_path,
-    is_squashed,
-    load_image,
-    resize,
-    save_image,
-    squashed,
-    to_image,
-    to_tensor,
-)
+from utils.images import check_save_path, load_image, resize, save_image, squash_note, to_image, to_tensor
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +42,7 @@ class SimpleRunner:
         simple_config_pth: YAML with domain and method.
         device: "cpu", "0", "cuda:1"; None takes `model.device` of the config. One that is not there gives the CPU.
 
-    Nothing is loaded before it is needed, so a wrong weight file shows at the first picture. Raises UserError.
+    Nothing is loaded before it is needed, so a wrong weight file shows at the first image. Raises UserError.
     """
 
     def __init__(
@@ -84,8 +75,8 @@ class SimpleRunner:
             return self._own(InvertedPhoto.load(path, self.method), align)
         photo, source = load_image(path), Photograph.of(path)
         if not align:
-            if is_squashed(photo):
-                logger.warning(squashed(path, photo))
+            if note := squash_note(path, photo):
+                logger.warning(note)
             crop = resize(photo, self.method.domain.generator.size)
             return InvertedPhoto(source, crop, self._invert(crop), self.method)
         if face is not None:
@@ -105,7 +96,7 @@ class SimpleRunner:
         """The crop around a face, inverted."""
         domain = self.method.domain
         if domain.alignment is None:
-            raise UserError(f"align: pictures of the domain {domain.name} are not aligned; leave align out")
+            raise UserError(f"align: images of the domain {domain.name} are not aligned; leave align out")
         try:
             face = align_face(photo, domain.generator.size, landmarks, weight_file("landmark"))
         except UserError as error:
@@ -128,7 +119,7 @@ class SimpleRunner:
         return photo
 
     def reconstruct(self, photo: InvertedPhoto) -> Image.Image:
-        """The inversion's picture: what every edit starts from."""
+        """The inversion's image: what every edit starts from."""
         return to_image(self.method.reconstruct(photo.inversion)[0])
 
     def edit(
@@ -139,29 +130,29 @@ class SimpleRunner:
         edits: Sequence[tuple[str, float]] | None = None, save_latents: bool = False, face: int | None = None,
         landmarks: str | Path | None = None,
     ) -> Image.Image:  # fmt: skip
-        """Edit a photograph; the edited picture (the crop, with `align`) is returned and written to `save_pth`.
+        """Edit a photograph; the edited image (the crop, with `align`) is returned and written to `save_pth`.
 
         Args:
-            orig_img_pth: a picture file; or what `invert` gave, or an inversion file, which skip the inversion.
+            orig_img_pth: an image file; or what `invert` gave, or an inversion file, which skip the inversion.
             editing_name: a direction, see `available_editings`.
             edited_power: its power; 0 changes nothing.
             save_pth: the result's file; its extension says the format. Beside it come, where asked for,
                 {stem}_aligned.jpg and {stem}_unaligned.jpg (with `align`: the crop, and the whole photograph with the
                 edited crop in it), {stem}_inversion.jpg, {stem}_e4e_inversion.jpg, {stem}_e4e_edit.jpg,
-                {stem}_strip.jpg, {stem}.safetensors, and the mask's pictures, named after the photograph. None writes
+                {stem}_strip.jpg, {stem}.safetensors, and the mask's images, named after the photograph. None writes
                 nothing.
             align: cut out the largest face first; for a photograph that is no aligned crop yet.
             use_mask: leave the background as it is. `mask_trashold`, 0 to 1, is the probability of background from
                 which on a pixel is left unedited; `mask_path` is an own mask instead, white = leave unedited.
             save_e4e: write also what e4e alone gives.
             save_inversion: write also the inversion.
-            save_strip: write also what was inverted, the inversion and the edited picture side by side.
-            edits: several directions with their powers, in place of `editing_name` and `edited_power`: the picture
+            save_strip: write also what was inverted, the inversion and the edited image side by side.
+            edits: several directions with their powers, in place of `editing_name` and `edited_power`: the image
                 moves by the sum of their latent moves.
             save_latents: write also the inversion's file, which later edits can take in place of the photograph.
             face, landmarks: which face is cut out, as in `invert`.
 
-        Raises UserError, before anything is computed, for bad options, pictures, masks, directions and powers, for
+        Raises UserError, before anything is computed, for bad options, images, masks, directions and powers, for
         files that are missing, and where a result would overwrite the photograph or the mask.
         """
         pairs = edit_pairs(editing_name, edited_power, edits)
@@ -193,14 +184,14 @@ class SimpleRunner:
         mask = self.mask(photo, own_mask, mask_trashold) if use_mask else None
         edited = self.edited(photo, pairs, mask)
         if save_pth is not None:
-            pictures = self._pictures_beside(photo, pairs, edited, suffixes)
+            images = self._images_beside(photo, pairs, edited, suffixes)
             save_image(edited, save_pth)
-            for suffix, image in pictures.items():
+            for suffix, image in images.items():
                 save_image(image, _beside(save_pth, suffix))
             if save_latents:
                 photo.save(Path(save_pth).with_suffix(INVERSION_SUFFIX))
             if mask is not None:
-                save_mask_pictures(photo.path.stem, Path(save_pth).parent, photo.crop, mask)
+                save_mask_images(photo.path.stem, Path(save_pth).parent, photo.crop, mask)
         return edited
 
     def edited(
@@ -209,22 +200,22 @@ class SimpleRunner:
         """The crop after all the edits, pairs of direction and power, at once; `mask` as `mask` gives it."""
         return to_image(self.method.edit(photo.inversion, edit_steps(edits), mask)[0])
 
-    def _pictures_beside(
+    def _images_beside(
         self, photo: InvertedPhoto, edits: Sequence[tuple[str, float]], edited: Image.Image, suffixes: Sequence[str]
     ) -> dict[str, Image.Image]:
-        """The pictures that `edit` writes beside the edited one, by the suffix of their files' names."""
+        """The images that `edit` writes beside the edited one, by the suffix of their files' names."""
         inversion = cache(lambda: self.reconstruct(photo))
         text = ", ".join(f"{name} {power:g}" for name, power in edits)
         makers: dict[str, Callable[[], Image.Image]] = {
             "_aligned": lambda: photo.crop,
             "_unaligned": lambda: photo.put_back(edited),
             "_inversion": inversion,
-            "_strip": lambda: picture_strip(
+            "_strip": lambda: image_strip(
                 [("before", photo.crop), ("inversion", inversion()), (text, edited)],
                 max(TILE, photo.crop.width),  # none is scaled down
             ),
-            "_e4e_inversion": lambda: to_image(self.method.e4e_pictures(photo.inversion)[0]),
-            "_e4e_edit": lambda: to_image(self.method.e4e_pictures(photo.inversion, edit_steps(edits))[0]),
+            "_e4e_inversion": lambda: to_image(self.method.e4e_images(photo.inversion)[0]),
+            "_e4e_edit": lambda: to_image(self.method.e4e_images(photo.inversion, edit_steps(edits))[0]),
         }
         return {suffix: makers[suffix]() for suffix in suffixes}
 
@@ -260,10 +251,10 @@ class SimpleRunner:
         self, a: str | Path | InvertedPhoto, b: str | Path | InvertedPhoto, layers: str = "all", share: float = 0.5,
         save_pth: str | Path | None = None, align: bool = False,
     ) -> Image.Image:  # fmt: skip
-        """A picture between two: style mixing and morphing, in w and F together; see `models.mixing.mix`.
+        """An image between two: style mixing and morphing, in w and F together; see `models.mixing.mix`.
 
         Args:
-            a, b: picture files, inversion files, or what `invert` gave.
+            a, b: image files, inversion files, or what `invert` gave.
             layers: the styles that are mixed, as in "4-7" or "0-3,8"; the others are a's. Of 18 (faces), low ones hold
                 pose and shape, high ones colours. "all" is a morph.
             share: of b, 0 to 1. 0 is the inversion of a, 1 of all layers that of b.
@@ -277,6 +268,7 @@ class SimpleRunner:
         chosen = parse_layers(layers, self.method.domain.generator.n_styles)
         if save_pth is not None:
             check_save_path(save_pth)
+            check_apart([save_pth], map(path_of, (a, b)))
         first, second = self.photo(a, align), self.photo(b, align)
         mixed = to_image(mix(self.method, first.inversion, second.inversion, [share], chosen)[0])
         if save_pth is not None:
@@ -287,7 +279,7 @@ class SimpleRunner:
         return self.method.invert(to_tensor(crop)[None])
 
     def mask(self, photo: InvertedPhoto, own: Tensor | None, threshold: float) -> Tensor:
-        """1×1×H×W in [0, 1], 1 where the picture is left unedited."""
+        """1×1×H×W in [0, 1], 1 where the image is left unedited."""
         if own is not None:
             return own[None, None]
         if photo.background is None:

@@ -17,7 +17,7 @@ from datasets.true_edits import TrueEdits
 from metrics.metric_set import MetricSet
 from training import distributed, experiment
 from training.distributed import synchronise_batch_norm
-from training.loggers import Console, JsonLines, PictureFiles, Sink, WeightsAndBiases
+from training.loggers import Console, ImageFiles, JsonLines, Sink, WeightsAndBiases
 from training.loop import Plan, TrainingLoop
 from training.losses import LossBuilder
 from training.parts import build_discriminator, build_optimizer, build_stage
@@ -63,7 +63,7 @@ class TrainingRunner:
         data, size, workers = self.config.data, self.domain.generator.size, self.config.model.workers
         if transform_size(data.transform, size) != size:
             raise UserError(f"data.transform is {data.transform}; training wants the generator's size, {size} px")
-        self.pictures = TrainingImages(
+        self.images = TrainingImages(
             data.input_train_dir, size, self.config.exp.seed, workers, self.process.rank, self.process.ranks,
             self.domain.mirror,
         )  # fmt: skip
@@ -95,7 +95,7 @@ class TrainingRunner:
         elif self.config.encoder_losses.adv:
             logger.info("encoder_losses.adv is left out, as train.train_dis is False")
         self.task = SFETask(
-            self.config, self.process, stage, optimizer, discriminator, disc_optimizer, losses, self.pictures,
+            self.config, self.process, stage, optimizer, discriminator, disc_optimizer, losses, self.images,
             self.validation, self.special, self.true_edits,
         )  # fmt: skip
 
@@ -131,7 +131,7 @@ def train_network(config: LoopConfig, make_task: type[NetworkTask]) -> Path:
     The run goes on from the newest checkpoint in its folder, which gets, at each checkpoint: `iteration_{step}.pt` with
     every state, the newest few of which are kept; what the task exports; `stats.jsonl` and `curves.png`.
 
-    Raises UserError if the domain, the pictures or the folder's checkpoints are not as wanted.
+    Raises UserError if the domain, the images or the folder's checkpoints are not as wanted.
     """
     train = config.train
     if not config.exp.name:
@@ -157,4 +157,4 @@ def train_network(config: LoopConfig, make_task: type[NetworkTask]) -> Path:
 def file_sinks(loop: TrainingLoop) -> list[Sink]:
     """Console and files."""
     step = loop.state.step
-    return [Console(step + 1, loop.plan.steps), JsonLines(loop.folder, step), PictureFiles(loop.folder)]
+    return [Console(step + 1, loop.plan.steps), JsonLines(loop.folder, step), ImageFiles(loop.folder)]

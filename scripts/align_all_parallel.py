@@ -10,9 +10,9 @@ EXAMPLES = """examples:
   python scripts/align_all_parallel.py --root_path photos --num_threads 8
       photos/trip/a.png becomes photos_crops/trip/a.jpg
 
-A run that was interrupted goes on when it is started again; pictures that were replaced are cut anew. Faces that lie on
+A run that was interrupted goes on when it is started again; images that were replaced are cut anew. Faces that lie on
 their side are turned. Hidden folders and files of other formats are left out; the last line names them.
-Exit code 3: some pictures failed; they are listed.
+Exit code 3: some images failed; they are listed.
 """
 
 
@@ -33,7 +33,7 @@ def main() -> int:
     failures, left_out = align_folder(arguments.root_path, arguments.num_threads, arguments.output_dir)
     for failure in failures:
         logging.error(failure)
-    logging.info("%d pictures failed", len(failures))
+    logging.info("%d images failed", len(failures))
     if left_out:
         logging.info(left_out)
     return 3 if failures else 0

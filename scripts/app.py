@@ -1,4 +1,4 @@
-"""Serve a web page for editing: upload or choose a picture, move sliders, compare, download."""
+"""Serve a web page for editing: upload or choose an image, move sliders, compare, download."""
 
 import argparse
 import logging

@@ -1,4 +1,4 @@
-"""Compare reconstructed pictures with their originals, paired by relative path without extension."""
+"""Compare reconstructed images with their originals, paired by relative path without extension."""
 
 import argparse
 import logging
@@ -13,7 +13,7 @@ EXAMPLES = """examples:
   python scripts/calculate_metrics.py ... --metrics fid --save_fid_stats celeba.npz
   python scripts/calculate_metrics.py ... --metrics fid --fid_stats celeba.npz
 
-metrics: l2 lpips msssim fid id id_vit id_dlib. torchrun --nproc_per_node=N shares the pictures out over N processes.
+metrics: l2 lpips msssim fid id id_vit id_dlib. torchrun --nproc_per_node=N shares the images out over N processes.
 Exit code 3: some files had no partner or could not be read; they are listed.
 """
 
@@ -23,12 +23,12 @@ def parse() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--orig_path", required=True, type=path, help="folder of the original pictures, aligned")
+    add("--orig_path", required=True, type=path, help="folder of the original images, aligned")
     add("--reconstr_path", required=True, type=path, help="folder of the reconstructed ones")
     add("--metrics", required=True, nargs="+", metavar="NAME", help="one or more of those below")
-    add("--metrics_dir", type=path, help="folder for {NAME}.json with every picture's number")
-    add("--batch_size", type=at_least(1), default=4, help="pictures at once (%(default)s)")
-    add("--workers", type=at_least(0), default=4, help="threads that read pictures (%(default)s)")
+    add("--metrics_dir", type=path, help="folder for {NAME}.json with every image's number")
+    add("--batch_size", type=at_least(1), default=4, help="images at once (%(default)s)")
+    add("--workers", type=at_least(0), default=4, help="threads that read images (%(default)s)")
     add("--device", default="0", help="0 (the first GPU), cuda:1, cpu; a GPU that is missing gives the CPU")
     add("--fid_stats", type=path, help=".npz of statistics that stand for the originals in fid")
     add("--save_fid_stats", type=path, help=".npz to keep those of the originals in")

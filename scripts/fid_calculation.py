@@ -1,4 +1,4 @@
-"""The editing metric: FID between CelebA-HQ originals that have an attribute and edits of pictures that had it not."""
+"""The editing metric: FID between CelebA-HQ originals that have an attribute and edits of images that had it not."""
 
 import argparse
 import logging
@@ -15,7 +15,7 @@ EXAMPLES = """examples:
     python scripts/fid_calculation.py --orig_path CelebA-HQ-img --synt_path results/glasses/edit_power_10.0000 \\
         --attr_name Eyeglasses --attr_is_reversed
 
-Exit code 3: some pictures could not be read or are not in the attribute table; they are listed.
+Exit code 3: some images could not be read or are not in the attribute table; they are listed.
 """
 
 
@@ -24,15 +24,15 @@ def parse() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--orig_path", type=path, help="folder of the original pictures; not needed with --fid_stats")
+    add("--orig_path", type=path, help="folder of the original images; not needed with --fid_stats")
     add("--synt_path", required=True, type=path, help="folder of the edited ones, with the originals' names")
     add("--attr_name", required=True, help="an attribute of the table, such as Eyeglasses")
     add("--attr_is_reversed", action="store_true", help="the edit removes the attribute")
     table = Path("CelebAMask-HQ-attribute-anno.txt")
     add("--celeba_attr_table_pth", type=path, default=table, dest="attr_table", help="attribute table (%(default)s)")
     add("--transforms", default="face_1024", help="face_1024 or face_256: the size they are resized to (%(default)s)")
-    add("--batch_size", type=at_least(1), default=4, help="pictures at once (%(default)s)")
-    add("--workers", type=at_least(0), default=4, help="threads that read pictures (%(default)s)")
+    add("--batch_size", type=at_least(1), default=4, help="images at once (%(default)s)")
+    add("--workers", type=at_least(0), default=4, help="threads that read images (%(default)s)")
     add("--device", default="0", help="0 (the first GPU), cuda:1, cpu; a GPU that is missing gives the CPU")
     add("--fid_stats", type=path, help=".npz of statistics that stand for the originals")
     add("--save_fid_stats", type=path, help=".npz to keep those of the originals in")

@@ -12,7 +12,7 @@ FS boundaries in W+, from images with labels that the domain's encoder inverts. 
 images that lack it.
 components: GANSpace, and for each trait the principal component of w that changes it most purely.
 channels: StyleSpace, the channel that changes each trait most purely.
-scores: for a generator that was trained on pictures of known scores (scores.npz in --input_dir), what the changes of
+scores: for a generator that was trained on images of known scores (scores.npz in --input_dir), what the changes of
 --recipes do to w.
 Files, and a YAML of the entries for `editings`, are written to the domain's folder of direction files.
 """

@@ -1,4 +1,4 @@
-"""Measure every generator that a training kept: Fréchet distance to pictures, in the embedding of the predictor.
+"""Measure every generator that a training kept: Fréchet distance to images, in the embedding of the predictor.
 
     python scripts/generator_fid.py --domain avatars --generators experiments/avatars_generator/generators \\
         --input_dir experiments/avatars/validation --output_dir experiments/avatars_generator
@@ -18,9 +18,9 @@ def main() -> None:
     add = parser.add_argument
     add("--domain", required=True, help="a file of configs/domains without .yaml, or the path of one")
     add("--generators", type=path, required=True, help="folder of step_{step}.pt")
-    add("--input_dir", type=path, required=True, help="pictures of the domain, a thousand or more")
+    add("--input_dir", type=path, required=True, help="images of the domain, a thousand or more")
     add("--output_dir", type=path, required=True)
-    add("--samples", type=at_least(2), default=2000, help="generated pictures of each (default: 2000)")
+    add("--samples", type=at_least(2), default=2000, help="generated images of each (default: 2000)")
     args = parser.parse_args()
     from runners.generator_fid import measure_generators  # torch is imported only once the options are right
 

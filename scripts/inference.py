@@ -1,4 +1,4 @@
-"""Invert a folder of aligned pictures and edit each by every direction and power of inference.editings_data."""
+"""Invert a folder of aligned images and edit each by every direction and power of inference.editings_data."""
 
 import argparse
 
@@ -19,7 +19,7 @@ EXAMPLES = """examples:
   over four GPUs:
   torchrun --nproc_per_node=4 scripts/inference.py exp.config=fse_inference.yaml data.inference_dir=path/to/aligned
 
-A run that was interrupted goes on when it is started again. Exit code 3: some pictures failed; they are listed.
+A run that was interrupted goes on when it is started again. Exit code 3: some images failed; they are listed.
 """
 
 

@@ -33,7 +33,7 @@ def main() -> None:
     make = partial(_make, args.output_dir, args.split, args.size)
     with ProcessPoolExecutor(args.workers) as pool:
         made = pool.map(make, range(args.count), chunksize=64)
-        rows = list(tqdm(made, "avatars", args.count, unit="picture"))
+        rows = list(tqdm(made, "avatars", args.count, unit="image"))
     write_labels(args.output_dir, rows)
 
 

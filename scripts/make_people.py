@@ -1,5 +1,5 @@
 """Draw people (the domain `people`): a folder of PNGs, labels.jsonl with the traits of each (null: it does not show),
-and scores.npz with the standard normal numbers that it was drawn from, a row a picture.
+and scores.npz with the standard normal numbers that it was drawn from, a row an image.
 
     python scripts/make_people.py --split train --count 30000 --output_dir experiments/people/train
 
@@ -46,7 +46,7 @@ def main() -> None:
         _make, args.output_dir, args.split, args.size or (PHOTO_SIZE if args.photos else CROP_SIZE), args.photos
     )
     with ProcessPoolExecutor(args.workers) as pool:
-        for _ in tqdm(pool.map(make, range(args.count), chunksize=16), "people", args.count, unit="picture"):
+        for _ in tqdm(pool.map(make, range(args.count), chunksize=16), "people", args.count, unit="image"):
             pass
 
 
@@ -55,7 +55,7 @@ def _name(index: int) -> str:
 
 
 def _make(folder: Path, split: str, size: int, photo: bool, index: int) -> None:
-    """Draw one person, unless the picture is there."""
+    """Draw one person, unless the image is there."""
     target = folder / _name(index)
     if not target.exists():
         person = subject(split, index)

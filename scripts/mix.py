@@ -1,4 +1,4 @@
-"""Mix two photographs: styles of one in the other, or a picture between both. A film of it: scripts/animate.py."""
+"""Mix two photographs: styles of one in the other, or an image between both. A film of it: scripts/animate.py."""
 
 import argparse
 

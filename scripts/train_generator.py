@@ -1,4 +1,4 @@
-"""Train the generator of a domain from a folder of aligned pictures.
+"""Train the generator of a domain from a folder of aligned images.
 
     python scripts/train_generator.py exp.config=avatars_generator_train.yaml
     python scripts/train_generator.py exp.domain=DOMAIN.yaml exp.name=NAME data.train_dir=DIR …

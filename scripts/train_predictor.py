@@ -1,4 +1,4 @@
-"""Train a network that reads attributes off a domain's pictures, from a folder of them with labels.jsonl.
+"""Train a network that reads attributes off a domain's images, from a folder of them with labels.jsonl.
 
     python scripts/train_predictor.py exp.config=avatars_predictor_train.yaml
     python scripts/train_predictor.py exp.domain=DOMAIN.yaml exp.name=NAME data.train_dir=DIR …

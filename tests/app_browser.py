@@ -134,7 +134,7 @@ class Browser:
         moves.release().perform()
 
     def pictures(self) -> list[str]:
-        """Addresses of the two pictures that are compared; none before there are any."""
+        """Addresses of the two images that are compared; none before there are any."""
         return [image.get_attribute("src") for image in self.all("#compare img")]
 
     def status(self) -> str:

@@ -124,6 +124,7 @@ FLAGS = {
     "save_fid_stats workers",
     "download_weights.py": "list only to",
     "evaluate_domain.py": "device domain editor_pth edits input_dir inverter_pth output_dir truth_dir",
+    "export_onnx.py": "domain editor_ckpt_pth output_dir",
     "fid_calculation.py": "attr_is_reversed attr_name batch_size celeba_attr_table_pth device fid_stats orig_path "
     "save_fid_stats synt_path transforms workers",
     "find_directions.py": "domain input_dir output_dir recipes samples",

@@ -108,7 +108,7 @@ def test_edits(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: st
     x, mask = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64)
     inversion = method.invert(x)
     assert inversion.features.dtype == dtype and inversion.w.dtype == torch.float32
-    for pictures in (method.reconstruct(inversion), method.e4e_pictures(inversion)):
+    for pictures in (method.reconstruct(inversion), method.e4e_images(inversion)):
         assert pictures.device == GPU and pictures.shape == (1, 3, 64, 64) and pictures.dtype == torch.float32
     gpu.clear()
     method.invert(x)
@@ -160,7 +160,7 @@ def test_training_of_both_stages(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four pictures with labels."""
+    """Four images with labels."""
     random = np.random.default_rng(0)
     rows = []
     for i in range(4):

@@ -67,7 +67,7 @@ def test_a_smile_goes_away_again(runner: SimpleRunner, photos: dict[int, Inverte
 
 
 def test_power_0_leaves_the_picture(runner: SimpleRunner, photos: dict[int, InvertedPhoto]) -> None:
-    """Also where training had no such picture: the deer on shirt 6 is held out."""
+    """Also where training had no such image: the deer on shirt 6 is held out."""
     found = {i: psnr(runner.edit(photo, "glasses", 0), photo.crop) for i, photo in photos.items()}
     assert min(found.values()) >= 30, found
 

@@ -1,4 +1,4 @@
-"""A domain of 32 px whose generator made its training pictures, small enough to train in seconds."""
+"""A domain of 32 px whose generator made its training images, small enough to train in seconds."""
 
 import functools
 from pathlib import Path
@@ -59,7 +59,7 @@ class TrainingToy:
         (self.folder / name).write_text(yaml.safe_dump(content))
 
     def _calibrate_generator(self) -> Tensor:
-        """Scale the generator's colours to [-1, 1], and return some of its pictures."""
+        """Scale the generator's colours to [-1, 1], and return some of its images."""
         generator = load_generator(self.files.generator, self.domain.generator)
         w = torch.randn(PICTURES, self.domain.generator.n_styles, 16, generator=torch.Generator().manual_seed(6))
         with torch.no_grad():
@@ -73,7 +73,7 @@ class TrainingToy:
 
     @torch.no_grad()
     def _calibrate_encoders(self, pictures: Tensor) -> None:
-        """BatchNorm statistics of the pictures, and latents of standard deviation ½."""
+        """BatchNorm statistics of the images, and latents of standard deviation ½."""
         inverter = load_inverter(self.files.inverter, self.domain)
         e4e = load_e4e(self.files.e4e, self.domain)
         for network in (inverter.fs_backbone, e4e):

@@ -17,7 +17,7 @@ def write_video(
     path: Path, images: Sequence[Image.Image], rate: int = 8, sound: str | None = "aac", codec: str = "libx264",
     pts: Sequence[int] | None = None, turned: int = 0, late: int = 0,
 ) -> Path:  # fmt: skip
-    """The pictures as a video with a tone of the same length.
+    """The images as a video with a tone of the same length.
 
     `pts`: times in 1/600 s, in place of even ones; `turned`: what a phone writes that was held sideways; `late`: the
     clock's seconds at the first frame.

@@ -77,7 +77,7 @@ def average(tensors: Iterable[Tensor]) -> None:
 
 
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
-    """BatchNorm over the pictures of all processes, so that N of them with batch B compute what one does with N·B."""
+    """BatchNorm over the images of all processes, so that N of them with batch B compute what one does with N·B."""
     if not dist.is_initialized():
         return module
     if device.type == "cuda":

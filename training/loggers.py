@@ -1,4 +1,4 @@
-"""Where the numbers and pictures of a run go: console, files in the experiment's folder, Weights & Biases."""
+"""Where the numbers and images of a run go: console, files in the experiment's folder, Weights & Biases."""
 
 import json
 import logging
@@ -29,11 +29,11 @@ SOURCE_ROOMS = (
 
 @dataclass(frozen=True)
 class Sheet:
-    """Pictures for the log."""
+    """Images for the log."""
 
     name: str
     grid: Image.Image  # all of them as one
-    pictures: Mapping[str, Image.Image] = field(default_factory=dict)  # caption -> some of them
+    images: Mapping[str, Image.Image] = field(default_factory=dict)  # caption -> some of them
 
 
 class Sink:
@@ -42,8 +42,8 @@ class Sink:
     def numbers(self, step: int, values: dict[str, float]) -> None:
         """Values by names such as train/l2."""
 
-    def pictures(self, step: int, sheet: Sheet) -> None:
-        """A sheet of pictures."""
+    def images(self, step: int, sheet: Sheet) -> None:
+        """A sheet of images."""
 
     def flush(self) -> None:
         """A checkpoint was written."""
@@ -85,18 +85,18 @@ class JsonLines(Sink):
         plot_curves(read_stats(self.path), self.curves)
 
 
-class PictureFiles(Sink):
+class ImageFiles(Sink):
     """`{name}/step_{step}.png`: the grid."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def pictures(self, step: int, sheet: Sheet) -> None:
+    def images(self, step: int, sheet: Sheet) -> None:
         save_image(sheet.grid, self.folder / sheet.name / f"step_{step:07d}.png")
 
 
 class WeightsAndBiases(Sink):
-    """Configuration, source, numbers and pictures on https://wandb.ai, or in the folder for `wandb sync` later."""
+    """Configuration, source, numbers and images on https://wandb.ai, or in the folder for `wandb sync` later."""
 
     def __init__(self, config: TrainConfig, folder: Path, run_id: str) -> None:
         """`run_id`: that of the run which goes on, or an empty text."""
@@ -123,10 +123,10 @@ class WeightsAndBiases(Sink):
     def numbers(self, step: int, values: dict[str, float]) -> None:
         self.run.log({"step": step, **values})
 
-    def pictures(self, step: int, sheet: Sheet) -> None:
+    def images(self, step: int, sheet: Sheet) -> None:
         import wandb
 
-        images = [wandb.Image(image, caption=caption) for caption, image in sheet.pictures.items()]
+        images = [wandb.Image(image, caption=caption) for caption, image in sheet.images.items()]
         self.run.log({"step": step, sheet.name: images or [wandb.Image(sheet.grid)]})
 
     def close(self) -> None:

@@ -73,7 +73,7 @@ class Task(ABC):
         return Validation()
 
     def export(self, folder: Path) -> Sheet | None:
-        """Write the networks as others read them, with each checkpoint. Returns pictures of what they can do.
+        """Write the networks as others read them, with each checkpoint. Returns images of what they can do.
 
         Runs in the first process, in inference mode.
         """
@@ -233,7 +233,7 @@ class TrainingLoop:
                 temporary.write_text(json.dumps(dict(found.values), indent=1) + "\n")
         for sink in self.sinks:
             for sheet in found.sheets:
-                sink.pictures(step, sheet)
+                sink.images(step, sheet)
         return found.best
 
     def _due(self, step: int) -> bool:
@@ -244,14 +244,14 @@ class TrainingLoop:
         return time.monotonic() - self._saved >= 60 * self.plan.checkpoint_minutes
 
     def _save(self) -> None:
-        """Networks, checkpoint, pictures and curves; the other processes wait for the first."""
+        """Networks, checkpoint, images and curves; the other processes wait for the first."""
         if self.process.first:
             with torch.inference_mode():
                 sheet = self.task.export(self.folder)
             path = self.checkpoints.save(self.state)
             for sink in self.sinks:
                 if sheet is not None:
-                    sink.pictures(self.state.step, sheet)
+                    sink.images(self.state.step, sheet)
                 sink.flush()
             logger.info("wrote %s", path)
         gather(None)

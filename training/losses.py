@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from arguments.train_options import DiscLossesArgs, EncoderLossesArgs
 from training.stages import Pairs
 
-PictureLoss = Callable[[Tensor, Tensor], Tensor]  # fake, real B×3×S×S in [-1, 1] → one number, the mean over B
+ImageLoss = Callable[[Tensor, Tensor], Tensor]  # fake, real B×3×S×S in [-1, 1] → one number, the mean over B
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,21 @@ class LossBuilder:
         self, encoder: EncoderLossesArgs, disc: DiscLossesArgs, size: int, device: torch.device,
         predictor: Path | None = None,
     ) -> None:  # fmt: skip
-        """`size`: px that pictures are pooled to before they are compared; `predictor`: the file of that loss."""
+        """`size`: px that images are pooled to before they are compared; `predictor`: the file of that loss."""
         self.coefficients = {name: value for name, value in vars(encoder).items() if value}
         self.disc = disc
         self.size = size
-        self.pictures = {name: make(device) for name, make in PICTURE_LOSSES.items() if name in self.coefficients}
+        self.image_losses = {name: make(device) for name, make in IMAGE_LOSSES.items() if name in self.coefficients}
         if "predictor" in self.coefficients:
             from criteria.predictor_loss import PredictorLoss
 
             assert predictor is not None
-            self.pictures["predictor"] = PredictorLoss(predictor).to(device)
+            self.image_losses["predictor"] = PredictorLoss(predictor).to(device)
 
     def encoder(self, pairs: Pairs, judgement: Tensor | None) -> Losses:
         """Losses of the trained network; `judgement`: the discriminator's logits of pairs.judged, None without one."""
         fake, real = pool(pairs.fake, self.size), pool(pairs.real, self.size)
-        parts = {name: loss(fake, real) for name, loss in self.pictures.items()}
+        parts = {name: loss(fake, real) for name, loss in self.image_losses.items()}
         for name, compare in FEATURE_LOSSES.items():
             if name in self.coefficients:
                 assert pairs.features is not None
@@ -56,7 +56,7 @@ class LossBuilder:
         return Losses(torch.stack([part * self.coefficients[name] for name, part in parts.items()]).sum(), parts)
 
     def discriminator(self, discriminator: nn.Module, fake: Tensor, real: Tensor, step: int) -> Losses:
-        """Losses of the discriminator for pictures N×3×H×W and M×3×H×W; R1 on every so-many-th step."""
+        """Losses of the discriminator for images N×3×H×W and M×3×H×W; R1 on every so-many-th step."""
         parts = {"main": logistic_loss(discriminator(fake.detach()).float(), discriminator(real).float())}
         total = parts["main"] * self.disc.main.coef
         if self.disc.r1.coef and step % self.disc.r1.hyper_d_reg_every == 0:
@@ -77,7 +77,7 @@ def logistic_loss(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def r1_penalty(discriminator: nn.Module, real: Tensor, coefficient: float) -> Tensor:
-    """coefficient / 2 · mean over the batch of the squared gradient norm at real pictures (arXiv 1801.04406).
+    """coefficient / 2 · mean over the batch of the squared gradient norm at real images (arXiv 1801.04406).
 
     Always in float32: squared gradients of single pixels are too small for half precision.
     """
@@ -87,42 +87,42 @@ def r1_penalty(discriminator: nn.Module, real: Tensor, coefficient: float) -> Te
         return coefficient / 2 * gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
-def _l2(device: torch.device) -> PictureLoss:
+def _l2(device: torch.device) -> ImageLoss:
     return F.mse_loss
 
 
-def _lpips(device: torch.device) -> PictureLoss:
+def _lpips(device: torch.device) -> ImageLoss:
     from criteria.lpips_loss import LPIPSLoss
 
     return LPIPSLoss().to(device)
 
 
-def _lpips_scale(device: torch.device) -> PictureLoss:
+def _lpips_scale(device: torch.device) -> ImageLoss:
     from criteria.lpips_loss import LPIPSScaleLoss
 
     return LPIPSScaleLoss().to(device)
 
 
-def _id(device: torch.device) -> PictureLoss:
+def _id(device: torch.device) -> ImageLoss:
     from criteria.id_loss import IDLoss
 
     return IDLoss().to(device)
 
 
-def _id_vit(device: torch.device) -> PictureLoss:
+def _id_vit(device: torch.device) -> ImageLoss:
     from criteria.id_vit import IDViTLoss
 
     return IDViTLoss().to(device)
 
 
-def _moco(device: torch.device) -> PictureLoss:
+def _moco(device: torch.device) -> ImageLoss:
     from criteria.moco import MocoLoss
 
     return MocoLoss().to(device)
 
 
 # The networks are imported only when a coefficient asks for them.
-PICTURE_LOSSES: dict[str, Callable[[torch.device], PictureLoss]] = {
+IMAGE_LOSSES: dict[str, Callable[[torch.device], ImageLoss]] = {
     "l2": _l2,
     "lpips": _lpips,
     "lpips_scale": _lpips_scale,

@@ -16,9 +16,9 @@ INVERTER_OPTION = "methods_args.fse_full.inverter_pth"
 def check(config: TrainConfig) -> DomainConfig:
     """The domain of the run. Raises UserError naming the option at fault."""
     _check_experiment(config)
-    _check_pictures("data.input_train_dir", config.data.input_train_dir, required=True)
-    _check_pictures("data.input_val_dir", config.data.input_val_dir, least=2)  # FID wants two
-    _check_pictures("data.special_dir", config.data.special_dir)
+    _check_images("data.input_train_dir", config.data.input_train_dir, required=True)
+    _check_images("data.input_val_dir", config.data.input_val_dir, least=2)  # FID wants two
+    _check_images("data.special_dir", config.data.special_dir)
     _check_losses(config)
     domain = load_domain(config.exp.domain)
     roles = {"generator"}
@@ -56,17 +56,17 @@ def _check_experiment(config: TrainConfig) -> None:
         raise UserError(f"train.start_step is {config.train.start_step}, behind train.steps = {config.train.steps}")
 
 
-def _check_pictures(option: str, folder: str, required: bool = False, least: int = 1) -> None:
+def _check_images(option: str, folder: str, required: bool = False, least: int = 1) -> None:
     if not folder:
         if required:
-            raise UserError(f"{option} is empty; wanted a folder of aligned pictures")
+            raise UserError(f"{option} is empty; wanted a folder of aligned images")
         return
     if not Path(folder).is_dir():
-        raise UserError(f"{option}: {folder} is no folder; wanted one of aligned pictures")
+        raise UserError(f"{option}: {folder} is no folder; wanted one of aligned images")
     count = len(list_images(folder))
     if count < least:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise UserError(f"{option}: {folder} has {count} pictures ({suffixes}); wanted {least} or more")
+        raise UserError(f"{option}: {folder} has {count} images ({suffixes}); wanted {least} or more")
 
 
 def _check_losses(config: TrainConfig) -> None:

@@ -1,4 +1,4 @@
-"""The two stages of training (method of CVPR 2024, arXiv 2406.10601): from pictures to the pairs that losses read."""
+"""The two stages of training (method of CVPR 2024, arXiv 2406.10601): from images to the pairs that losses read."""
 
 import random
 from abc import ABC, abstractmethod
@@ -28,12 +28,12 @@ from models.stylegan2.generator import Generator
 
 @dataclass(frozen=True)
 class Pairs:
-    """What the losses of one batch read. Pictures are N×3×size×size in [-1, 1], and N may be several times B."""
+    """What the losses of one batch read. Images are N×3×size×size in [-1, 1], and N may be several times B."""
 
     fake: Tensor
     real: Tensor  # row by row what `fake` should be
-    judged: Tensor  # pictures of the adversarial loss
-    learned: Tensor  # pictures that the discriminator learns as fake
+    judged: Tensor  # images of the adversarial loss
+    learned: Tensor  # images that the discriminator learns as fake
     features: tuple[Tensor, Tensor] | None = None  # F_k and F_w, each B×C×h×w
     latents: tuple[Tensor, Tensor] | None = None  # w and e4e's w, each B×n_styles×D
 
@@ -50,11 +50,11 @@ class Stage(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, step: int, true_edit: TrueEdit | None = None) -> Pairs:
-        """x B×3×size×size in [-1, 1], at training step `step`; `true_edit`: further pictures, for stage 2 only."""
+        """x B×3×size×size in [-1, 1], at training step `step`; `true_edit`: further images, for stage 2 only."""
 
     @abstractmethod
     def reconstruct(self, x: Tensor) -> Tensor:
-        """The inversion's pictures of x, as inference makes them."""
+        """The inversion's images of x, as inference makes them."""
 
     @abstractmethod
     def saved(self) -> dict[str, nn.Module]:
@@ -104,10 +104,10 @@ class InverterStage(Stage):
 
 
 class EditorStage(Stage):
-    """Stage 2 trains the Feature Editor: on inversions of x, and on edits of pictures whose edit is known.
+    """Stage 2 trains the Feature Editor: on inversions of x, and on edits of images whose edit is known.
 
     Those are e4e's: x_E = G(w_e4e) is to become y_E = G(edited w_e4e). With true edits, which a domain may be able to
-    draw (this is not in the paper), edits of real pictures are compared with them, too.
+    draw (this is not in the paper), edits of real images are compared with them, too.
     """
 
     def __init__(
@@ -130,11 +130,11 @@ class EditorStage(Stage):
             real, coarse = invert(self.inverter, self.decoder, x)
             source, target, change = self._known_edit(x, name, power)
             known, _ = invert(self.inverter, self.decoder, source)
-        inversion = self._edited_picture(real, torch.zeros_like(change), coarse)
-        edited = self._edited_picture(known, change, self._edit(known.w, name, [power], source))
+        inversion = self._edited_image(real, torch.zeros_like(change), coarse)
+        edited = self._edited_image(known, change, self._edit(known.w, name, [power], source))
         judged = inversion
         if name in self.judged_edits:
-            of_x = self._edited_picture(real, change, self._edit(real.w, name, [power], x))
+            of_x = self._edited_image(real, change, self._edit(real.w, name, [power], x))
             judged = torch.cat([inversion, of_x])
         fake, real_pictures = [inversion, edited], [x, target]
         if true_edit is not None:
@@ -144,23 +144,23 @@ class EditorStage(Stage):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         inversion, coarse = invert(self.inverter, self.decoder, x)
-        return self._edited_picture(inversion, torch.zeros_like(inversion.features), coarse)
+        return self._edited_image(inversion, torch.zeros_like(inversion.features), coarse)
 
     def saved(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder, "inverter": self.inverter}
 
     def _like_true(self, true_edit: TrueEdit) -> Tensor:
-        """The edits of pictures whose true edits are known, made as inference makes them."""
+        """The edits of images whose true edits are known, made as inference makes them."""
         x, name, powers = true_edit.before, true_edit.direction, true_edit.powers
         with torch.no_grad():
             inversion, _ = invert(self.inverter, self.decoder, x)
             w = invert_e4e(self.e4e, self.decoder, x)
             original = decode_coarse(self.decoder, self.decoder.affine(w), self.layer)
             change = delta(original.features, self._edit(w, name, powers, x).features)
-        return self._edited_picture(inversion, change, self._edit(inversion.w, name, powers, x))
+        return self._edited_image(inversion, change, self._edit(inversion.w, name, powers, x))
 
     def _known_edit(self, x: Tensor, name: str, power: float) -> tuple[Tensor, Tensor, Tensor]:
-        """e4e's picture of x, its edit, and the features of the first minus those of the second."""
+        """e4e's image of x, its edit, and the features of the first minus those of the second."""
         w = invert_e4e(self.e4e, self.decoder, x)
         original = decode_coarse(self.decoder, self.decoder.affine(w), self.layer)
         source = self._decode(original.features, original)
@@ -173,5 +173,5 @@ class EditorStage(Stage):
         styles = self.direction_editor.apply(w, [(name, powers)], self.decoder.affine, image)
         return decode_coarse(self.decoder, styles, self.layer)
 
-    def _edited_picture(self, inversion: Inversion, change: Tensor, coarse: Coarse) -> Tensor:
+    def _edited_image(self, inversion: Inversion, change: Tensor, coarse: Coarse) -> Tensor:
         return self._decode(self.encoder(inversion.features, change), coarse)

@@ -21,7 +21,7 @@ OPTIONS_FILE = "save_options.json"
 
 
 class Stateful(Protocol):
-    """What has a state beside networks and optimizers: the stream of pictures, the gradient scaler, …"""
+    """What has a state beside networks and optimizers: the stream of images, the gradient scaler, …"""
 
     def state_dict(self) -> dict[str, Any]: ...
 

@@ -1,4 +1,4 @@
-"""Colour profiles: pictures of any profile to sRGB, by littleCMS."""
+"""Colour profiles: images of any profile to sRGB, by littleCMS."""
 
 import logging
 from functools import lru_cache
@@ -15,15 +15,15 @@ _CREATED = slice(24, 36)  # bytes of a profile that hold the time it was made
 
 def _srgb_bytes() -> bytes:
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    profile[_CREATED] = bytes(12)  # equal pictures are equal files
+    profile[_CREATED] = bytes(12)  # equal images are equal files
     return bytes(profile)
 
 
-SRGB = _srgb_bytes()  # the profile that written pictures are tagged with
+SRGB = _srgb_bytes()  # the profile that written images are tagged with
 
 
 def to_srgb(image: Image.Image, profile: bytes | None, name: object) -> Image.Image:
-    """The picture in sRGB; unchanged where it has no profile, that of sRGB, or one that does not fit or is damaged.
+    """The image in sRGB; unchanged where it has no profile, that of sRGB, or one that does not fit or is damaged.
 
     `name` is for the warning about such a one. Where colours change, the mode becomes RGB or, with transparency, RGBA.
     """
@@ -34,7 +34,7 @@ def to_srgb(image: Image.Image, profile: bytes | None, name: object) -> Image.Im
     alpha = image.getchannel("A") if image.mode in ("RGBA", "LA") else None
     colours = image.convert({"RGBA": "RGB", "LA": "L", "1": "L"}.get(image.mode, image.mode))
     try:
-        if colours.mode == "L" and _space(profile) == "RGB":  # a grey picture with the profile of a coloured one
+        if colours.mode == "L" and _space(profile) == "RGB":  # a grey image with the profile of a coloured one
             colours = colours.convert("RGB")
         transform = _transform(profile, colours.mode)
         if transform is None:

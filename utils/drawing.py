@@ -1,4 +1,4 @@
-"""Captioned pictures beside and above each other."""
+"""Captioned images beside and above each other."""
 
 from collections.abc import Sequence
 
@@ -9,29 +9,29 @@ from utils.images import resize
 TILE = 256  # px
 
 
-def picture_strip(pictures: Sequence[tuple[str, Image.Image]], tile: int = TILE) -> Image.Image:
-    """Pictures side by side, each scaled to `tile` px under its caption, which is wrapped to that width."""
+def image_strip(images: Sequence[tuple[str, Image.Image]], tile: int = TILE) -> Image.Image:
+    """Images side by side, each scaled to `tile` px under its caption, which is wrapped to that width."""
     font, line = ImageFont.load_default(tile * 14 / 256), tile * 18 // 256
-    captions = [_wrap(caption, font, tile - line) for caption, _ in pictures]
+    captions = [_wrap(caption, font, tile - line) for caption, _ in images]
     top = max(len(caption) for caption in captions) * line + line // 3
-    strip = Image.new("RGB", (len(pictures) * tile, top + tile), "white")
+    strip = Image.new("RGB", (len(images) * tile, top + tile), "white")
     draw = ImageDraw.Draw(strip)
-    for i, (caption, (_, image)) in enumerate(zip(captions, pictures, strict=True)):
+    for i, (caption, (_, image)) in enumerate(zip(captions, images, strict=True)):
         for j, text in enumerate(caption):
             draw.text((i * tile + line // 3, j * line + line // 5), text, fill="black", font=font)
         strip.paste(resize(image, tile), (i * tile, top))
     return strip
 
 
-def picture_grid(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
-    """Captioned rows of pictures, each scaled to 256 px."""
-    strips = [picture_strip([(caption if i == 0 else "", image) for i, image in enumerate(images)])
+def image_grid(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
+    """Captioned rows of images, each scaled to 256 px."""
+    strips = [image_strip([(caption if i == 0 else "", image) for i, image in enumerate(images)])
               for caption, images in rows]  # fmt: skip
-    return picture_column(strips)
+    return image_column(strips)
 
 
-def picture_column(images: Sequence[Image.Image]) -> Image.Image:
-    """Pictures of any size above each other, as they are."""
+def image_column(images: Sequence[Image.Image]) -> Image.Image:
+    """Images of any size above each other, as they are."""
     column = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), "white")
     top = 0
     for image in images:

@@ -1,4 +1,4 @@
-"""Files and folders: writing that never leaves half a file and never touches an input, and finding pictures."""
+"""Files and folders: writing that never leaves half a file and never touches an input, and finding images."""
 
 import os
 import re
@@ -158,7 +158,7 @@ def _sync(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Listing:
-    """The pictures below a folder, sorted.
+    """The images below a folder, sorted.
 
     `left_out` says in one line what else lies there and why it is not among them; "" if nothing does.
     """
@@ -170,17 +170,17 @@ class Listing:
 def find_images(
     folder: str | Path, without: str | Path | None = None, also: frozenset[str] = frozenset()
 ) -> Listing:
-    """All pictures below `folder`: see IMAGE_SUFFIXES, in either case; `also` are further suffixes that count.
+    """All images below `folder`: see IMAGE_SUFFIXES, in either case; `also` are further suffixes that count.
 
     Left out are hidden files and folders, which belong to other programs or are our own temporary ones (`._photo.jpg`,
     `.ipynb_checkpoints`, `.Trash-1000`), links to folders, and the folder `without`, where results are written.
 
-    Raises UserError if `folder` does not exist, is a file or cannot be opened. No picture is for the caller to judge.
+    Raises UserError if `folder` does not exist, is a file or cannot be opened. No image is for the caller to judge.
     """
     folder, own = Path(folder), Path(without).resolve() if without is not None else None
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
-        raise UserError(f"{folder}: {found}; give a folder of pictures")
+        raise UserError(f"{folder}: {found}; give a folder of images")
     paths: list[Path] = []
     left_out: dict[str, list[str]] = defaultdict(list)
 
@@ -189,7 +189,7 @@ def find_images(
 
     def closed(error: OSError) -> None:
         if Path(error.filename) == folder:
-            raise UserError(f"{folder}: cannot be opened ({error.strerror}); give a folder of pictures") from error
+            raise UserError(f"{folder}: cannot be opened ({error.strerror}); give a folder of images") from error
         leave_out(_CLOSED, Path(error.filename), "/")
 
     for where, folders, files in os.walk(folder, onerror=closed):

@@ -1,6 +1,6 @@
-"""Pictures: file ↔ PIL ↔ tensor.
+"""Images: file ↔ PIL ↔ tensor.
 
-A picture in memory is a PIL image of mode RGB, in sRGB; a tensor of one is 3×H×W, float32, RGB in [-1, 1].
+An image in memory is a PIL image of mode RGB, in sRGB; a tensor of one is 3×H×W, float32, RGB in [-1, 1].
 """
 
 import logging
@@ -27,24 +27,24 @@ MIN_SIDE = 8  # px; nothing smaller can be a photograph
 
 # Pillow's other plugins are left out: none holds photographs, and some start programs (EPS runs Ghostscript).
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM", "GIF", "JPEG2000", "AVIF")
-_PNG_TEXT, _PNG_PROFILE = (b"tEXt", b"zTXt", b"iTXt"), (b"iCCP",)  # chunks of a PNG that are not the picture
-_SQUARE = 1.02  # longer side : shorter side, up to which a picture passes for a square
+_PNG_TEXT, _PNG_PROFILE = (b"tEXt", b"zTXt", b"iTXt"), (b"iCCP",)  # chunks of a PNG that are not the image
+_SQUARE = 1.02  # longer side : shorter side, up to which an image passes for a square
 
 
 def load_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Read any picture as an upright sRGB image of 8 bits a channel.
+    """Read any image as an upright sRGB image of 8 bits a channel.
 
     The EXIF rotation is applied, colours of another profile are converted, transparent parts show white, 16-bit and
-    float pictures are scaled to 8 bits.
+    float images are scaled to 8 bits.
 
     Raises:
-        UserError: the file is missing, not a picture, damaged, or smaller than MIN_SIDE; or its header names more than
+        UserError: the file is missing, not an image, damaged, or smaller than MIN_SIDE; or its header names more than
             `max_pixels` pixels, which is found out before anything is decoded.
     """
     image = open_image(path, max_pixels)
     if min(image.size) < MIN_SIDE:
         width, height = image.size
-        raise UserError(f"{path}: has only {width}×{height} pixels; give a picture of at least {MIN_SIDE}×{MIN_SIDE}")
+        raise UserError(f"{path}: has only {width}×{height} pixels; give an image of at least {MIN_SIDE}×{MIN_SIDE}")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -52,7 +52,7 @@ def load_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode a picture of any size and channels: upright, 8 bits a channel, in the mode the file has.
+    """Decode an image of any size and channels: upright, 8 bits a channel, in the mode the file has.
 
     Only the first frame of an animation is read. Colours of another profile than sRGB become RGB or RGBA. Raises
     UserError as `load_image` does, but for the smallest size.
@@ -62,15 +62,15 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
         status = path.stat()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read ({reason}); give the path of a picture") from error
+        raise UserError(f"{path}: cannot be read ({reason}); give the path of an image") from error
     if stat.S_ISDIR(status.st_mode):
-        raise UserError(f"{path}: is a folder; give the path of a picture")
+        raise UserError(f"{path}: is a folder; give the path of an image")
     if not stat.S_ISREG(status.st_mode):
-        raise UserError(f"{path}: is not a regular file; give the path of a picture")
+        raise UserError(f"{path}: is not a regular file; give the path of an image")
     if status.st_size == 0:
-        raise UserError(f"{path}: is empty (0 bytes); give a whole picture")
+        raise UserError(f"{path}: is empty (0 bytes); give a whole image")
 
-    limit = f"the limit of {max_pixels / 1e6:g} megapixels; shrink the picture first"
+    limit = f"the limit of {max_pixels / 1e6:g} megapixels; shrink the image first"
     try:
         return _decode(path, max_pixels)
     except Image.DecompressionBombError as error:
@@ -79,8 +79,8 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise UserError(f"{path}: has {error} pixels, which is over {limit}") from error
     except Image.UnidentifiedImageError as error:
         if path.suffix.lower() in HEIF_SUFFIXES and not find_spec("pillow_heif"):
-            raise UserError(f"{path}: HEIC pictures need one package more: pip install pillow-heif") from error
-        raise UserError(f"{path}: is not a picture that can be read; give a {', '.join(_FORMATS)} file") from error
+            raise UserError(f"{path}: HEIC images need one package more: pip install pillow-heif") from error
+        raise UserError(f"{path}: is not an image that can be read; give a {', '.join(_FORMATS)} file") from error
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: cannot be decoded ({reason}); the file may be damaged, get it anew") from error
@@ -91,7 +91,7 @@ class _TooLargeError(Exception):
 
 
 def _decode(path: Path, max_pixels: int) -> Image.Image:
-    """The picture; limits of Pillow's on what a PNG holds beside it are none on the picture itself."""
+    """The image; limits of Pillow's on what a PNG holds beside it are none on the image itself."""
     dropped: tuple[bytes, ...] = ()
     while True:
         try:
@@ -99,7 +99,7 @@ def _decode(path: Path, max_pixels: int) -> Image.Image:
         except ValueError as error:
             if "MAX_TEXT" not in str(error) or _PNG_PROFILE[0] in dropped:
                 raise
-            logger.info("%s: holds more text than is read (%s); only the picture is taken", path, error)
+            logger.info("%s: holds more text than is read (%s); only the image is taken", path, error)
             dropped = _PNG_TEXT + _PNG_PROFILE if dropped else _PNG_TEXT
 
 
@@ -143,7 +143,7 @@ def _without_chunks(path: Path, dropped: tuple[bytes, ...]) -> BytesIO:
 def _upright(image: Image.Image, path: Path) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception as error:  # broken EXIF data is common, and no reason to refuse a sound picture
+    except Exception as error:  # broken EXIF data is common, and no reason to refuse a sound image
         logger.warning("%s: its EXIF data cannot be read (%s), so no rotation is applied", path, error)
         return image
 
@@ -171,7 +171,7 @@ def _to_8_bits(image: Image.Image, file_format: str | None) -> Image.Image:
 
 
 def check_save_path(path: str | Path) -> None:
-    """Fail before any work if a picture could not be saved at `path`; creates nothing. Raises UserError."""
+    """Fail before any work if an image could not be saved at `path`; creates nothing. Raises UserError."""
     suffix = Path(path).suffix
     if suffix.lower() not in SAVED_SUFFIXES:
         found = f"the extension {suffix}" if suffix else "no extension"
@@ -181,7 +181,7 @@ def check_save_path(path: str | Path) -> None:
 
 
 def save_image(image: Image.Image, path: str | Path, quality: int = 95, compression: int = 6) -> None:
-    """Write a picture in the format its extension names, whole or not at all; missing folders are made.
+    """Write an image in the format its extension names, whole or not at all; missing folders are made.
 
     Colours are tagged as sRGB where the format has tags. `quality` (1 to 100) counts for JPEG, which is written 4:4:4,
     and WebP, `compression` (0 to 9) for PNG. Raises UserError if it cannot be written.
@@ -228,25 +228,23 @@ def resize(image: Image.Image, size: int) -> Image.Image:
 
 
 def load_square(path: str | Path, size: int) -> Image.Image:
-    """`load_image`, scaled to size×size. The first picture of a folder that this squashes is warned of."""
+    """`load_image`, scaled to size×size. The first image of a folder that this squashes is warned of."""
     image = load_image(path)
-    if is_squashed(image) and Path(path).parent not in _warned:
+    note = squash_note(path, image)
+    if note and Path(path).parent not in _warned:
         _warned.add(Path(path).parent)
-        logger.warning("%s; others of its folder may be, too", squashed(path, image))
+        logger.warning("%s; others of its folder may be, too", note)
     return resize(image, size)
 
 
 _warned: set[Path] = set()  # folders
 
 
-def is_squashed(image: Image.Image) -> bool:
-    """Whether scaling to a square would change the picture's proportions."""
-    return max(image.size) > _SQUARE * min(image.size)
-
-
-def squashed(path: str | Path, image: Image.Image) -> str:
-    """A line on a picture that is scaled to a square."""
+def squash_note(path: str | Path, image: Image.Image) -> str:
+    """A line on an image whose proportions would change if it were scaled to a square; "" for others."""
     width, height = image.size
+    if max(width, height) <= _SQUARE * min(width, height):
+        return ""
     return (
         f"{path}: has {width}×{height} pixels and is squashed to a square; crop it, or where it shows a face use "
         "--align (for a folder: scripts/align_all_parallel.py)"

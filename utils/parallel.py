@@ -17,7 +17,7 @@ WAITING = 2  # results that may wait, per thread
 class BoundedPool:
     """Threads that run calls in the background; `submit` blocks while too many of them wait.
 
-    As a context manager it ends once every call has. Threads, not processes: decoding, scaling and encoding of pictures
+    As a context manager it ends once every call has. Threads, not processes: decoding, scaling and encoding of images
     release the GIL, nothing has to be copied, and nobody is left behind when the run is killed.
     """
 

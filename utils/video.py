@@ -1,4 +1,4 @@
-"""Moving pictures: videos read frame by frame, MP4s and GIFs written.
+"""Moving images: videos read frame by frame, MP4s and GIFs written.
 
 Videos go through PyAV, whose wheels bring FFmpeg's libraries along; it is imported when the first video is opened.
 """
@@ -25,15 +25,15 @@ QUALITY = {"crf": "17", "preset": "fast"}  # of H.264: hard to tell from the ori
 
 _MP4_SOUND = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}  # what players expect in an MP4
 _SOUND_RATE = 48_000  # Hz, of sound that has to be encoded anew
-_PICTURES = ("image2", "_pipe")  # FFmpeg's names of formats that hold one picture
+_STILL_FORMATS = ("image2", "_pipe")  # FFmpeg's names of formats that hold one image
 
 
 @dataclass(frozen=True)
 class VideoInfo:
     """What one has to know of a video to write another like it."""
 
-    size: tuple[int, int]  # of the upright pictures
-    rate: Fraction  # pictures a second, on average
+    size: tuple[int, int]  # of the upright images
+    rate: Fraction  # images a second, on average
     time_base: Fraction  # seconds; the unit of Frame.pts
     count: int | None = None  # of frames, as far as the file tells
     aspect: Fraction = Fraction(1)  # a pixel's width : height
@@ -68,10 +68,10 @@ def probe(path: str | Path) -> VideoInfo:
     """
     path = Path(path)
     with _opened(path) as container, _told(path, "cannot be decoded"):
-        stream = _pictures(path, container)
+        stream = _video_stream(path, container)
         frame = next(container.decode(stream), None)
         if frame is None:
-            raise UserError(f"{path}: holds no picture that can be decoded; get the video anew")
+            raise UserError(f"{path}: holds no image that can be decoded; get the video anew")
         _check_size(path, frame.width, frame.height)
         upright = _upright(frame, ToRGB(stream)(frame, (frame.width, frame.height)))
         aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -100,7 +100,7 @@ def read_frames(path: str | Path) -> Iterator[Frame]:
     """
     path, last, size = Path(path), -1, None
     with _opened(path) as container, _told(path, "cannot be decoded"):
-        stream = _pictures(path, container)
+        stream = _video_stream(path, container)
         start = round(_start(container) / stream.time_base)
         usual = max(round(1 / (_rate(stream) * stream.time_base)), 1)
         to_rgb = ToRGB(stream)
@@ -155,7 +155,7 @@ def mp4_writer(path: str | Path, info: VideoInfo, sound: str | Path | None = Non
 
 
 def save_mp4(images: Sequence[Image.Image], path: str | Path, fps: int) -> None:
-    """Write pictures of one size as an MP4. Raises UserError."""
+    """Write images of one size as an MP4. Raises UserError."""
     size = images[0].size
     matrix = BT709 if size[1] >= HD else BT601
     with mp4_writer(path, VideoInfo(size, Fraction(fps), Fraction(1, fps), matrix=matrix)) as write:
@@ -164,7 +164,7 @@ def save_mp4(images: Sequence[Image.Image], path: str | Path, fps: int) -> None:
 
 
 def save_gif(images: Sequence[Image.Image], path: str | Path, fps: int) -> None:
-    """Write pictures of one size as a GIF that loops for ever, all in the same 256 colours. Raises UserError.
+    """Write images of one size as a GIF that loops for ever, all in the same 256 colours. Raises UserError.
 
     A GIF counts in hundredths of a second, so `fps` is met as well as they allow.
     """
@@ -264,16 +264,16 @@ def _told(path: Path, what: str) -> Iterator[None]:
         raise UserError(f"{path}: {what} ({reason})") from error
 
 
-def _pictures(path: Path, container: Any) -> Any:
-    """The stream of moving pictures."""
-    if container.format.name.endswith(_PICTURES):
-        raise UserError(f"{path}: is a picture, not a video; give it as --orig_img_pth")
+def _video_stream(path: Path, container: Any) -> Any:
+    """The stream of moving images."""
+    if container.format.name.endswith(_STILL_FORMATS):
+        raise UserError(f"{path}: is an image, not a video; give it as --orig_img_pth")
     covers = _av().stream.Disposition.attached_pic
     for stream in container.streams.video:
-        if not stream.disposition & covers:  # the picture on a song
+        if not stream.disposition & covers:  # the image on a song
             _check_size(path, stream.width, stream.height)
             return stream
-    raise UserError(f"{path}: has no moving pictures in it; give a video")
+    raise UserError(f"{path}: has no moving images in it; give a video")
 
 
 def _rate(stream: Any) -> Fraction:

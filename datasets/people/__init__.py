@@ -1,1 +1,1 @@
-"""Rendered people: exact factors → mesh → picture. Drawing needs the packages of the extra `people`."""
+"""Rendered people: exact factors → mesh → image. Drawing needs the packages of the extra `people`."""

@@ -1,4 +1,4 @@
-"""Where the camera stands, and which part of its picture is taken."""
+"""Where the camera stands, and which part of its image is taken."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ EYE = np.array([0.0, -1.6, 0.0], np.float32)  # the camera, metres; it looks alo
 
 @dataclass(frozen=True)
 class Window:
-    """A square of the picture plane at y = 0, in metres: centre and half sides, as (x, z)."""
+    """A square of the image plane at y = 0, in metres: centre and half sides, as (x, z)."""
 
     centre: Array
     right: Array  # from the centre to the middle of the right side
@@ -35,7 +35,7 @@ class Window:
 
 
 def project(points: Array) -> Array:
-    """Points N×3 on the picture plane, N×2."""
+    """Points N×3 on the image plane, N×2."""
     relative = points - EYE
     return relative[:, [0, 2]] / relative[:, 1:2] * -EYE[1]
 

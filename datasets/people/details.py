@@ -10,7 +10,7 @@ from datasets.people.fields import BRIGHT, Array, bump, noise, noise_tile, step
 from datasets.people.head import HeadModel
 from datasets.people.mesh import Mesh
 
-# Kinds and their share of people; those of UNSEEN are in no training picture.
+# Kinds and their share of people; those of UNSEEN are in no training image.
 SHARES = {
     "freckles": 0.12, "moles": 0.25, "scar": 0.06, "face_paint": 0.05, "earrings": 0.2, "print": 0.3, "pattern": 0.2,
 }  # fmt: skip

@@ -32,11 +32,11 @@ class Factors:
     frown: float = 0.0  # 0 to 1: corners of the mouth and brows down
     brow_raise: float = 0.0  # -1 lowered to 1 raised
     eye_open: float = 0.0  # -1 nearly closed to 1 wide
-    gaze_x: float = 0.0  # degrees from the camera, positive to the picture's right
+    gaze_x: float = 0.0  # degrees from the camera, positive to the image's right
     gaze_y: float = 0.0  # degrees, positive up
-    yaw: float = 0.0  # degrees, positive: the face turns to the picture's right; -30 to 30
+    yaw: float = 0.0  # degrees, positive: the face turns to the image's right; -30 to 30
     pitch: float = 0.0  # degrees, positive up; -15 to 15
-    roll: float = 0.0  # degrees, positive: the head tilts to the picture's right; -15 to 15
+    roll: float = 0.0  # degrees, positive: the head tilts to the image's right; -15 to 15
     hair_length: float = 0.3  # 0 bald, 0.05 cropped, 0.3 short, 0.6 chin, 1 below the shoulders
     hair_volume: float = 0.5  # 0 flat to 1 full
     hair_part: float = 0.0  # -1 left to 1 right
@@ -67,7 +67,7 @@ class Factors:
     clothes_hue: float = 0.6  # 0 to 1, round the colour circle
     clothes_value: float = 0.4  # 0 dark to 1 light
     neckline: float = 0.3  # 0 round and high to 1 open collar
-    light_azimuth: float = 20.0  # degrees, positive from the picture's right
+    light_azimuth: float = 20.0  # degrees, positive from the image's right
     light_elevation: float = 35.0  # degrees above the horizon
     light_warmth: float = 0.0  # -1 bluish to 1 yellowish
     light_contrast: float = 0.5  # 0 soft to 1 hard

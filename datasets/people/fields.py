@@ -76,7 +76,7 @@ def normalise(vectors: Array) -> Array:
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> Array:
-    """3×3 from degrees: yaw to the picture's right, pitch up, roll to the picture's right."""
+    """3×3 from degrees: yaw to the image's right, pitch up, roll to the image's right."""
     y, p, r = np.radians([yaw, pitch, roll])
     turn = np.array([[np.cos(y), -np.sin(y), 0], [np.sin(y), np.cos(y), 0], [0, 0, 1]])
     nod = np.array([[1, 0, 0], [0, np.cos(p), np.sin(p)], [0, -np.sin(p), np.cos(p)]])

@@ -1,4 +1,4 @@
-"""The data sets of people: which person every picture of a split shows, and the labels of it."""
+"""The data sets of people: which person every image of a split shows, and the labels of it."""
 
 from dataclasses import dataclass
 
@@ -62,7 +62,7 @@ class Subject:
     details: Details
 
     def crop(self, size: int = CROP_SIZE) -> Picture:
-        """The aligned picture, size×size."""
+        """The aligned image, size×size."""
         person = self.person()
         return render(person, crop_window(person), size)
 

@@ -1,7 +1,7 @@
 """Face crops by FFHQ's rule, and their way back into the photograph.
 
-Coordinates are (x, y) in pixels of the picture at hand; whole numbers are pixel centres, as dlib and OpenCV count.
-The rule is that of the FFHQ data set (https://github.com/NVlabs/ffhq-dataset), so that a crop lies as the pictures that
+Coordinates are (x, y) in pixels of the image at hand; whole numbers are pixel centres, as dlib and OpenCV count.
+The rule is that of the FFHQ data set (https://github.com/NVlabs/ffhq-dataset), so that a crop lies as the images that
 the networks were trained on.
 """
 
@@ -38,7 +38,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class _Frame:
-    """What FFHQ's rule cuts out around a quad: a box of the picture (left, top, right, bottom), then padded."""
+    """What FFHQ's rule cuts out around a quad: a box of the image (left, top, right, bottom), then padded."""
 
     box: tuple[int, int, int, int]
     padding: tuple[int, int, int, int]  # 0 0 0 0: the box needs none
@@ -61,15 +61,15 @@ class _Frame:
 def align(
     image: Image.Image, size: int, landmarks: np.ndarray | None = None, predictor: str | Path | None = None
 ) -> Crop:
-    """Cut the face out of a photograph as size×size picture, by FFHQ's rule.
+    """Cut the face out of a photograph as size×size image, by FFHQ's rule.
 
     Args:
-        image: any RGB picture.
+        image: any RGB image.
         landmarks: 68×2, where the face is known already; otherwise `find_turned_landmarks` looks for it.
         predictor: see `models.faces.landmarks.find_landmarks`.
 
     Raises:
-        UserError: no face was found, or it lies wholly outside the picture.
+        UserError: no face was found, or it lies wholly outside the image.
     """
     image, turned = image.convert("RGB"), 0
     if landmarks is None:
@@ -86,7 +86,7 @@ def align(
 
     frame = _Frame.around(work, source.size)
     if frame.box[0] >= frame.box[2] or frame.box[1] >= frame.box[3]:
-        raise UserError("the face lies outside the picture; give its landmarks in pixels of this picture")
+        raise UserError("the face lies outside the image; give its landmarks in pixels of this image")
     source = source.crop(frame.box)
     if any(frame.padding):
         source = _pad(source, frame.padding, blur=_side(work) * 0.02)
@@ -152,12 +152,12 @@ def _side(quad: np.ndarray) -> float:
 
 
 def _pad(image: Image.Image, padding: tuple[int, int, int, int], blur: float) -> Image.Image:
-    """Continue the picture by reflection, more and more blurred and at last of one colour, as FFHQ's rule does."""
+    """Continue the image by reflection, more and more blurred and at last of one colour, as FFHQ's rule does."""
     left, top, right, bottom = padding
     pixels = np.pad(np.asarray(image, dtype=np.float32), ((top, bottom), (left, right), (0, 0)), "reflect")
     height, width = pixels.shape[:2]
     x, y = np.arange(width, dtype=np.float32)[None, :], np.arange(height, dtype=np.float32)[:, None]
-    outside = np.maximum(  # 0 at the picture's edge, 1 at the padding's
+    outside = np.maximum(  # 0 at the image's edge, 1 at the padding's
         1 - np.minimum(x / left, (width - 1 - x) / right), 1 - np.minimum(y / top, (height - 1 - y) / bottom)
     )[..., None]
     reach = 2 * int(4 * blur + 0.5) + 1  # four sigmas each way

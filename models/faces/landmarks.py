@@ -25,22 +25,22 @@ _PACKAGED_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
 
 
 class NoFaceError(UserError):
-    """The picture shows no face that can be found."""
+    """The image shows no face that can be found."""
 
 
 def find_landmarks(
     image: Image.Image, predictor: str | Path | None = None, near: np.ndarray | None = None
 ) -> np.ndarray:
-    """dlib's 68 landmarks of the picture's main face: 68×2 float64.
+    """dlib's 68 landmarks of the image's main face: 68×2 float64.
 
     Of the faces found, those that score at least half of the best are taken for real, and the largest of them is the
-    main one. A picture of more than MAX_DETECTION_PIXELS is searched on a copy reduced to that, and the landmarks are
+    main one. An image of more than MAX_DETECTION_PIXELS is searched on a copy reduced to that, and the landmarks are
     scaled back: faces of 40 px or more *on the copy* are found.
 
     Args:
         predictor: dlib's file of the 68-point predictor; None, or a file that does not exist: the one packaged in
             face_recognition_models.
-        near: landmarks of a face in a picture just before, K×2: a face found in its place is the main one.
+        near: landmarks of a face in an image just before, K×2: a face found in its place is the main one.
 
     Raises:
         NoFaceError: no face was found.
@@ -52,7 +52,7 @@ def find_landmarks(
 def find_turned_landmarks(image: Image.Image, predictor: str | Path | None = None) -> tuple[np.ndarray, int]:
     """As `find_landmarks`, also of a face that lies on its side or stands on its head.
 
-    Returns the landmarks in the picture as it is, and by how many degrees clockwise it has to be turned for the face to
+    Returns the landmarks in the image as it is, and by how many degrees clockwise it has to be turned for the face to
     be upright: 0, 90, 180 or 270. Raises as `find_landmarks` does.
     """
     try:
@@ -97,7 +97,7 @@ def _find(
 
 
 def _detect(image: Image.Image) -> tuple[np.ndarray, np.ndarray, list[tuple[Any, float]]]:
-    """The pixels that are searched, how much larger the picture is, and the real faces: box and score."""
+    """The pixels that are searched, how much larger the image is, and the real faces: box and score."""
     copy = image.convert("RGB")
     reduction = math.sqrt(MAX_DETECTION_PIXELS / (image.width * image.height))
     if reduction < 1:
@@ -107,7 +107,7 @@ def _detect(image: Image.Image) -> tuple[np.ndarray, np.ndarray, list[tuple[Any,
     boxes, scores, _ = _detector().run(pixels, 1, 0.0)
     if not boxes:
         raise NoFaceError(
-            "no face was found in the picture; give one that shows a face from the front and at least 80 px wide, or an"
+            "no face was found in the image; give one that shows a face from the front and at least 80 px wide, or an"
             " aligned crop without align"
         )
     real = [(box, score) for box, score in zip(boxes, scores, strict=True) if score >= 0.5 * max(scores)]

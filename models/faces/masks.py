@@ -1,4 +1,4 @@
-"""Masks of the part of a picture to leave unedited: found by FaRL, guessed from landmarks, or drawn by the user.
+"""Masks of the part of an image to leave unedited: found by FaRL, guessed from landmarks, or drawn by the user.
 
 A mask is H×W float32 in [0, 1]; 1 (white) is background, which an edit leaves as it is.
 """
@@ -20,7 +20,7 @@ from utils.images import open_image, save_image, to_image, to_tensor
 
 logger = logging.getLogger(__name__)
 
-MASK_PICTURES = ("mask", "back", "face")  # what `save_mask_pictures` writes
+MASK_PICTURES = ("mask", "back", "face")  # what `save_mask_images` writes
 
 _LEAST_FACE_SCORE = 0.01
 _TRACE = 0.02  # what JPEG makes of black
@@ -48,20 +48,20 @@ def background_probability(
     Raises:
         UserError: a weight file is damaged, pyfacer cannot be imported, or no face was found by either way.
     """
-    picture = to_image(image) if isinstance(image, torch.Tensor) else image.convert("RGB")
+    image = to_image(image) if isinstance(image, torch.Tensor) else image.convert("RGB")
     missing = [str(path) for path in (farl_path, detector_path) if not Path(path).is_file()]
     if missing:
         _warn_once(f"{' and '.join(missing)} missing: the mask is guessed from landmarks, with hair as background")
-        return _guess(picture, device, predictor)
+        return _guess(image, device, predictor)
     detector, parser = _networks(Path(farl_path), Path(detector_path), device)
-    pixels = to_tensor(picture).add(1).div(2)[None].to(device)  # 1×3×H×W in [0, 1]
+    pixels = to_tensor(image).add(1).div(2)[None].to(device)  # 1×3×H×W in [0, 1]
     with torch.inference_mode():
         # The published code lowers the threshold from 0.8 until there is a face. Faces come sorted by their score, so
         # the lowest threshold alone gives the same first one.
         faces = detector(pixels * 255)
         if len(faces["scores"]) == 0:
-            logger.warning("RetinaFace sees no face in the picture: the mask is guessed from landmarks")
-            return _guess(picture, device, predictor)
+            logger.warning("RetinaFace sees no face in the image: the mask is guessed from landmarks")
+            return _guess(image, device, predictor)
         logits = parser(pixels, {name: values[:1] for name, values in faces.items()})["seg"]["logits"]  # 1×11×H×W
     return logits[0, 0].float().sigmoid()
 
@@ -70,7 +70,7 @@ def read_mask(path: str | Path, size: int | None = None) -> torch.Tensor:
     """Read a mask of any size and mode: its first channel, H×W, or scaled bilinearly to size×size.
 
     In a mask that has no values but 0 and 1, as programs write them, 1 is white. Raises UserError if the file is
-    missing or not a picture.
+    missing or not an image.
     """
     levels = np.array(open_image(path).convert("RGB"))[..., 0]
     if levels.max() == 1:  # open_image does the same for more than 8 bits
@@ -87,16 +87,16 @@ def extent_note(mask: torch.Tensor, name: str) -> str:
     if mask.max() <= _TRACE:
         return f"{name} is black: nothing is left unedited, as without it; white is what stays as it is"
     if mask.min() >= 1 - _TRACE:
-        return f"{name} is white: all of the picture is left unedited; black is what an edit may change"
+        return f"{name} is white: all of the image is left unedited; black is what an edit may change"
     return ""
 
 
-def save_mask_pictures(stem: str, folder: str | Path, image: Image.Image | torch.Tensor, mask: torch.Tensor) -> None:
+def save_mask_images(stem: str, folder: str | Path, image: Image.Image | torch.Tensor, mask: torch.Tensor) -> None:
     """Write {stem}_mask.jpg, {stem}_back.jpg (what stays) and {stem}_face.jpg (what is edited) into `folder`.
 
     Args:
         image: the crop that the mask is of; a tensor is 3×H×W, RGB in [-1, 1].
-        mask: h×w or 1×1×h×w in [0, 1], scaled to the picture where it is smaller or larger.
+        mask: h×w or 1×1×h×w in [0, 1], scaled to the image where it is smaller or larger.
     """
     pixels = image.detach().cpu().float() if isinstance(image, torch.Tensor) else to_tensor(image)
     weight = mask.detach().cpu().float().reshape(1, 1, *mask.shape[-2:])
@@ -114,8 +114,8 @@ def landmark_mask(landmarks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     the brows to the nose's base. The edge is feathered. Hair counts as background, as nothing tells where it is.
 
     Args:
-        landmarks: 68×2 in pixels of the picture.
-        size: width and height of the picture.
+        landmarks: 68×2 in pixels of the image.
+        size: width and height of the image.
     """
     jaw, brows, nose_base = landmarks[:17], landmarks[17:27], landmarks[33]
     up = brows.mean(axis=0) - nose_base
@@ -126,8 +126,8 @@ def landmark_mask(landmarks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return 1 - cv2.GaussianBlur(face, (0, 0), max(0.04 * float(np.hypot(*(jaw[16] - jaw[0]))), 0.5))
 
 
-def _guess(picture: Image.Image, device: torch.device, predictor: str | Path | None) -> torch.Tensor:
-    return torch.from_numpy(landmark_mask(find_landmarks(picture, predictor), picture.size)).to(device)
+def _guess(image: Image.Image, device: torch.device, predictor: str | Path | None) -> torch.Tensor:
+    return torch.from_numpy(landmark_mask(find_landmarks(image, predictor), image.size)).to(device)
 
 
 @cache

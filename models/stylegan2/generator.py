@@ -20,10 +20,10 @@ class Constant(nn.Module):
 
 
 class Generator(nn.Module):
-    """Synthesis in two steps: `affine` turns w into StyleSpace, `forward` turns StyleSpace into a picture.
+    """Synthesis in two steps: `affine` turns w into StyleSpace, `forward` turns StyleSpace into an image.
 
     Layer outputs are numbered: 0 is the constant, 1 the conv at 4 px, 2 and 3 the convs at 8 px, and so on.
-    In train mode every picture gets noise of its own; in eval mode it is that of the buffers.
+    In train mode every image gets noise of its own; in eval mode it is that of the buffers.
     """
 
     latent_avg: Tensor
@@ -71,16 +71,16 @@ class Generator(nn.Module):
         return 2 * len(self.to_rgbs) + 1
 
     def forward(self, styles: Styles) -> Tensor:
-        """The picture, B×3×size×size, about [-1, 1]."""
+        """The image, B×3×size×size, about [-1, 1]."""
         return self.head(*self.trunk(styles, 1), styles, 1)
 
     def trunk(self, styles: Styles, layer: int) -> tuple[Tensor, Tensor]:
-        """Output of `layer` (odd: the second conv of its block) and the RGB picture of its resolution."""
+        """Output of `layer` (odd: the second conv of its block) and the RGB image of its resolution."""
         out = self._conv(self.input.input.expand(len(styles[0]), -1, -1, -1), styles, 1)
         return self.blocks(out, self.to_rgb1(out, styles[1]), styles, 1, layer)
 
     def head(self, out: Tensor, rgb: Tensor, styles: Styles, layer: int) -> Tensor:
-        """The picture, from what `trunk` gave for `layer`; features may be in the place of its `out`.
+        """The image, from what `trunk` gave for `layer`; features may be in the place of its `out`.
 
         They replace the layer's output just before the next conv reads it: the toRGB of that resolution has read the
         output itself.

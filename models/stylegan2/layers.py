@@ -130,7 +130,7 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Modulated 1×1 convolution to RGB, added to the up-sampled picture of the block before."""
+    """Modulated 1×1 convolution to RGB, added to the up-sampled image of the block before."""
 
     kernel: Tensor
 

@@ -12,7 +12,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-MAX_JSON = 2**20  # bytes; pictures come as uploads, not as JSON
+MAX_JSON = 2**20  # bytes; images come as uploads, not as JSON
 
 
 class NoAddresses:

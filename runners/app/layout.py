@@ -50,14 +50,14 @@ class Layout:
     def _lay_picture(self) -> None:
         aligned = self.studio.domain.alignment is not None
         with gr.Accordion("Picture", elem_classes="section"):
-            limit = f"Upload a picture (up to {MAX_BYTES >> 20} MB)"
+            limit = f"Upload an image (up to {MAX_BYTES >> 20} MB)"
             self.upload = gr.File(label=limit, height=110, elem_id="upload")
             samples = [str(path) for path in self.studio.samples]
             self.samples = gr.Gallery(
                 samples, label="or choose a sample", columns=5, fit_columns=False, height=130, allow_preview=False,
                 interactive=False, visible=bool(samples), buttons=[], object_fit="cover", elem_id="samples",
             )  # fmt: skip
-            info = "cuts out the largest face; leave it out for pictures that are aligned crops"
+            info = "cuts out the largest face; leave it out for images that are aligned crops"
             self.align = gr.Checkbox(aligned, label="Align", info=info, visible=aligned, elem_id="align")
 
     def _lay_edit(self) -> None:
@@ -104,10 +104,10 @@ class Layout:
             label="Before | after", interactive=False, type="filepath", buttons=["fullscreen"], height=560,
             max_height=560, elem_id="compare",
         )  # fmt: skip
-        self.status = gr.Markdown("Choose a picture to begin.", elem_id="status")
+        self.status = gr.Markdown("Choose an image to begin.", elem_id="status")
         with gr.Row():
             self.whole = gr.Checkbox(label="Show the whole photograph", visible=False, elem_id="whole")
-            self.picture = gr.DownloadButton("Download picture", size="sm", interactive=False, elem_id="picture")
+            self.picture = gr.DownloadButton("Download image", size="sm", interactive=False, elem_id="picture")
             self.settings = gr.DownloadButton("Download settings", size="sm", interactive=False, elem_id="settings")
             self.mask_file = gr.DownloadButton("Download mask", size="sm", visible=False, elem_id="mask_file")
         with gr.Accordion("Strength sweep", open=False, elem_classes="section", elem_id="sweep_section"):

@@ -28,7 +28,7 @@ MAX_WAITING = 16  # requests
 _COMPUTING: dict[str, Any] = {
     "concurrency_id": "computing", "concurrency_limit": 1, "api_visibility": "private"
 }  # fmt: skip
-# Not in that queue: a second picture shall be refused at once, not wait.
+# Not in that queue: a second image shall be refused at once, not wait.
 _OPENING: dict[str, Any] = {"concurrency_limit": None, "trigger_mode": "multiple", "api_visibility": "private"}
 _PROGRESS = gr.Progress()
 
@@ -105,7 +105,7 @@ class Page(Layout):
         return self._opened(request)
 
     def _opened(self, request: gr.Request) -> Updates:
-        """The page of a picture that has just been opened: no edits, no mask."""
+        """The page of an image that has just been opened: no edits, no mask."""
         with self.studio.using(_visitor(request)) as visit:
             canvas, cut_out = str(visit.canvas()), visit.photo.quad is not None
         return {
@@ -202,7 +202,7 @@ class Page(Layout):
         return Wish(edits, mask, values[self.threshold], bool(values[self.whole]))
 
     def _if_open(self, values: Values, request: gr.Request) -> Updates:
-        """The results, or nothing where no picture is open yet."""
+        """The results, or nothing where no image is open yet."""
         if not self.studio.has_visit(_visitor(request)):
             return {}
         return self._results(request, self._wish(values, request))

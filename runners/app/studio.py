@@ -1,4 +1,4 @@
-"""What the web page does, without the page: visitors, their pictures, and limits on both."""
+"""What the web page does, without the page: visitors, their images, and limits on both."""
 
 import logging
 import secrets
@@ -40,7 +40,7 @@ class Direction:
 
 
 class Studio:
-    """Opens pictures of visitors and edits them, one computation at a time.
+    """Opens images of visitors and edits them, one computation at a time.
 
     Args:
         config: YAML with domain and method.
@@ -70,7 +70,7 @@ class Studio:
         return f"{' and '.join(_short(path) for path in missing)} missing; scripts/download_weights.py fetches them"
 
     def open(self, visitor: str, upload: Path, name: str, align: bool, progress: Progress) -> Visit:
-        """Check and invert an uploaded picture; its file is removed.
+        """Check and invert an uploaded image; its file is removed.
 
         Raises UserError for a bad file, one that lies elsewhere than in our folder, or while another is being opened.
         """
@@ -81,14 +81,14 @@ class Studio:
             _remove(upload)
 
     def open_sample(self, visitor: str, index: int, align: bool, progress: Progress) -> Visit:
-        """As `open`, for a picture of ours."""
+        """As `open`, for an image of ours."""
         if not 0 <= index < len(self.samples):
             raise UserError(f"there is no sample {index}; there are {len(self.samples)}")
         sample = self.samples[index]
         return self._open(visitor, sample, _short(sample), align, progress)
 
     def reopen(self, visitor: str, align: bool, progress: Progress) -> Visit:
-        """The visitor's picture once more, with or without alignment."""
+        """The visitor's image once more, with or without alignment."""
         visit = self.visit(visitor)
         return self._open(visitor, visit.source, visit.name, align, progress)
 
@@ -102,7 +102,7 @@ class Studio:
 
     def _open(self, visitor: str, source: Path, name: str, align: bool, progress: Progress) -> Visit:
         if not self._opening.acquire(blocking=False):
-            raise UserError("another picture is being opened just now; wait until it is there, then try again")
+            raise UserError("another image is being opened just now; wait until it is there, then try again")
         try:
             progress(0.1, "waiting for the edits of others")
             with self._computing:
@@ -126,9 +126,9 @@ class Studio:
             self._opening.release()
 
     def visit(self, visitor: str) -> Visit:
-        """Raises UserError if the visitor has no picture open."""
+        """Raises UserError if the visitor has no image open."""
         if visitor not in self._visits:
-            raise UserError("no picture is open; upload or choose one (an hour without edits closes it)")
+            raise UserError("no image is open; upload or choose one (an hour without edits closes it)")
         visit = self._visits[visitor][1]
         self._visits[visitor] = time.monotonic(), visit
         self._visits.move_to_end(visitor)
@@ -143,7 +143,7 @@ class Studio:
 
     @contextmanager
     def using(self, visitor: str) -> Iterator[Visit]:
-        """The visitor's picture for as long as nobody else computes. Raises UserError if there is none."""
+        """The visitor's image for as long as nobody else computes. Raises UserError if there is none."""
         with self._computing:
             yield self.visit(visitor)
 

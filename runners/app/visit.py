@@ -1,4 +1,4 @@
-"""One visitor's picture: inverted once, edited many times; all files of it lie in one folder."""
+"""One visitor's image: inverted once, edited many times; all files of it lie in one folder."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from PIL import Image
 
 from models.faces.alignment import paste_back
 from runners.simple_runner import SimpleRunner
-from utils.drawing import picture_strip
+from utils.drawing import image_strip
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.images import resize, save_image
@@ -30,7 +30,7 @@ Progress = Callable[[float, str], None]  # done part from 0 to 1, and what is be
 
 @dataclass(frozen=True)
 class Wish:
-    """What a picture shall look like.
+    """What an image shall look like.
 
     edits: direction -> power; those of power 0 count as none.
     mask: one of the names above; `threshold` counts for the automatic one.
@@ -45,7 +45,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Result:
-    """Files: the pictures to compare, what is downloaded, and the mask where one was given by the visitor."""
+    """Files: the images to compare, what is downloaded, and the mask where one was given by the visitor."""
 
     before: Path
     after: Path
@@ -54,12 +54,12 @@ class Result:
 
 
 class Visit:
-    """Edits of one picture.
+    """Edits of one image.
 
     Args:
         runner: inverts and edits; the caller sees to it that only one thread does at a time.
         folder: for all files; made here, removed by `close`.
-        source: the picture's file; it must stay while the visit lasts.
+        source: the image's file; it must stay while the visit lasts.
         name: what the visitor calls it.
         told: facts for the settings file, such as the config.
     """
@@ -93,7 +93,7 @@ class Visit:
         return self._write("canvas.png", resize(self.photo.crop, max(side, self.photo.crop.width)))
 
     def set_mask(self, kind: str, mask: Image.Image) -> None:
-        """Keep a visitor's own mask, white where the picture is left unedited; of any size and mode."""
+        """Keep a visitor's own mask, white where the image is left unedited; of any size and mode."""
         first = mask.convert("RGB").getchannel(0)  # as simple_inference reads masks
         self._write(self._mask_file(kind).name, resize(first, self.photo.crop.width))
         self._last = None
@@ -106,7 +106,7 @@ class Visit:
         return self.folder / f"{kind}_mask.png"
 
     def edit(self, wish: Wish) -> Result:
-        """Make the picture, at the cost of one edit; none, if it was the last wish too. Raises UserError."""
+        """Make the image, at the cost of one edit; none, if it was the last wish too. Raises UserError."""
         if self._last is not None and self._last[0] == wish:
             return self._last[1]
         edits, mask = _effective(wish.edits), self._mask(wish)
@@ -137,7 +137,7 @@ class Visit:
             image = self._edited(_effective({**wish.edits, direction: power}), wish, mask)
             frames.append((f"{direction} {power:.3g}", image))
         folder = self._new_folder("sweep", 1)
-        strip = self._write(f"{folder.name}/{self.stem}_strip.jpg", picture_strip(frames[::_STRIP_STEP]))
+        strip = self._write(f"{folder.name}/{self.stem}_strip.jpg", image_strip(frames[::_STRIP_STEP]))
         side = min(max(self.photo.crop.width, _GIF_SIDES[0]), _GIF_SIDES[1])
         small = [resize(image, side) for _, image in frames]
         gif = folder / f"{self.stem}_sweep.gif"
@@ -167,7 +167,7 @@ class Visit:
         return None if wish.mask in (NO_MASK, AUTOMATIC) else self._mask_file(wish.mask)
 
     def _settings(self, edits: dict[str, float], wish: Wish, mask: Path | None) -> dict[str, Any]:
-        """Enough to make the picture again by scripts/simple_inference.py."""
+        """Enough to make the image again by scripts/simple_inference.py."""
         command = ["python", "scripts/simple_inference.py", f"--orig_img_pth={self.name}"]
         command += ["--simple_config_pth", str(self.told["config"]), "--save_pth", f"{self.stem}_edited.png"]
         command += ["--align"] * self.align + ["--edits", *(f"{name}={power}" for name, power in edits.items())]

@@ -65,16 +65,16 @@ def test_what_is_left_out_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFix
         f"{tmp_path}: left out 1 hidden (.Trash-1000/); 1 of formats that are not read (c.raw)"
     ]  # fmt: skip
     (tmp_path / "a.jpg").unlink()
-    with pytest.raises(UserError, match=r"has no picture, but 1 hidden \(.Trash-1000/\)"):
+    with pytest.raises(UserError, match=r"has no image, but 1 hidden \(.Trash-1000/\)"):
         relative_names(tmp_path)
 
 
 def test_nothing_in_common(tmp_path: Path) -> None:
     real, fake = touch(tmp_path / "real", "a.jpg"), touch(tmp_path / "fake", "b.jpg")
-    with pytest.raises(UserError, match=r"no picture of .*fake is named like one of .*real .*are b\.jpg and a\.jpg"):
+    with pytest.raises(UserError, match=r"no image of .*fake is named like one of .*real .*are b\.jpg and a\.jpg"):
         PairedFolders.find(real, fake)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="has no picture; wanted: files that end in"):
+    with pytest.raises(UserError, match="has no image; wanted: files that end in"):
         PairedFolders.find(real, tmp_path / "empty")
 
 

@@ -1,4 +1,4 @@
-"""The stream of training pictures."""
+"""The stream of training images."""
 
 import gc
 import logging
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures whose left half is bright, each with a grey of its own: number and flip can be read off."""
+    """Images whose left half is bright, each with a grey of its own: number and flip can be read off."""
     for i in range(COUNT):
         image = Image.new("RGB", (SIZE, SIZE), (20 * i, 20 * i, 20 * i))
         image.paste((255, 255, 255), (0, 0, SIZE // 2, SIZE))
@@ -101,7 +101,7 @@ def test_processes_share_the_stream_out_interleaved(folder: Path) -> None:
 
 def test_damaged_pictures_are_replaced_counted_and_listed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "a/b/2.png").write_bytes((folder / "a/b/2.png").read_bytes()[:40])
-    (folder / "a/b/3.png").write_text("no picture")
+    (folder / "a/b/3.png").write_text("no image")
     pictures = TrainingImages(folder, SIZE, seed=3, workers=2)
     with caplog.at_level(logging.WARNING):
         names = [name for name, _ in take(pictures, 3 * COUNT)]
@@ -113,13 +113,13 @@ def test_damaged_pictures_are_replaced_counted_and_listed(folder: Path, caplog: 
 
 def test_a_folder_of_nothing_but_damage_is_an_error(tmp_path: Path) -> None:
     for i in range(3):
-        (tmp_path / f"{i}.png").write_text("no picture")
-    with pytest.raises(UserError, match="none of its 3 pictures can be read"):
+        (tmp_path / f"{i}.png").write_text("no image")
+    with pytest.raises(UserError, match="none of its 3 images can be read"):
         TrainingImages(tmp_path, SIZE, seed=1, workers=2).next_batch(2)
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no picture"):
+    with pytest.raises(UserError, match="no image"):
         TrainingImages(tmp_path, SIZE, seed=1, workers=2)
 
 
@@ -127,4 +127,4 @@ def test_another_number_of_pictures_on_going_on_is_told(folder: Path, caplog: py
     state = TrainingImages(folder, SIZE, seed=3, workers=0).state_dict()
     (folder / "a/b/0.png").unlink()
     TrainingImages(folder, SIZE, seed=3, workers=0).load_state_dict(state)
-    assert "holds 6 pictures, 7 when" in caplog.text
+    assert "holds 6 images, 7 when" in caplog.text

@@ -1,4 +1,4 @@
-"""Folders of pictures with their true edits."""
+"""Folders of images with their true edits."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six pairs of plain pictures: before has the level 40·i, after that and 10 more for each unit of power."""
+    """Six pairs of plain images: before has the level 40·i, after that and 10 more for each unit of power."""
     rows = [(f"{i}.png", ("age", "smile")[i % 2], float(i + 1)) for i in range(6)]
     for i, (name, _, power) in enumerate(rows):
         for side, level in (("before", 20 * i), ("after", 20 * i + 10 * power)):

@@ -132,7 +132,7 @@ def test_good_names_and_powers_pass_without_files(faces: LatentEditor) -> None:
 
 
 def test_powers_are_one_or_one_for_each(faces: LatentEditor) -> None:
-    with pytest.raises(UserError, match="3 powers for 2 pictures"):
+    with pytest.raises(UserError, match="3 powers for 2 images"):
         faces.apply(torch.zeros(2, 18, 512), [("age", [1, 2, 3])], lambda w: [])
 
 

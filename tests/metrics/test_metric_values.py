@@ -1,4 +1,4 @@
-"""Every metric's numbers against the goldens and against other people's code on the same pictures."""
+"""Every metric's numbers against the goldens and against other people's code on the same images."""
 
 import importlib.util
 import math
@@ -37,7 +37,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Five pairs of pictures of two sizes: noise at three scales, and a copy with more noise."""
+    """Five pairs of images of two sizes: noise at three scales, and a copy with more noise."""
     root, draw = tmp_path_factory.mktemp("pairs"), np.random.default_rng(5)
     for i, size in enumerate((128, 128, 128, 128, 96)):
         blocks = [np.kron(draw.normal(0, 40, (size // k, size // k, 3)), np.ones((k, k, 1))) for k in (1, 4, 16)]
@@ -117,7 +117,7 @@ def test_lpips_is_the_packages(folders: tuple[Path, Path], tmp_path: Path, monke
 
 
 def test_id_vit(folders: tuple[Path, Path], standin: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """10000 × MSE of the embeddings of pictures in [0, 1], pooled to 112; the network has its own golden."""
+    """10000 × MSE of the embeddings of images in [0, 1], pooled to 112; the network has its own golden."""
     from criteria.id_vit import IDViTLoss
 
     monkeypatch.setattr(Paths, "vit_path", str(standin(Path(Paths.vit_path).name)))
@@ -274,7 +274,7 @@ def test_bad_statistics_are_told(tmp_path: Path, content: bytes | str | None, me
 def test_tensors_give_what_their_files_give(
     folders: tuple[Path, Path], inception: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in validation, where pictures are in memory; also when merged from two shares."""
+    """As in validation, where images are in memory; also when merged from two shares."""
     monkeypatch.chdir(inception)
     found = PairedFolders.find(*folders).pairs[:3]
     files, *shares = (MetricSet(["l2", "msssim", "fid"], CPU) for _ in range(3))

@@ -95,7 +95,7 @@ def test_copies_and_forwards_change_nothing(name: str, small: SmallDomain) -> No
 @pytest.mark.parametrize("name", NAMES)
 @torch.inference_mode()
 def test_compiled_graphs_are_whole_and_right(name: str, small: SmallDomain) -> None:
-    """One graph without breaks, before the first picture as after it."""
+    """One graph without breaks, before the first image as after it."""
     case = Case(small, name)
     case.check(torch.compile(case.fast, fullgraph=True, backend="aot_eager"))
     case.check(case.fast)

@@ -22,13 +22,13 @@ def pictures(method: Method) -> list[Tensor]:
     x = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(3)) * 2 - 1
     inversion = method.invert(x)
     edits = method.edit(inversion, [("age", [2, -3])]), method.edit(inversion, [("glasses", [4])])
-    return [method.reconstruct(inversion), *edits, method.e4e_pictures(inversion, [("age", [2])])]
+    return [method.reconstruct(inversion), *edits, method.e4e_images(inversion, [("age", [2])])]
 
 
 @pytest.mark.parametrize("name", ["fse_full", "fse_inverter"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.02)])
 def test_half_precision(small: SmallDomain, name: str, dtype: torch.dtype, tolerance: float) -> None:
-    """The same pictures to the digits that the format has; latents and pictures stay float32."""
+    """The same images to the digits that the format has; latents and images stay float32."""
     half = method(small, name, dtype=dtype)
     for found, wanted in zip(pictures(half), pictures(method(small, name)), strict=True):
         assert found.dtype == torch.float32

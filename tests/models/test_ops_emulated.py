@@ -57,7 +57,7 @@ FAULTS = {
     "a row's bound is missing": ("if (i >= row_size) return;", ""),
     "a row's bound is off by one": ("i >= row_size", "i > row_size"),
     "a gradient's bound is missing": ("if (i < count)", ""),
-    "pictures and channels are swapped": ("map / a.channels, map % a.channels", "map % a.channels, map / a.channels"),
+    "images and channels are swapped": ("map / a.channels, map % a.channels", "map % a.channels, map / a.channels"),
     "channels and pixels are swapped": ("i % a.channels, oy, i / a.channels", "i / a.channels, oy, i % a.channels"),
     "rows of the input are counted": ("row % a.out_h, map = row / a.out_h", "row % a.in_h, map = row / a.in_h"),
     "an image's bound is off by one": ("i < 0 || i >= size", "i < 0 || i > size"),
@@ -142,13 +142,13 @@ def test_tensors_too_large_for_32_bits_are_computed_in_parts(
     x = x.contiguous(memory_format=layout)
     y = x.roll(1, 3)
     wanted = native.fused_bias_act(x, *rest), native.act_grad(x, y, 0.2, 1.4)
-    monkeypatch.setattr(cuda, "LARGEST", 2 * 8 * 4 * 12)  # two pictures and what is around them
+    monkeypatch.setattr(cuda, "LARGEST", 2 * 8 * 4 * 12)  # two images and what is around them
     before = emulated_gpu.launches(libcuda)
     torch.testing.assert_close(ops.fused_bias_act(x, *rest), wanted[0])
     assert emulated_gpu.launches(libcuda) > before + 1
     monkeypatch.setattr(cuda, "LARGEST", 8 * 33)
     torch.testing.assert_close(ops.act_grad(x, y, 0.2, 1.4), wanted[1])
-    with pytest.raises(ValueError, match=r"a picture has too many numbers .* SFE_OPS=native"):
+    with pytest.raises(ValueError, match=r"an image has too many numbers .* SFE_OPS=native"):
         ops.upfirdn2d(x, torch.ones(4, 4), (1, 1), (1, 1), (1000, 1, 1, 1), 1.0)
 
 

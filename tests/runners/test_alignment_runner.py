@@ -20,7 +20,7 @@ COMMAND = [sys.executable, str(ROOT / "scripts" / "align_all_parallel.py"), "--n
 
 @pytest.fixture
 def photos(tmp_path: Path, photo_path: Path) -> Path:
-    """Two faces in two folders with one name, two twins that differ in the extension, and pictures that must fail."""
+    """Two faces in two folders with one name, two twins that differ in the extension, and images that must fail."""
     face = load_image(photo_path)
     for name in ("x/a.png", "y/a.png", "twin.png", "twin.jpg"):
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def test_tree_failures_and_resume(photos: Path) -> None:
     assert crops(photos) == {"x/a.jpg", "y/a.jpg", "twin.png.jpg", "twin.jpg.jpg"}
     errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
     assert len(errors) == 2
-    assert "photos/broken.jpg: cannot be decoded" in errors[0] or "photos/broken.jpg: is not a picture" in errors[0]
+    assert "photos/broken.jpg: cannot be decoded" in errors[0] or "photos/broken.jpg: is not an image" in errors[0]
     assert "photos/x/nobody.png: no face was found" in errors[1]
     crop = photos.with_name("photos_crops") / "x" / "a.jpg"
     wanted = np.asarray(align(load_image(photos / "x" / "a.png"), 1024).image, dtype=int)
@@ -51,7 +51,7 @@ def test_tree_failures_and_resume(photos: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in photos.with_name("photos_crops").rglob("*.jpg")}
     crop.unlink()
     again = subprocess.run([*COMMAND, f"{photos}/"], capture_output=True, text=True)  # a slash at the end is usual
-    assert again.returncode == 3 and "3 of 6 pictures to align" in again.stderr
+    assert again.returncode == 3 and "3 of 6 images to align" in again.stderr
     del before[crop]
     assert crop.is_file() and all(path.stat().st_mtime_ns == time for path, time in before.items())
 
@@ -85,7 +85,7 @@ def test_a_replaced_photograph_is_cut_again(photo_path: Path, tmp_path: Path) ->
         face.save(folder / name)
     (folder / "clip.mov").touch()
     first = run(folder)
-    assert first.returncode == 0 and "2 of 2 pictures to align" in first.stderr
+    assert first.returncode == 0 and "2 of 2 images to align" in first.stderr
     assert first.stderr.splitlines()[-1] == (
         f"INFO {folder}: left out 1 hidden (.Trash-1000/); 1 of formats that are not read (clip.mov)"
     )
@@ -93,12 +93,12 @@ def test_a_replaced_photograph_is_cut_again(photo_path: Path, tmp_path: Path) ->
     face.transpose(Image.Transpose.TRANSPOSE).save(folder / "a.png")  # on its side, and mirrored
     os.utime(folder / "a.png", (1e9, 1e9))
     second = run(folder)
-    assert "1 of 2 pictures to align" in second.stderr and "photos/a.png: no face is upright in it" in second.stderr
+    assert "1 of 2 images to align" in second.stderr and "photos/a.png: no face is upright in it" in second.stderr
     new = {path: path.read_bytes() for path in old}
     assert [path.name for path in old if old[path] != new[path]] == ["a.jpg"]
     lying, upright = (np.asarray(Image.open(path), dtype=int) for path in sorted(new))
     assert np.abs(lying[:, ::-1] - upright).mean() < 12  # the landmarks of a mirrored face differ a little
-    assert "0 of 2 pictures to align" in run(folder).stderr
+    assert "0 of 2 images to align" in run(folder).stderr
 
 
 def test_the_place_of_the_crops(photo_path: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_the_place_of_the_crops(photo_path: Path, tmp_path: Path) -> None:
     assert run(tmp_path / "photos", "--output_dir", tmp_path / "photos" / "cut").returncode == 0
     assert (tmp_path / "photos" / "cut" / "a.jpg").is_file()
     again = run(tmp_path / "photos", "--output_dir", tmp_path / "photos" / "cut")
-    assert "0 of 1 pictures to align" in again.stderr and "1 results of this run (cut/)" in again.stderr
+    assert "0 of 1 images to align" in again.stderr and "1 results of this run (cut/)" in again.stderr
     (tmp_path / "file").touch()
     for place, words in (("file/x", "is not a folder; choose another place"), ("photos", "is --root_path itself")):
         done = run(tmp_path / "photos", "--output_dir", tmp_path / place)
@@ -120,7 +120,7 @@ def test_the_place_of_the_crops(photo_path: Path, tmp_path: Path) -> None:
 
 def test_no_pictures(tmp_path: Path) -> None:
     done = subprocess.run([*COMMAND, str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {tmp_path}: has no picture")
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {tmp_path}: has no image")
 
 
 def alive(pid: int) -> bool:

@@ -96,7 +96,7 @@ def test_a_sweep_goes_there_and_back(
             frames.append(gif.convert("RGB"))
     inversion = runner.reconstruct(inverted)
     furthest = runner.edit(inverted, "age", 8)
-    far = difference(inversion, furthest)  # the pictures are noise, of which 256 colours cost some
+    far = difference(inversion, furthest)  # the images are noise, of which 256 colours cost some
     assert difference(frames[0], inversion) < far / 2 < difference(frames[5], inversion)
     assert difference(frames[5], furthest) < far / 2 < difference(frames[0], furthest)
     for number in range(1, 5):
@@ -222,7 +222,7 @@ def test_a_domain_without_alignment_edits_square_frames_whole(small: SmallDomain
 
 
 def test_masks_are_made_for_every_frame(runner: SimpleRunner, clip: Path, tmp_path: Path) -> None:
-    """White everywhere: delta is 0, as the formula with the mask of a single picture says."""
+    """White everywhere: delta is 0, as the formula with the mask of a single image says."""
     Image.new("L", (9, 9), 255).save(tmp_path / "white.png")
     videos = AnimationRunner(runner)
     videos.video(clip, [("age", [6])], tmp_path / "masked.mp4", use_mask=True, mask_path=tmp_path / "white.png")

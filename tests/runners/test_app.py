@@ -65,7 +65,7 @@ def test_a_picture_is_inverted_once_and_a_wish_costs_one_edit(studio: Studio, ph
     for name, network in networks.items():
         network.register_forward_hook(lambda *_, name=name: count(name))
     studio.open("ann", photo, "me.png", False, quiet)
-    assert runs == {"backbone": 1, "e4e": 0, "editor": 1}  # the editor made the inversion's picture
+    assert runs == {"backbone": 1, "e4e": 0, "editor": 1}  # the editor made the inversion's image
     shown = [pixels(studio.edit("ann", Wish({"age": power, "glasses": 2})).after) for power in range(-5, 6)]
     assert runs == {"backbone": 1, "e4e": 1, "editor": 12}
     assert all((a != b).any() for a, b in itertools.pairwise(shown))
@@ -188,7 +188,7 @@ def test_a_sweep_is_a_strip_and_a_gif_of_edits(studio: Studio, photo: Path) -> N
 
 
 BAD = {
-    "text.jpg": (b"no picture at all", "is not a picture"),
+    "text.jpg": (b"no picture at all", "is not an image"),
     "empty.png": (b"", "is empty"),
     "cut.png": ((ROOT / "assets" / "astronaut.png").read_bytes()[:5000], "cannot be decoded"),
     "large.bmp": (bytes(20 * 2**20 + 1), "the limit is 20 MB"),
@@ -202,7 +202,7 @@ def test_bad_uploads_are_refused_and_removed(studio: Studio, name: str) -> None:
         studio.open("ann", uploaded(studio, name, content), name, False, quiet)
     assert str(error.value).startswith(f"{name}:") and str(studio.folder) not in str(error.value)
     assert not studio.has_visit("ann") and not any(path.is_file() for path in studio.folder.rglob("*"))
-    with pytest.raises(UserError, match="no picture is open"):
+    with pytest.raises(UserError, match="no image is open"):
         studio.edit("ann", OLDER)
 
 
@@ -246,7 +246,7 @@ def test_a_second_picture_is_refused_while_one_is_opened(studio: Studio, photo: 
     thread.start()
     assert started.wait(30)
     for visitor in ("ann", "bob"):
-        with pytest.raises(UserError, match="another picture is being opened"):
+        with pytest.raises(UserError, match="another image is being opened"):
             studio.open(visitor, uploaded(studio, "me.png", photo_path.read_bytes()), "me.png", False, quiet)
     thread.join()
     assert outcome == ["opened"] and studio.has_visit("ann") and not studio.has_visit("bob")
@@ -254,7 +254,7 @@ def test_a_second_picture_is_refused_while_one_is_opened(studio: Studio, photo: 
 
 
 def test_visits_end(studio: Studio, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the visitor leaves, opens another picture, stays away for long, or too many others came."""
+    """When the visitor leaves, opens another image, stays away for long, or too many others came."""
 
     def visit(name: str) -> None:
         studio.open(name, uploaded(studio, "me.png", photo_path.read_bytes()), "me.png", False, quiet)

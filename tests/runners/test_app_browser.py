@@ -43,13 +43,13 @@ def browser(server: AppServer, window: Browser) -> Browser:
 
 
 def shown(browser: Browser) -> list[np.ndarray]:
-    """The pixels of the pictures that are compared."""
-    pictures = browser.wait(lambda: len(browser.pictures()) == 2 and browser.pictures(), "two pictures")
+    """The pixels of the images that are compared."""
+    pictures = browser.wait(lambda: len(browser.pictures()) == 2 and browser.pictures(), "two images")
     return [np.asarray(Image.open(io.BytesIO(requests.get(url, timeout=60).content)), dtype=int) for url in pictures]
 
 
 def edited(browser: Browser, words: str) -> np.ndarray:
-    """The picture, once the status tells that it has these edits."""
+    """The image, once the status tells that it has these edits."""
     browser.wait(lambda: browser.status().startswith(words), words)
     return shown(browser)[1]
 
@@ -133,7 +133,7 @@ def test_a_mask_is_painted(browser: Browser, photo_path: Path) -> None:
     browser.wait(painted, "a stroke")
     mask = np.asarray(Image.open(browser.downloaded("mask_file", ".png")))
     assert mask.shape == (64, 64) and (mask[32, 20:44] > 200).all() and mask[:10].max() == 0
-    browser.wait(lambda: (shown(browser)[1] != unmasked).any(), "the masked picture")
+    browser.wait(lambda: (shown(browser)[1] != unmasked).any(), "the masked image")
 
 
 def test_an_uploaded_mask(browser: Browser, photo_path: Path, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_an_uploaded_mask(browser: Browser, photo_path: Path, tmp_path: Path) ->
     browser.wait(lambda: browser.find("#own_mask"), "the box")
     Image.new("L", (50, 50), "white").save(tmp_path / "white.png")
     browser.upload(tmp_path / "white.png", "own_mask")
-    browser.wait(lambda: (shown(browser)[1] != unmasked).any(), "the masked picture")
+    browser.wait(lambda: (shown(browser)[1] != unmasked).any(), "the masked image")
 
 
 def test_a_sweep(browser: Browser, photo_path: Path) -> None:
@@ -163,10 +163,10 @@ def test_a_sweep(browser: Browser, photo_path: Path) -> None:
 
 
 def test_what_is_refused(browser: Browser, photo_path: Path, tmp_path: Path) -> None:
-    """A text file, 300 megapixels, 21 MB, and a second picture while one is opened; the page stays usable."""
-    (tmp_path / "text.txt").write_text("no picture")
+    """A text file, 300 megapixels, 21 MB, and a second image while one is opened; the page stays usable."""
+    (tmp_path / "text.txt").write_text("no image")
     browser.upload(tmp_path / "text.txt")
-    assert "text.txt: is not a picture" in browser.wait(browser.message, "a message")
+    assert "text.txt: is not an image" in browser.wait(browser.message, "a message")
     Image.new("1", (20_000, 15_000)).save(tmp_path / "huge.png")
     browser.upload(tmp_path / "huge.png")
     assert "limit of 100 megapixels" in browser.wait(browser.message, "a message")
@@ -178,7 +178,7 @@ def test_what_is_refused(browser: Browser, photo_path: Path, tmp_path: Path) -> 
     browser.upload(tmp_path / "large.jpg")
     browser.wait(lambda: "large" in browser.find("#upload").text, "the upload")
     browser.upload(photo_path)
-    assert "another picture is being opened" in browser.wait(browser.message, "a message")
+    assert "another image is being opened" in browser.wait(browser.message, "a message")
     edited(browser, "The inversion")
 
 

@@ -72,7 +72,7 @@ def test_no_path_of_a_request_is_opened(server: AppServer, path: str) -> None:
 
 
 def test_the_server_fetches_nothing_for_others(server: AppServer) -> None:
-    """A picture named by an address is refused; so is passing on what others serve."""
+    """An image named by an address is refused; so is passing on what others serve."""
     for address in ("http://127.0.0.1:1/x.png", "https://example.org/x.png", "HTTP://example.org/x.png"):
         answer = server.join("eve", "upload", "upload", {"upload": file_value(address, "x.png"), "align": False})
         assert answer.status_code == 403
@@ -89,9 +89,9 @@ def test_uploads_over_20_mb_are_refused(server: AppServer, tmp_path: Path) -> No
 
 
 def test_errors_are_one_line_without_a_trace(server: AppServer, photo_path: Path, tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     Image.new("1", (20_000, 15_000)).save(tmp_path / "huge.png")
-    for name, words in (("text.png", "text.png: is not a picture"), ("huge.png", "limit of 100 megapixels")):
+    for name, words in (("text.png", "text.png: is not an image"), ("huge.png", "limit of 100 megapixels")):
         upload = server.upload(tmp_path / name)
         message = error_of(server.call("ann", "upload", "upload", {"upload": upload, "align": False}))
         assert words in message and "\n" not in message and str(server.temporary) not in message
@@ -111,7 +111,7 @@ def test_a_second_picture_is_refused_while_one_is_opened(server: AppServer, phot
     first.start()
     time.sleep(0.5)
     second = server.call("bob", "upload", "upload", {"upload": small, "align": False})
-    assert "another picture is being opened" in error_of(second)
+    assert "another image is being opened" in error_of(second)
     first.join()
     assert answers[0]["success"]
 

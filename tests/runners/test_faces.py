@@ -67,7 +67,7 @@ def test_every_face_is_edited_and_nothing_else(runner: SimpleRunner, group: Path
 
 
 def test_own_landmarks_in_every_format(runner: SimpleRunner, photo_path: Path, tmp_path: Path) -> None:
-    """In a picture in which dlib finds no face."""
+    """In an image in which dlib finds no face."""
     points = find_landmarks(load_image(photo_path))
     covered = Image.linear_gradient("L").resize((512, 512)).convert("RGB")
     covered.save(tmp_path / "covered.png")

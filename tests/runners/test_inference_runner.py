@@ -37,7 +37,7 @@ def warm() -> Iterator[WarmPython]:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 pictures of 64 px in two folders that use the same names."""
+    """200 images of 64 px in two folders that use the same names."""
     folder = tmp_path_factory.mktemp("pictures")
     write_pictures(folder, 200)
     return folder
@@ -159,7 +159,7 @@ def test_killed_ten_times_gives_the_same_bytes(
         pid = warm.start("inference.py", *arguments, log=log)
         stop = counts[-1] + chance.randint(1, 80)  # results, of 1000 in all
         wait_until(lambda stop=stop: count_results(out) >= stop, log)
-        time.sleep(chance.uniform(0, 0.02))  # anywhere in the work on a picture
+        time.sleep(chance.uniform(0, 0.02))  # anywhere in the work on an image
         os.kill(pid, signal.SIGKILL)
         assert warm.wait(pid) == -signal.SIGKILL
         for path in out.rglob("[!.]*.*g"):  # whatever has a final name is whole
@@ -187,7 +187,7 @@ def test_a_finished_run_does_nothing_and_new_edits_are_added(
         assert warm.run("inference.py", *options(small, tmp_path / "in", out, edits=edits), log=log) == 0
         assert len(results(out)) == count
         assert all(path.stat().st_mtime_ns == time for path, time in before.items())
-        assert f"{to_do} of 4 pictures to do" in log.read_text()
+        assert f"{to_do} of 4 images to do" in log.read_text()
 
 
 def test_two_processes_give_what_one_gives(
@@ -198,8 +198,8 @@ def test_two_processes_give_what_one_gives(
     assert done.returncode == 0, done.stderr
     assert results(out) == unbroken
     images = [entry["image"] for entry in manifest(out)[1:]]
-    assert len(images) == len(set(images)) == 200  # every picture was done once, by one of them
-    assert done.stderr.count("100 of 100 pictures to do") == 2
+    assert len(images) == len(set(images)) == 200  # every image was done once, by one of them
+    assert done.stderr.count("100 of 100 images to do") == 2
 
 
 def test_bad_files_do_not_end_the_run(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_bad_files_in_one_process_do_not_end_the_others(small: SmallDomain, tmp_
 
 
 def test_memory_does_not_grow(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
-    """Resident memory after 400 pictures is that after 20. Kept, pictures and results would take 60 MB."""
+    """Resident memory after 400 images is that after 20. Kept, images and results would take 60 MB."""
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     draw = np.random.default_rng(0)
@@ -261,7 +261,7 @@ def test_memory_does_not_grow(warm: WarmPython, small: SmallDomain, tmp_path: Pa
         last = memory or last
     assert warm.wait(pid) == 0
     assert len(states(out)) == 400
-    assert last <= 1.05 * first, f"{first >> 20} MB after 20 pictures, {last >> 20} MB after 400"
+    assert last <= 1.05 * first, f"{first >> 20} MB after 20 images, {last >> 20} MB after 400"
 
 
 def test_report_of_a_run(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_report_of_a_run(warm: WarmPython, small: SmallDomain, tmp_path: Path) -
     metrics = "inference.report_metrics=[l2]"
     assert warm.run("inference.py", *arguments, metrics, log=tmp_path / "log") == 3
     page = (tmp_path / "page.html").read_text()
-    assert "5 pictures inverted, 1 failed" in page and "broken.png: is not a picture" in page
+    assert "5 images inverted, 1 failed" in page and "broken.png: is not an image" in page
     assert page.count("<svg") == 1 and page.count("<img") == 2 * 2 * 3 and "http" not in page
     assert all(name in page for name in ("a/0.jpg", "b/1.jpg", "age: [-5.0, 5.0, 2.5]"))
 
@@ -332,20 +332,20 @@ def test_a_replaced_picture_is_done_again(warm: WarmPython, small: SmallDomain, 
     other.save(folder / "a/1.png")
     os.utime(folder / "a/1.png", (1e9, 1e9))  # a copy that keeps the time of its original
     assert warm.run("inference.py", *arguments, log=log) == 0
-    assert "1 of 4 pictures to do" in log.read_text()
+    assert "1 of 4 images to do" in log.read_text()
     second = results(out)
     changed = {name for name in first if first[name] != second[name]}
     assert changed == {"inversion/a/1.png", "age/edit_power_1.0000/a/1.png"}
     assert all(path.stat().st_mtime_ns == time for path, time in times.items() if path.stem != "1" or "b" in path.parts)
     assert warm.run("inference.py", *arguments, log=log) == 0
-    assert "0 of 4 pictures to do" in log.read_text() and results(out) == second
+    assert "0 of 4 images to do" in log.read_text() and results(out) == second
 
     lines = (out / "manifest.jsonl").read_text().splitlines(keepends=True)
     (out / "manifest.jsonl").write_text("".join(line for line in lines if '"b/0.png"' not in line))  # killed before it
     other.save(folder / "b/0.png")
     (out / "age/edit_power_1.0000/b/0.png").unlink()
     assert warm.run("inference.py", *arguments, log=log) == 0
-    assert "1 of 4 pictures to do" in log.read_text()
+    assert "1 of 4 images to do" in log.read_text()
     third = results(out)
     assert third["inversion/b/0.png"] == third["inversion/a/1.png"] != second["inversion/b/0.png"]
 
@@ -366,7 +366,7 @@ def test_what_lies_in_the_folder_beside_pictures(warm: WarmPython, small: SmallD
         assert warm.run("inference.py", *arguments, log=log) == 0
         parts = ("inversion", "age/edit_power_1.0000")
         assert set(results(folder / "results")) == {f"{part}/{name}" for part in parts for name in names}
-        assert f"{to_do} of 6 pictures to do" in log.read_text()
+        assert f"{to_do} of 6 images to do" in log.read_text()
     last = log.read_text().splitlines()[-1]
     assert last.startswith(f"INFO {folder}: left out 1 hidden (.ipynb_checkpoints/); 1 of formats that are not read")
     assert last.endswith("1 results of this run (results/)")
@@ -452,7 +452,7 @@ def test_stage_one_method_runs(small: SmallDomain, tmp_path: Path) -> None:
 
 
 def write_bad_files(folder: Path) -> list[str]:
-    """30 files that look like pictures by name, in ten ways that each break differently."""
+    """30 files that look like images by name, in ten ways that each break differently."""
     good = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
     def encoded(suffix: str) -> bytes:

@@ -139,7 +139,7 @@ def test_a_second_run_skips_all_inversions(
     with caplog.at_level("INFO"):
         assert run(small, folder, out, editings_data={"glasses": [3, -3]}) == []
     assert "4 of 4 inversions were read from files" in caplog.text
-    from_files = tmp_path / "again"  # the inversion files alone, with the pictures gone
+    from_files = tmp_path / "again"  # the inversion files alone, with the images gone
     shutil.move(folder, tmp_path / "moved")
     assert run(small, out / "latents", from_files, editings_data={"glasses": [3, -3]}) == []
     shutil.move(tmp_path / "moved", folder)
@@ -199,7 +199,7 @@ def test_another_domain_is_named(small: SmallDomain, saved: Path, tmp_path: Path
 
 
 def test_a_photograph_that_is_gone(runner: SimpleRunner, photo_path: Path, tmp_path: Path) -> None:
-    """The crop can be edited; pasting it back into another picture than its own is refused."""
+    """The crop can be edited; pasting it back into another image than its own is refused."""
     photo = shutil.copy(photo_path, tmp_path / "me.png")
     runner.invert(photo, align=True).save(tmp_path / "me.safetensors")
     Image.new("RGB", (512, 512), "red").save(photo)

@@ -1,4 +1,4 @@
-"""Mixing and morphing of two pictures on a small domain of random weights."""
+"""Mixing and morphing of two images on a small domain of random weights."""
 
 import subprocess
 import sys
@@ -104,6 +104,17 @@ def test_bad_shares_write_nothing(runner: SimpleRunner, photo_path: Path, tmp_pa
         with pytest.raises(UserError, match="share is"):
             runner.mix(photo_path, photo_path, share=share, save_pth=tmp_path / "no.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_picture_is_overwritten(runner: SimpleRunner, other_path: Path, photo_path: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "a.gif"):
+        Image.open(other_path).save(tmp_path / name)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=r"a\.png: would be overwritten"):
+        runner.mix(photo_path, tmp_path / "a.png", save_pth=tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.gif: would be overwritten"):
+        AnimationRunner(runner).morph(tmp_path / "a.gif", photo_path, tmp_path / "a.gif")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_morph_goes_there_and_back(

@@ -1,4 +1,4 @@
-"""From pictures with labels to a domain's predictor, encoder, directions and evaluation, on a tiny domain."""
+"""From images with labels to a domain's predictor, encoder, directions and evaluation, on a tiny domain."""
 
 import json
 import signal
@@ -44,7 +44,7 @@ SIZE = 32
 
 
 class TinyDomain:
-    """A random domain of 32 px with a predictor, and 24 flat pictures, dark and light, with labels."""
+    """A random domain of 32 px with a predictor, and 24 flat images, dark and light, with labels."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.pictures = folder, folder / "pictures"
@@ -67,7 +67,7 @@ class TinyDomain:
         write_labels(self.pictures, rows)
 
     def _write_networks(self) -> None:
-        """A generator whose w vary, and a predictor that says yes of half of its pictures."""
+        """A generator whose w vary, and a predictor that says yes of half of its images."""
         torch.manual_seed(0)
         generator, predictor = Generator(self.files.load().generator), Predictor(ATTRIBUTES).eval()
         save({"g_ema": generator.state_dict(), "latent_avg": torch.zeros(16)}, self.files.generator)
@@ -75,7 +75,7 @@ class TinyDomain:
 
     @torch.no_grad()
     def write_predictor(self, predictor: Predictor, path: Path) -> None:
-        """With biases such that it says yes of half of the generator's pictures."""
+        """With biases such that it says yes of half of the generator's images."""
         generator = load_generator(self.files.generator, self.files.load().generator)
         w = generator.mapping(torch.randn(200, 16, generator=torch.Generator().manual_seed(0)))
         logits = predictor(generator(generator.affine(w[:, None].expand(-1, 8, -1))).clamp(-1, 1))
@@ -156,7 +156,7 @@ def test_encoder_learns_to_invert_and_survives_a_kill(tiny: TinyDomain) -> None:
 
 
 def test_directions_are_found_and_can_be_used(tiny: TinyDomain, predictor_folder: Path) -> None:
-    """Of a trained predictor's `light`, which is how bright a random generator's pictures are."""
+    """Of a trained predictor's `light`, which is how bright a random generator's images are."""
     domain = yaml.safe_load(tiny.path.read_text())
     tiny.write_predictor(load_predictor(predictor_folder / "predictor.pt"), tiny.folder / "trained.pt")
     domain["weights"]["predictor"] = str(tiny.folder / "trained.pt")
@@ -196,7 +196,7 @@ def test_directions_are_found_and_can_be_used(tiny: TinyDomain, predictor_folder
 
 
 def relabelled(tiny: TinyDomain, folder: Path, *labels: dict[str, str | None]) -> Path:
-    """A copy of the pictures in which all have the same labels, or one after another those given."""
+    """A copy of the images in which all have the same labels, or one after another those given."""
     folder.mkdir()
     rows = []
     for i, path in enumerate(sorted(tiny.pictures.glob("*.png"))):
@@ -228,7 +228,7 @@ def test_generators_are_measured_on_two_pictures_or_more(tiny: TinyDomain, tmp_p
     assert [row["step"] for row in rows] == [9, 10] and all(np.isfinite(row["fid_like"]) for row in rows)
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "a.png").write_bytes((tiny.pictures / "00.png").read_bytes())
-    with pytest.raises(UserError, match="has one picture; a distance between sets wants two or more"):
+    with pytest.raises(UserError, match="has one image; a distance between sets wants two or more"):
         measure_generators(str(tiny.path), tmp_path, tmp_path / "one", tmp_path, 20)
 
 
@@ -246,7 +246,7 @@ def test_evaluation_measures_what_it_says(tiny: TinyDomain, tmp_path: Path) -> N
     names, x = pictures.names, torch.stack([pictures[i] for i in range(len(pictures))])
     log_odds = runner.metrics.log_odds(x, "light").tolist()
     lacking = [name for name, value in zip(names, log_odds, strict=True) if value < 0][:6]
-    for variant in "ab":  # the pictures themselves are the nearest of two "true" ones
+    for variant in "ab":  # the images themselves are the nearest of two "true" ones
         for name in lacking:
             row = x[names.index(name)]
             save_image(to_image(row if variant == "b" else -row), tmp_path / "true" / "light" / variant / name)

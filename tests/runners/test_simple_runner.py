@@ -168,14 +168,14 @@ def test_steps_of_a_stack_in_one_batch_are_the_single_stacks(runner: SimpleRunne
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     method, ages, glasses = runner.method, [2, -3, 7], [5, 0, -1]
     together = method.edit(method.invert(x), [("age", ages), ("glasses", glasses)])
-    of_e4e = method.e4e_pictures(method.invert(x), [("age", ages), ("glasses", glasses)])
+    of_e4e = method.e4e_images(method.invert(x), [("age", ages), ("glasses", glasses)])
     assert len(together) == len(of_e4e) == 6
     for i in range(2):
         for j, (age, glass) in enumerate(zip(ages, glasses, strict=True)):
             stack = [("age", [age]), ("glasses", [glass])]
             single = method.edit(method.invert(x[i : i + 1]), stack)
             assert (together[3 * i + j] - single[0]).abs().max() <= 1e-4 * single.abs().max()
-            single = method.e4e_pictures(method.invert(x[i : i + 1]), stack)
+            single = method.e4e_images(method.invert(x[i : i + 1]), stack)
             assert (of_e4e[3 * i + j] - single[0]).abs().max() <= 1e-4 * single.abs().max()
 
 
@@ -216,7 +216,7 @@ STACKED = {"editing_name": None, "edited_power": None}
 
 def bad_inputs(folder: Path, small: SmallDomain) -> dict[str, tuple[dict, str]]:
     """What is wrong -> (arguments of an edit that differ from a good one, words of the error)."""
-    (folder / "text.jpg").write_text("no picture")
+    (folder / "text.jpg").write_text("no image")
     (folder / "empty.png").touch()
     photo = (ROOT / "assets" / "astronaut.png").read_bytes()
     (folder / "truncated.png").write_bytes(photo[: len(photo) // 2])
@@ -231,7 +231,7 @@ def bad_inputs(folder: Path, small: SmallDomain) -> dict[str, tuple[dict, str]]:
 
     (folder / "attack.pt").write_bytes(pickle.dumps({"state_dict": Attack()}))
     return {
-        "missing picture": ({"orig_img_pth": folder / "nowhere.jpg"}, "nowhere.jpg"),
+        "missing image": ({"orig_img_pth": folder / "nowhere.jpg"}, "nowhere.jpg"),
         "text file": ({"orig_img_pth": folder / "text.jpg"}, "text.jpg"),
         "empty file": ({"orig_img_pth": folder / "empty.png"}, "empty.png"),
         "truncated": ({"orig_img_pth": folder / "truncated.png"}, "truncated.png"),
@@ -263,7 +263,7 @@ def bad_inputs(folder: Path, small: SmallDomain) -> dict[str, tuple[dict, str]]:
 
 
 CASES = [
-    "missing picture", "text file", "empty file", "truncated", "one pixel", "bomb", "no face", "unknown direction",
+    "missing image", "text file", "empty file", "truncated", "one pixel", "bomb", "no face", "unknown direction",
     "power nan", "power 1e9", "no edit", "name without power", "both ways", "empty stack", "no pairs", "no power",
     "unknown in a stack", "power in a stack", "missing mask", "text mask", "mask without use_mask", "threshold 50",
     "threshold nan", "unknown extension", "missing checkpoint",
@@ -388,7 +388,7 @@ def test_masks_of_one_colour_and_of_ones_are_said(
         Image.new("L", (64, 64), level).save(tmp_path / f"{name}.png")
         edited[name] = runner.edit(photo, "age", 8, use_mask=True, mask_path=tmp_path / f"{name}.png")
     assert "black.png is black: nothing is left unedited" in caplog.text
-    assert "white.png is white: all of the picture is left unedited" in caplog.text
+    assert "white.png is white: all of the image is left unedited" in caplog.text
     Image.new("L", (64, 64), 1).save(tmp_path / "ones.png")
     ones = runner.edit(photo, "age", 8, use_mask=True, mask_path=tmp_path / "ones.png")
     assert np.array_equal(pixels(ones), pixels(edited["white"])) and "1 is taken for white" in caplog.text

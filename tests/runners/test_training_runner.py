@@ -159,7 +159,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(toy: TrainingToy, python: WarmP
     folder = toy.experiments / "diverged_000"
     step = steps(folder)[-1] + 1
     assert f"step {step}: a loss is not finite" in line and f"iteration_{step - 1}.pt" in line
-    assert sum(f"{i}.png" in line for i in range(8)) == 4  # the pictures of the batch
+    assert sum(f"{i}.png" in line for i in range(8)) == 4  # the images of the batch
 
 
 def test_a_run_leaves_everything_that_it_promises(toy: TrainingToy, python: WarmPython, log: Path) -> None:

@@ -133,7 +133,7 @@ def test_report_is_one_file_with_everything(warm: WarmPython, place: Path, tmp_p
     page = Page(text)
     assert not re.search(r"(?:src|href)=['\"](?!data:)", text) and "http" not in text  # nothing is fetched
     images = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == 2 * 2 * 3  # l2: the worst three of six and the best three, two pictures each
+    assert len(images) == 2 * 2 * 3  # l2: the worst three of six and the best three, two images each
     for source in images:
         assert source is not None and source.startswith("data:image/jpeg;base64,")
         assert Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).size == (64, 64)

@@ -1,4 +1,4 @@
-"""scripts/fid_calculation.py: which pictures enter, the number, and what is told."""
+"""scripts/fid_calculation.py: which images enter, the number, and what is told."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from metrics.fid import FID
 from utils.images import load_image
 
 NAMES = ["Bald", "Eyeglasses", "Smiling"]
-GLASSES = [1, 1, 1, -1, -1, -1, -1, 1]  # of pictures 0 to 7
+GLASSES = [1, 1, 1, -1, -1, -1, -1, 1]  # of images 0 to 7
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def warm() -> Iterator[WarmPython]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Originals and edits of eight pictures, as .jpg and .png, and their attributes."""
+    """Originals and edits of eight images, as .jpg and .png, and their attributes."""
     draw = np.random.default_rng(0)
     for side in ("orig", "edit"):
         (tmp_path / side).mkdir()
@@ -50,7 +50,7 @@ def compare(warm: WarmPython, place: Path, *more: object) -> tuple[int, list[str
 
 
 def test_the_right_pictures_enter(warm: WarmPython, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Originals with the attribute on one side, edits of pictures without it on the other."""
+    """Originals with the attribute on one side, edits of images without it on the other."""
     arguments = ["--orig_path", place / "orig", "--attr_name", "Eyeglasses", "--save_fid_stats", place / "s.npz"]
     code, lines = compare(warm, place, *arguments)
     value = float(lines[-1].removeprefix("FID is "))
@@ -68,7 +68,7 @@ def test_the_right_pictures_enter(warm: WarmPython, place: Path, monkeypatch: py
     assert code == 0 and float(lines[-1].removeprefix("FID is ")) == value
 
     code, lines = compare(warm, place, "--orig_path", place / "orig", "--attr_name", "Eyeglasses", "--attr_is_reversed")
-    assert code == 2 and lines[-1] == "error: FID was given 0 pictures of a set; wanted: 2 or more"
+    assert code == 2 and lines[-1] == "error: FID was given 0 images of a set; wanted: 2 or more"
 
 
 def test_bad_pictures_are_named(warm: WarmPython, place: Path) -> None:
@@ -77,7 +77,7 @@ def test_bad_pictures_are_named(warm: WarmPython, place: Path) -> None:
     code, lines = compare(warm, place, "--orig_path", place / "orig", "--attr_name", "Eyeglasses")
     errors = [line for line in lines if line.startswith("ERROR")]
     assert code == 3 and len(errors) == 2
-    assert "99.png: is not in" in errors[0] and "orig/0.jpg: is not a picture" in errors[1]
+    assert "99.png: is not in" in errors[0] and "orig/0.jpg: is not an image" in errors[1]
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_bf16_in_two_processes_takes_nearly_the_same_steps(toy: TrainingToy, pyt
 
 
 def test_a_loss_that_is_not_finite_in_one_process_stops_all(toy: TrainingToy) -> None:
-    """Both say the same, and name pictures of the process where it happened."""
+    """Both say the same, and name images of the process where it happened."""
     options = ["optimizers.ranger.lr=1e30", "train.checkpoint_step=1", "train.steps=50", "model.batch_size=2"]
     command = torchrun(2, "scripts/train.py", *toy.arguments(1, "diverged_ranks", *options))
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=ONE_CORE)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.loggers import Console, JsonLines, PictureFiles, Sheet, read_stats
+from training.loggers import Console, ImageFiles, JsonLines, Sheet, read_stats
 from training.plots import plot_curves
-from utils.drawing import picture_grid
+from utils.drawing import image_grid
 
 
 def test_json_lines_hold_every_number_and_survive_a_cut(tmp_path: Path) -> None:
@@ -52,11 +52,11 @@ def test_curves_show_the_numbers(tmp_path: Path) -> None:
 
 def test_the_grid_shows_every_picture_under_its_caption(tmp_path: Path) -> None:
     red, blue = Image.new("RGB", (64, 64), "red"), Image.new("RGB", (512, 512), "blue")
-    grid = picture_grid([("a.png", [red, blue]), ("b.png", [blue, red])])
+    grid = image_grid([("a.png", [red, blue]), ("b.png", [blue, red])])
     assert grid.getpixel((128, 18 + 128)) == (255, 0, 0) and grid.getpixel((384, 18 + 128)) == (0, 0, 255)
     assert grid.getpixel((128, 274 + 18 + 128)) == (0, 0, 255)
     assert np.asarray(grid)[:18].min() < 128  # the caption
-    PictureFiles(tmp_path).pictures(12, Sheet("special", grid, {"a": red}))
+    ImageFiles(tmp_path).images(12, Sheet("special", grid, {"a": red}))
     with Image.open(tmp_path / "special" / "step_0000012.png") as image:
         assert image.tobytes() == grid.tobytes()
 

@@ -16,7 +16,7 @@ from torch.optim import SGD
 
 from training.distributed import Process
 from training.ema import MovingAverage
-from training.loggers import JsonLines, PictureFiles, Sheet, read_stats
+from training.loggers import ImageFiles, JsonLines, Sheet, read_stats
 from training.loop import Plan, Task, TrainingLoop, Validation
 from training.precision import Precision
 from training.state import TrainState
@@ -67,7 +67,7 @@ def loop_of(task: Task, folder: Path, rank: int = 0, **plan: float) -> TrainingL
 def run(task: Task, folder: Path, **plan: float) -> TrainingLoop:
     loop = loop_of(task, folder, **plan)
     loop.resume(loop.checkpoints.files())
-    loop.run([JsonLines(folder, loop.state.step), PictureFiles(folder)])
+    loop.run([JsonLines(folder, loop.state.step), ImageFiles(folder)])
     return loop
 
 

@@ -114,7 +114,8 @@ import sys, torch
 from arguments.train_options import DiscLossesArgs, EncoderLossesArgs
 from training.losses import LossBuilder
 losses = LossBuilder(EncoderLossesArgs(l2=1, lpips=0, id=0), DiscLossesArgs(), 8, torch.device("cpu"))
-print(list(losses.pictures), [name for name in sys.modules if name.startswith(("criteria.", "lpips", "torchvision"))])
+names = [name for name in sys.modules if name.startswith(("criteria.", "lpips", "torchvision"))]
+print(list(losses.image_losses), names)
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "['l2'] []"

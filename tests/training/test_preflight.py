@@ -83,9 +83,9 @@ def test_an_e4e_encoder_given_as_the_inverter(toy: TrainingToy) -> None:
 
 
 def test_a_folder_without_pictures(toy: TrainingToy, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     line = train(toy, 1, f"data.input_train_dir={tmp_path}")
-    assert "data.input_train_dir" in line and "0 pictures" in line
+    assert "data.input_train_dir" in line and "0 images" in line
 
 
 def test_a_missing_weight_file_of_the_domain(toy: TrainingToy, tmp_path: Path) -> None:

@@ -111,8 +111,8 @@ def test_stage_2_pairs_are_an_inversion_with_x_and_an_edit_whose_result_is_known
         for power in powers:
             stage.edits = {name: [power]}
             pairs = stage(x, 1)
-            source = method.e4e_pictures(inversion)
-            target = method.e4e_pictures(inversion, [(name, [power])])
+            source = method.e4e_images(inversion)
+            target = method.e4e_images(inversion, [(name, [power])])
             assert same(pairs.fake[:3], method.reconstruct(inversion)) and torch.equal(pairs.real[:3], x)
             assert same(pairs.real[3:], target) and not same(pairs.real[3:], source)
             # what inference does with x_E, had e4e found the very w that x_E was made from

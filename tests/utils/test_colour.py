@@ -56,7 +56,7 @@ def test_transparency_palette_and_grey(tmp_path: Path, colours: Image.Image) -> 
 
     grey = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
     grey.save(tmp_path / "linear.png", icc_profile=grey_profile(1.0))
-    grey.save(tmp_path / "coloured.png", icc_profile=DISPLAY_P3)  # grey pictures often carry the display's profile
+    grey.save(tmp_path / "coloured.png", icc_profile=DISPLAY_P3)  # grey images often carry the display's profile
     assert load_image(tmp_path / "linear.png").getpixel((5, 3)) == (126,) * 3  # 53 in linear light
     assert np.ptp(np.asarray(load_image(tmp_path / "coloured.png"), dtype=int), axis=2).max() <= 1
 

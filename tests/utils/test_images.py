@@ -40,7 +40,7 @@ def bad_file(kind: str, folder: Path) -> Path:
     if kind == "folder":
         path.mkdir()
     elif kind == "text":
-        path.write_text("this is no picture\n" * 100)
+        path.write_text("this is no image\n" * 100)
     elif kind == "truncated":
         Image.open(ASTRONAUT).save(path)
         path.write_bytes(path.read_bytes()[:5000])
@@ -68,14 +68,14 @@ def bad_file(kind: str, folder: Path) -> Path:
     {
         "missing": "No such file",
         "folder": "is a folder",
-        "text": "not a picture",
+        "text": "not an image",
         "truncated": "cannot be decoded",
         "truncated_png": "cannot be decoded",
         "empty": "is empty",
         "tiny": "1×1",
         "thin": "1000×2",
         "no_size": "picture",
-        "postscript": "not a picture",
+        "postscript": "not an image",
         "bomb": "100 megapixels",
         "large": "12000×10000",
     }.items(),
@@ -227,7 +227,7 @@ def test_broken_exif_is_no_reason_to_refuse(tmp_path, ramp):
 
 
 def png_with_text(path: Path, picture: Image.Image, megabytes: int, kind: bytes = b"zTXt", late: bool = False) -> None:
-    """A PNG that carries compressed text, before the picture or behind it."""
+    """A PNG that carries compressed text, before the image or behind it."""
     picture.save(path)
     content = path.read_bytes()
     text = zlib.compress(b"a" * (megabytes << 20))
@@ -268,7 +268,7 @@ def test_heic_is_read_where_its_package_is_installed(tmp_path, monkeypatch):
     code += "u.find_spec = lambda name, *a: None if name == 'pillow_heif' else f(name, *a)\n"  # as if it were not there
     code += "from utils.images import load_image; load_image(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.heic"], capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1].endswith("a.heic: HEIC pictures need one package more: pip install pillow-heif")
+    assert done.stderr.splitlines()[-1].endswith("a.heic: HEIC images need one package more: pip install pillow-heif")
 
 
 def test_squashed_pictures_are_warned_of_once_a_folder(tmp_path, caplog):

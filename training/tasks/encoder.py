@@ -1,6 +1,6 @@
-"""Training of a domain's W+ encoder (e4e, arXiv 2102.02766) from pictures and from the generator's own.
+"""Training of a domain's W+ encoder (e4e, arXiv 2102.02766) from images and from the generator's own.
 
-e4e keeps its latents near the generator's by a discriminator of latents. Here pictures whose w is known do that: half
+e4e keeps its latents near the generator's by a discriminator of latents. Here images whose w is known do that: half
 of each batch are drawn from the generator, and the encoder learns their w.
 """
 
@@ -28,14 +28,14 @@ from training.tasks.network import NetworkTask, channels_last
 from utils.images import to_image
 from utils.modes import eval_mode
 
-MIXING = 0.5  # probability that a generated picture has two w
-SAMPLES = 16  # pictures that are shown beside their inversions at every checkpoint
+MIXING = 0.5  # probability that a generated image has two w
+SAMPLES = 16  # images that are shown beside their inversions at every checkpoint
 
 
 class EncoderTask(NetworkTask):
     """The encoder, its optimizer, and the frozen generator.
 
-    Besides what every run writes: `e4e.pt`, and `samples/`, pairs of picture and inversion.
+    Besides what every run writes: `e4e.pt`, and `samples/`, pairs of image and inversion.
     """
 
     name = "encoder"
@@ -54,12 +54,12 @@ class EncoderTask(NetworkTask):
         if options.predictor:
             self.distance = PredictorLoss(weight_file(domain.weights["predictor"])).to(device)
         return TrainState(
-            {"encoder": self.encoder}, {"encoder_opt": self.optimizer}, {"pictures": self.pictures},
+            {"encoder": self.encoder}, {"encoder_opt": self.optimizer}, {"pictures": self.images},
             self.decoder.latent_avg,
         )  # fmt: skip
 
     def learn(self, step: int, images: Tensor) -> Mapping[str, Tensor]:
-        """The second half of the batch gives way to the generator's pictures."""
+        """The second half of the batch gives way to the generator's images."""
         options = self.options
         set_cosine_lr(self.optimizer, options.lr, step, options.steps)
         self.shown = images[:SAMPLES]
@@ -89,7 +89,7 @@ class EncoderTask(NetworkTask):
         return Sheet("samples", to_image(make_grid(pairs.clamp(-1, 1), nrow=8, padding=0)))
 
     def _decode(self, offsets: Tensor) -> Tensor:
-        """The pictures of the encoder's offsets."""
+        """The images of the encoder's offsets."""
         return self.decoder(self.decoder.affine(offsets + self.decoder.latent_avg))
 
     def _resize(self, images: Tensor) -> Tensor:

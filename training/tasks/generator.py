@@ -31,13 +31,13 @@ from utils.images import to_image
 
 logger = logging.getLogger(__name__)
 
-SAMPLES = 64  # pictures of the same z at every checkpoint
+SAMPLES = 64  # images of the same z at every checkpoint
 LARGER_BATCH = 4  # times, at most, where there are fewer pixels
 PREDICTOR_SIZE = 64  # the predictor sees nothing in fewer pixels
 
 
 def mixed_w(generator: Generator, count: int, mixing: float, device: torch.device) -> Tensor:
-    """w of `count` random pictures, B×n_styles×D; with probability `mixing` a second w from a random layer on."""
+    """w of `count` random images, B×n_styles×D; with probability `mixing` a second w from a random layer on."""
     n_styles, dim = generator.config.n_styles, generator.config.style_dim
     w = generator.mapping(torch.randn(2 * count, dim, device=device)).reshape(2, count, 1, dim)
     cut = torch.randint(1, n_styles, (count, 1, 1), device=device)
@@ -46,7 +46,7 @@ def mixed_w(generator: Generator, count: int, mixing: float, device: torch.devic
 
 
 def paired_distance(fake: Tensor, real: Tensor) -> Tensor:
-    """Distance of pictures B×3×S×S that should be the same: L1 of them, of their differences, of smaller versions."""
+    """Distance of images B×3×S×S that should be the same: L1 of them, of their differences, of smaller versions."""
     total = (fake - real).abs().mean()
     for axis in (2, 3):
         total = total + 0.7 * (fake.diff(dim=axis) - real.diff(dim=axis)).abs().mean()
@@ -57,7 +57,7 @@ def paired_distance(fake: Tensor, real: Tensor) -> Tensor:
 
 
 class PathLength:
-    """How much a step in w changes the picture is pulled towards its running mean, so that w stays even."""
+    """How much a step in w changes the image is pulled towards its running mean, so that w stays even."""
 
     DECAY = 0.01  # of the running mean, as in the paper
 
@@ -120,13 +120,13 @@ class GeneratorTask(NetworkTask):
             logger.info("took over %d tensors of %s", adopt(networks, list(map(weight_file, start))), ", ".join(start))
         return TrainState(
             networks, {"generator_opt": generator_opt, "disc_opt": disc_opt},
-            {"pictures": self.pictures, "path_length": self.path_length}, self.latent_avg(),
+            {"pictures": self.images, "path_length": self.path_length}, self.latent_avg(),
         )  # fmt: skip
 
     def gradients(self, step: int) -> Mapping[str, Tensor]:
         size = self._size(step)
         larger = min(self.domain.generator.size // size, LARGER_BATCH)
-        self.batch = self.pictures.next_batch(self.batch_size * larger)
+        self.batch = self.images.next_batch(self.batch_size * larger)
         self.batch_names = self.batch.names
         images = self.batch.images(self.device)
         return self.learn(step, F.adaptive_avg_pool2d(images, size) if size < images.shape[-1] else images)
@@ -160,7 +160,7 @@ class GeneratorTask(NetworkTask):
         return self.ema.network.mapping(z.to(self.device)).mean(dim=0)
 
     def _learn_generator(self, step: int, real: Tensor, adversarial: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the pictures, too: the discriminator learns from the same ones."""
+        """Returns the images, too: the discriminator learns from the same ones."""
         options, losses = self.options, {}
         self.discriminator.requires_grad_(False)
         with self.precision.autocast():
@@ -204,7 +204,7 @@ class GeneratorTask(NetworkTask):
         return losses
 
     def _images(self, w: Tensor, size: int) -> Tensor:
-        """The pictures of w B×n_styles×D, B×3×size×size."""
+        """The images of w B×n_styles×D, B×3×size×size."""
         layer = 2 * self.generator.config.resolutions.index(size) + 1
         return self.generator.trunk(self.generator.affine(w), layer)[1]
 

@@ -19,15 +19,15 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class NetworkTask(Task):
-    """Learns from the pictures of data.train_dir, batch by batch."""
+    """Learns from the images of data.train_dir, batch by batch."""
 
     def __init__(self, config: LoopConfig, domain: DomainConfig, process: Process) -> None:
-        """Raises UserError if the domain or the pictures are not as needed."""
+        """Raises UserError if the domain or the images are not as needed."""
         data, size = config.data, domain.generator.size
         self.domain, self.process, self.device = domain, process, process.device
         self.batch_size, self.batch_names = config.train.batch_size, []
         self.precision = Precision(config.train.precision, process.device)
-        self.pictures = TrainingImages(
+        self.images = TrainingImages(
             data.train_dir, size, config.exp.seed, data.workers, process.rank, process.ranks, domain.mirror
         )
         self.state = self.build()
@@ -41,12 +41,12 @@ class NetworkTask(Task):
         """`gradients` for this batch, B×3×size×size in [-1, 1] on the device."""
 
     def gradients(self, step: int) -> Mapping[str, Tensor]:
-        batch = self.pictures.next_batch(self.batch_size)
+        batch = self.images.next_batch(self.batch_size)
         self.batch_names = batch.names
         return self.learn(step, batch.images(self.device))
 
     def logged(self, losses: Mapping[str, float]) -> dict[str, float]:
-        return {"images": self.pictures.position, **losses}
+        return {"images": self.images.position, **losses}
 
 
 def channels_last(module: M) -> M:

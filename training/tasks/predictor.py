@@ -1,4 +1,4 @@
-"""Training of a domain's attribute predictor from labelled pictures."""
+"""Training of a domain's attribute predictor from labelled images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ from training.state import TrainState
 from training.tasks.network import NetworkTask, channels_last
 from utils.devices import send
 
-NOISE = 0.1  # the largest standard deviation of the noise on pictures
+NOISE = 0.1  # the largest standard deviation of the noise on images
 
 
 class PredictorTask(NetworkTask):
@@ -36,7 +36,7 @@ class PredictorTask(NetworkTask):
         self.predictor = channels_last(Predictor(self.labels.attributes).to(self.device)).train()
         synchronise_batch_norm(self.predictor, self.device)
         self.optimizer = Adam(self.predictor.parameters(), self.options.lr)
-        return TrainState({"predictor": self.predictor}, {"predictor_opt": self.optimizer}, {"pictures": self.pictures})
+        return TrainState({"predictor": self.predictor}, {"predictor_opt": self.optimizer}, {"pictures": self.images})
 
     def learn(self, step: int, images: Tensor) -> Mapping[str, Tensor]:
         set_cosine_lr(self.optimizer, self.options.lr, step, self.options.steps)
@@ -59,7 +59,7 @@ class PredictorTask(NetworkTask):
 
 
 def _spoil(images: Tensor) -> Tensor:
-    """Noise, and blur by a smaller size, each of random strength: generated pictures are not as clean as drawn ones."""
+    """Noise, and blur by a smaller size, each of random strength: generated images are not as clean as drawn ones."""
     size = images.shape[-1]
     smaller = int(torch.randint(size // 2, size + 1, ()))
     if smaller < size:

@@ -29,7 +29,7 @@ from training.parts import LIGHT_NAMES
 from training.precision import Precision
 from training.stages import Stage
 from training.state import TrainState
-from utils.drawing import picture_grid
+from utils.drawing import image_grid
 from utils.errors import UserError
 from utils.images import to_image
 from utils.modes import eval_mode
@@ -50,13 +50,13 @@ class SFETask(Task):
         pictures: TrainingImages, validation: ImageFolder | None, special: ImageFolder | None,
         true_edits: TrueEdits | None = None,
     ) -> None:  # fmt: skip
-        """`validation`: pictures that metrics are measured on; `special`: a few whose inversions are shown.
+        """`validation`: images that metrics are measured on; `special`: a few whose inversions are shown.
 
         `true_edits`: pairs that stage 2 learns from besides e4e's.
         """
         self.config, self.train, self.process, self.device = config, config.train, process, process.device
         self.stage, self.discriminator, self.losses = stage, discriminator, losses
-        self.pictures, self.validation, self.special = pictures, validation, special
+        self.images, self.validation, self.special = pictures, validation, special
         self.true_edits = true_edits
         self.precision = Precision(config.train.precision, process.device)
         self.batch_names = []
@@ -74,7 +74,7 @@ class SFETask(Task):
     # ---- step ----
 
     def gradients(self, step: int) -> Mapping[str, Tensor]:
-        """Of the trained network and, in its phase, of the discriminator, which learns from the same pictures."""
+        """Of the trained network and, in its phase, of the discriminator, which learns from the same images."""
         random.seed(derive_seed(self.config.exp.seed, step))  # directions, which are the same in all processes
         train = self.train
         adversarial = train.train_dis and step >= train.dis_train_start_step
@@ -83,7 +83,7 @@ class SFETask(Task):
             size = train.bs_used_before_adv_loss or size
         if train.lr_decay == "cosine":
             self._decay(step)
-        drawn = [self.pictures.next_batch(size) for _ in range(train.grad_accumulation)]
+        drawn = [self.images.next_batch(size) for _ in range(train.grad_accumulation)]
         self.batch_names = [name for batch in drawn for name in batch.names]
         return self.learn(step, drawn, adversarial)
 
@@ -142,7 +142,7 @@ class SFETask(Task):
     # ---- validation ----
 
     def validate(self, step: int) -> Validation:
-        """Measure the inversions of the validation pictures as they are made, and show the special ones.
+        """Measure the inversions of the validation images as they are made, and show the special ones.
 
         The first of train.val_metrics decides which is the best so far.
         """
@@ -180,7 +180,7 @@ class SFETask(Task):
         return values, self.state.improves(value, metrics.columns[name])
 
     def _readable(self, folder: ImageFolder, first: int = 0, stride: int = 1) -> Iterator[tuple[str, Tensor]]:
-        """Every `stride`-th picture with its name, read ahead; damaged ones are skipped, with a warning."""
+        """Every `stride`-th image with its name, read ahead; damaged ones are skipped, with a warning."""
 
         def read(index: int) -> tuple[str, Tensor | UserError]:
             try:
@@ -193,7 +193,7 @@ class SFETask(Task):
         hidden = None if self.process.first else True
         for name, picture in tqdm(pictures, folder.folder.name, len(indices), leave=False, disable=hidden):
             if isinstance(picture, UserError):
-                logger.warning("skipped picture: %s", picture)
+                logger.warning("skipped image: %s", picture)
             else:
                 yield name, picture
 
@@ -201,8 +201,8 @@ class SFETask(Task):
         rows: list[tuple[str, list[Image.Image]]] = []
         for name, x in self._readable(special):
             rows.append((name, [to_image(x), to_image(self.stage.reconstruct(x[None].to(self.device))[0])]))
-        pictures = {f"{name}: picture, inversion": picture_grid([(name, pair)]) for name, pair in rows}
-        return Sheet("special", picture_grid(rows), pictures)
+        pictures = {f"{name}: image, inversion": image_grid([(name, pair)]) for name, pair in rows}
+        return Sheet("special", image_grid(rows), pictures)
 
     def finish(self, folder: Path, checkpoint: Path) -> None:
         """The trained network in the published light format."""

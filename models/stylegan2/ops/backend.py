@@ -7,8 +7,9 @@ an error where a GPU would not run the compiled kernels.
 import functools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,12 +22,16 @@ logger = logging.getLogger(__name__)
 
 _replacements = torch.library.Library("sfe", "IMPL")  # lives as long as the process, as what it registers
 
+_only_plain = False
+
 
 def ops_for(x: Tensor) -> Any:
     """Has the ops for tensors like x, with the signatures of `native`: torch.ops.sfe, a `cuda.Ops`, or `native`.
 
     On first use of a device, kernels are compiled, or taken from the cache, and tested.
     """
+    if _only_plain:
+        return native
     return _on_cpu() if x.device.type == "cpu" else _elsewhere(x.device, x.dtype)
 
 
@@ -40,6 +45,22 @@ def _apart(decide: Callable[..., Any]) -> "functools._lru_cache_wrapper[Any]":
             return thread.submit(decide, *args).result()
 
     return run
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Plain PyTorch meanwhile, in graphs too: for formats that know no other ops. For one thread at a time."""
+    global _only_plain
+    before, _only_plain = _only_plain, True
+    try:
+        yield
+    finally:
+        _only_plain = before
+
+
+def only_plain() -> bool:
+    """Whether this is inside `plain`."""
+    return _only_plain
 
 
 def forget() -> None:

@@ -166,7 +166,7 @@ class Ops:
         slope: float,
         gain: float,
     ) -> None:
-        """Computes y (B×C×H'×W') from x (B×C×H×W) of the same layout, as many pictures at once as indices allow."""
+        """Computes y (B×C×H'×W') from x (B×C×H×W) of the same layout, as many images at once as indices allow."""
         batch, channels, in_h, in_w = x.shape
         out_h, out_w = y.shape[2:]
         bias, noise, noise_weight, scale = (
@@ -178,7 +178,7 @@ class Ops:
         at_once = LARGEST // (channels * max(out_h * out_w, in_w * reach))
         if at_once == 0:
             raise ValueError(
-                f"{tuple(x.shape)} to {tuple(y.shape)}: a picture has too many numbers for the kernels' indices of "
+                f"{tuple(x.shape)} to {tuple(y.shape)}: an image has too many numbers for the kernels' indices of "
                 "32 bits; SFE_OPS=native does without the kernels"
             )
 
@@ -191,12 +191,12 @@ class Ops:
         name = f"{'planes' if not channels_last else 'channels_last_vector' if wide else 'channels_last'}_"
         name += "pointwise" if kernel is None else _filter_name(kernel, up, down)
 
-        own_noise = noise is not None and len(noise) > 1  # for each picture
+        own_noise = noise is not None and len(noise) > 1  # for each image
         for first in range(0, batch, at_once):
-            pictures = min(at_once, batch - first)
-            rows = pictures * out_h * (1 if channels_last else channels)
+            images = min(at_once, batch - first)
+            rows = images * out_h * (1 if channels_last else channels)
             args = self._args(
-                _pointer(x, first), _pointer(y, first), pictures, channels, in_h, in_w, out_h, out_w, _pointer(kernel),
+                _pointer(x, first), _pointer(y, first), images, channels, in_h, in_w, out_h, out_w, _pointer(kernel),
                 kernel_h, kernel_w, *up, *down, pad[0], pad[2], _pointer(scale, first), _pointer(bias),
                 _pointer(noise, first if own_noise else 0), _pointer(noise_weight), out_h * out_w if own_noise else 0,
                 kernel_gain, slope, gain,

@@ -21,6 +21,8 @@ def kernels(x: Tensor) -> Any:
     A tracing compiler always gets torch.ops.sfe, as a graph may run where kernels can be built. Elsewhere plain PyTorch
     is called directly: a Python function behind an op would have PyTorch import its compiler, which takes a second.
     """
+    if backend.only_plain():
+        return native
     return torch.ops.sfe if torch.compiler.is_compiling() or backend.ops_for(x) is not native else native
 
 

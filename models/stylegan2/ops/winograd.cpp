@@ -171,15 +171,18 @@ Tensor winograd_weight(const Tensor& weight) {
   const Tensor result = with_large_pages(at::empty({36, panels, in, PANEL}, weight.options()));
   const float* w = from.const_data_ptr<float>();
   float* to = result.mutable_data_ptr<float>();
-  at::parallel_for(0, panels * (PANEL / STEP), 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, panels * in, 64, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
-      const int64_t panel = n / (PANEL / STEP), first = n % (PANEL / STEP) * STEP;
-      read_taps(w + n * STEP * in * 9, in, [&](int64_t channel, const Channels* d) {
-        Channels t[18], u[36];
+      for (int64_t first = 0; first < PANEL; first += STEP) {
+        Channels d[9], t[18], u[36];
+        for (int o = 0; o < STEP; ++o) {
+          const float* kernel = w + ((n / in * PANEL + first + o) * in + n % in) * 9;
+          for (int k = 0; k < 9; ++k) d[k][o] = kernel[k];
+        }
         for (int j = 0; j < 3; ++j) transform_weight(d + j, 3, t + j, 3);
         for (int i = 0; i < 6; ++i) transform_weight(t + i * 3, 1, u + i * 6, 1);
-        for (int f = 0; f < 36; ++f) store(to + ((f * panels + panel) * in + channel) * PANEL + first, u[f]);
-      });
+        for (int f = 0; f < 36; ++f) store(to + (f * panels * in + n) * PANEL + first, u[f]);
+      }
     }
   });
   return result;

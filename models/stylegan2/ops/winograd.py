@@ -49,7 +49,7 @@ def winograd_conv(
     """Computes act(conv(x · in_scale + in_shift) · out_scale + noise · noise_weight + bias) · gain + residual.
 
     x: B×I×H×W float32, fastest in channels_last. weight: from `winograd_weight`. bias, in_shift: per channel. in_scale:
-    I or B×I (BN; the style of a modulated conv). out_scale: B×O (its demodulation). noise: 1×1 or B×1 pictures, with
+    I or B×I (BN; the style of a modulated conv). out_scale: B×O (its demodulation). noise: 1×1 or B×1 images, with
     noise_weight of one number. prelu: O slopes of the negative side. residual: of the result's shape. The conv's zero
     padding comes after in_shift. Returns B×O×H×W in channels_last.
     """

@@ -40,7 +40,7 @@ def upright_face(centre=(128, 124), radius=72.0) -> np.ndarray:
 
 
 def coordinates() -> Image.Image:
-    """256×256 picture of which red is x and green is y."""
+    """256×256 image of which red is x and green is y."""
     y, x = np.mgrid[:256, :256]
     return Image.fromarray(np.stack([x, y, np.zeros_like(x)], axis=2).astype(np.uint8))
 
@@ -62,7 +62,7 @@ def inside(quad, size) -> np.ndarray:
 
 
 def ffhq_padded_crop(pixels, quad, size):
-    """The padding steps of FFHQ's rule for a quad near the picture's edges, as details.md's line 27 tells them."""
+    """The padding steps of FFHQ's rule for a quad near the image's edges, as details.md's line 27 tells them."""
     side = np.hypot(*(quad[3] - quad[0]))
     border = max(int(np.rint(side * 0.1)), 3)
     low, high = np.floor(quad.min(0)).astype(int), np.ceil(quad.max(0)).astype(int)

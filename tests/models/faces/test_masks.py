@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.faces.masks import background_probability, extent_note, read_mask, save_mask_pictures
+from models.faces.masks import background_probability, extent_note, read_mask, save_mask_images
 from utils.errors import UserError
 from utils.images import load_image, to_tensor
 
@@ -34,7 +34,7 @@ def farl(tmp_path_factory):
 
 
 def retinaface_file(path: Path, score: float) -> Path:
-    """A file as the published one, whose network sees in any 32×32 picture one face, of this score, that fills it."""
+    """A file as the published one, whose network sees in any 32×32 image one face, of this score, that fills it."""
     retinaface = pytest.importorskip("facer.face_detection.retinaface", reason="pyfacer is not installed")
     torch.manual_seed(0)
     net = retinaface.RetinaFace(retinaface.cfg_mnet, phase="test")
@@ -45,7 +45,7 @@ def retinaface_file(path: Path, score: float) -> Path:
                 head.conv1x1.bias.zero_()
         for head in net.ClassHead:
             head.conv1x1.bias.copy_(torch.tensor([20.0, 0.0, 20.0, 0.0]))  # no face
-        # The coarsest map of such a picture is one pixel; its second anchor is 512 px wide.
+        # The coarsest map of such an image is one pixel; its second anchor is 512 px wide.
         net.ClassHead[2].conv1x1.bias.copy_(torch.tensor([20.0, 0.0, 0.0, math.log(score / (1 - score))]))
         net.LandmarkHead[2].conv1x1.bias[10:] = ((FIVE_POINTS / 512 * 32 - 16) / (0.1 * 512)).flatten()
     torch.save({f"module.{name}": value for name, value in net.state_dict().items()}, path)
@@ -148,7 +148,7 @@ def test_a_mask_of_one_colour_is_said():
     half[:4] = 1
     assert extent_note(half, "m.png") == ""
     assert extent_note(torch.full((8, 8), 0.01), "m.png").startswith("m.png is black: nothing is left unedited")
-    assert extent_note(torch.full((8, 8), 0.99), "m.png").startswith("m.png is white: all of the picture is left")
+    assert extent_note(torch.full((8, 8), 0.99), "m.png").startswith("m.png is white: all of the image is left")
 
 
 def test_read_mask_of_one_pixel_and_not_square(tmp_path):
@@ -160,7 +160,7 @@ def test_read_mask_of_one_pixel_and_not_square(tmp_path):
 
 
 def test_read_mask_refuses_bad_files(tmp_path):
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     for name in ("text.png", "missing.png"):
         with pytest.raises(UserError, match=name):
             read_mask(tmp_path / name, 16)
@@ -171,7 +171,7 @@ def test_save_mask_pictures(tmp_path):
     mask = torch.zeros(32, 32)
     mask[:, 16:] = 1
     for picture, given in ((image, mask), (to_tensor(image), mask[None, None])):
-        save_mask_pictures("a.b", tmp_path / "new", picture, given)
+        save_mask_images("a.b", tmp_path / "new", picture, given)
         files = {path.name: load_image(path) for path in (tmp_path / "new").iterdir()}
         assert sorted(files) == ["a.b_back.jpg", "a.b_face.jpg", "a.b_mask.jpg"]
         for name, left, right in (

@@ -11,7 +11,7 @@ RATE = 25.0
 
 
 def track(times: np.ndarray) -> np.ndarray:
-    """A face that moves steadily across the picture: N×68×2."""
+    """A face that moves steadily across the image: N×68×2."""
     return FACE + np.stack([40 * times, -15 * times], axis=1)[:, None]
 
 

@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def options(tmp_path: Path) -> list[str]:
-    """A config file of a tiny domain, and six pictures."""
+    """A config file of a tiny domain, and six images."""
     domain = {
         "name": "tiny", "encoder_size": 16, "mirror": False, "weights": {},
         "generator": {"size": 16, "style_dim": 8, "n_mlp": 2, "channels": {4: 8, 8: 8, 16: 8}},
@@ -95,9 +95,9 @@ def test_mixing_changes_w_at_one_layer():
 
 
 def test_path_length_is_that_of_a_linear_map():
-    """For pictures A·w the gradient of ⟨A·w, noise⟩ by w is Aᵀ·noise, whatever w is."""
+    """For images A·w the gradient of ⟨A·w, noise⟩ by w is Aᵀ·noise, whatever w is."""
     a = torch.randn(5, 3 * 4 * 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    w = torch.randn(6, 2, 5, requires_grad=True)  # two styles; the picture reads their sum
+    w = torch.randn(6, 2, 5, requires_grad=True)  # two styles; the image reads their sum
     images = (w.sum(dim=1) @ a).reshape(6, 3, 4, 4)
     penalty = PathLength(CPU)
     torch.manual_seed(3)
@@ -135,7 +135,7 @@ def test_noise_can_be_left_out(options: list[str], tmp_path: Path):
 
 
 def test_it_learns_what_pictures_look_like(options: list[str], tmp_path: Path):
-    """All real pictures are of one colour; after some steps the generator's are near it."""
+    """All real images are of one colour; after some steps the generator's are near it."""
     torch.manual_seed(0)
     colour = torch.tensor([0.6, -0.4, 0.1])[:, None, None]
     for i in range(32):

@@ -161,7 +161,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(toy: Training
 
 @pytest.fixture(scope="module")
 def trained_inverter(toy: TrainingToy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
-    """Stage 1 on the 8 pictures and e4e's versions of them: the checkpoint, and l2 of every step."""
+    """Stage 1 on the 8 images and e4e's versions of them: the checkpoint, and l2 of every step."""
     learner = Learner(toy, 1, "optimizers.ranger.lr=0.01")
     stage_2 = Learner(toy, 2).stage
     assert isinstance(stage_2, EditorStage)

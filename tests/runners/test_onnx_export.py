@@ -1,0 +1,46 @@
+"""The exported networks in ONNX Runtime against ours."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_domain import SmallDomain
+
+from runners.simple_runner import SimpleRunner
+from utils.images import resize, to_tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+def test_onnx_runtime_gives_our_numbers(small: SmallDomain, photo_path: Path, tmp_path: Path) -> None:
+    """Inversion and an edit in W, through the three files as docs/onnx.md has it."""
+    command = [sys.executable, ROOT / "scripts" / "export_onnx.py", "--domain", small.path]
+    command += ["--editor_ckpt_pth", small.editor, "--output_dir", tmp_path]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"encoder.onnx", "editor.onnx", "decoder.onnx"}
+
+    def run(name: str, **inputs: np.ndarray) -> list[np.ndarray]:
+        return onnxruntime.InferenceSession(str(tmp_path / f"{name}.onnx")).run(None, inputs)
+
+    def near(found: np.ndarray, wanted: torch.Tensor) -> bool:
+        return np.abs(found - wanted.numpy()).max() <= 1e-3 * wanted.abs().max().item()
+
+    runner = SimpleRunner(small.editor, small.config)
+    method, x = runner.method, to_tensor(resize(Image.open(photo_path).convert("RGB"), 64))[None]
+    ours = method.complete(method.invert(x))
+    w, features, w_e4e = run("encoder", image=x.numpy())
+    assert ours.w_e4e is not None
+    assert near(w, ours.w) and near(features, ours.features) and near(w_e4e, ours.w_e4e)
+    move = 1.5 * torch.load(small.folder / "age.pt").numpy()  # InterfaceGAN: power 3
+    edited = run("editor", features=features, w_e4e=w_e4e, w_e4e_edited=w_e4e + move)[0]
+    picture = run("decoder", edited=edited, w=w + move)[0]
+    assert near(picture, method.edit(ours, [("age", [3])]))
+    unedited = run("editor", features=features, w_e4e=w_e4e, w_e4e_edited=w_e4e)[0]
+    assert near(run("decoder", edited=unedited, w=w)[0], method.reconstruct(ours))
