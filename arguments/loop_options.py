@@ -83,6 +83,12 @@ class GeneratorTrainArgs(LoopArgs):
         _at_least_one(self, "r1_every", "path_length_every")
         if not (self.paired or self.adversarial):
             raise UserError("train.paired and train.adversarial are 0; the generator needs one of them to learn from")
+        for name in ("adversarial", "paired", "predictor"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"train.{name} is {getattr(self, name)}; wanted 0 or more")
+        steps = [last for _, last in sorted(self.sizes.items())]
+        if steps != sorted(set(steps)) or min(steps, default=1) < 1:
+            raise UserError(f"train.sizes is {self.sizes}; wanted last steps of 1 or more that grow with the size")
         for name in ("ema", "mixing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}; wanted a number from 0 to 1")

@@ -27,6 +27,7 @@ from training.loggers import Sheet
 from training.losses import r1_penalty
 from training.state import TrainState, adopt
 from training.tasks.network import NetworkTask, channels_last
+from utils.errors import UserError
 from utils.images import to_image
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,9 @@ class GeneratorTask(NetworkTask):
 
     def __init__(self, config: GeneratorTrainConfig, domain: DomainConfig, process: Process) -> None:
         self.options = config.train
+        possible = [size for size in domain.generator.resolutions if size < domain.generator.size]
+        if unknown := set(self.options.sizes) - set(possible):
+            raise UserError(f"train.sizes names {min(unknown)} px; the generator has {', '.join(map(str, possible))}")
         self.scores = Scores(config.data.train_dir, domain.generator.style_dim) if config.train.paired else None
         seed = torch.Generator().manual_seed(config.exp.seed)
         super().__init__(config, domain, process)
