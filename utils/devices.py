@@ -25,7 +25,7 @@ def resolve_device(name: str, tf32: bool = False) -> torch.device:
     if text == "mps":
         if torch.backends.mps.is_available():
             return torch.device("mps")
-        logger.warning("device mps is not there (it wants a Mac with Apple silicon): going on with the CPU")
+        logger.warning("device mps is not there (it wants a Mac with Apple silicon): using the CPU")
         return torch.device("cpu")
     match = re.fullmatch(r"cuda|(?:cuda:)?([0-9]+)", text)
     if match is None:
@@ -33,7 +33,7 @@ def resolve_device(name: str, tf32: bool = False) -> torch.device:
     index = int(match[1] or 0)
     if index < gpu_count():
         return torch.device("cuda", index)
-    logger.warning("device %s is not there (%d GPUs found): going on with the CPU", name, gpu_count())
+    logger.warning("device %s is not there (%d GPUs found): using the CPU", name, gpu_count())
     return torch.device("cpu")
 
 
