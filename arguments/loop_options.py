@@ -58,6 +58,7 @@ class GeneratorTrainArgs(LoopArgs):
     steps: int = option(25000, "last step")
     lr: float = option(2.5e-3, "learning rate of Adam, for both networks")
     betas: list[float] = option([0.0, 0.99], "Adam: decay of both moments")
+    mapping_lr: float = option(1.0, "factor of the mapping network's learning rate; more where scores are learned")
     ema: float = option(0.999, "decay of the averaged generator, a step")
     start_from: list[str] = option(
         [], "checkpoints of other trainings, such as one of fewer pixels: tensors that fit by name and shape are used"

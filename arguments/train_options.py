@@ -171,7 +171,7 @@ class TrainConfig:
     exp: TrainExpArgs = field(default_factory=TrainExpArgs)
     data: DataArgs = field(default_factory=DataArgs)
     train: TrainArgs = field(default_factory=TrainArgs)
-    model: ModelArgs = field(default_factory=ModelArgs)
+    model: ModelArgs = field(default_factory=lambda: ModelArgs(tf32=True))
     methods_args: MethodsArgs = field(default_factory=MethodsArgs)
     encoder_losses: EncoderLossesArgs = field(default_factory=EncoderLossesArgs)
     disc_losses: DiscLossesArgs = field(default_factory=DiscLossesArgs)

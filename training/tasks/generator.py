@@ -57,6 +57,12 @@ def paired_distance(fake: Tensor, real: Tensor) -> Tensor:
     return total
 
 
+def _images(generator: Generator, w: Tensor, size: int) -> Tensor:
+    """The images of w B×n_styles×D, B×3×size×size."""
+    layer = 2 * generator.config.resolutions.index(size) + 1
+    return generator.trunk(generator.affine(w), layer)[1]
+
+
 class PathLength:
     """How much a step in w changes the image is pulled towards its running mean, so that w stays even."""
 
@@ -113,7 +119,10 @@ class GeneratorTask(NetworkTask):
         self.ema = MovingAverage(self.generator, options.ema)
         self.discriminator = channels_last(Discriminator(config).to(self.device)).train()
         beta1, beta2 = options.betas
-        generator_opt = Adam(self.generator.parameters(), options.lr, (beta1, beta2))
+        mapping = list(self.generator.style.parameters())
+        rest = [value for name, value in self.generator.named_parameters() if not name.startswith("style.")]
+        groups: list[dict[str, Any]] = [{"params": rest}, {"params": mapping, "lr": options.lr * options.mapping_lr}]
+        generator_opt = Adam(groups, options.lr, (beta1, beta2))
         disc_opt = Adam(self.discriminator.parameters(), options.lr, (beta1, beta2))
         self.path_length = PathLength(self.device)
         self.predictor = None
@@ -153,8 +162,8 @@ class GeneratorTask(NetworkTask):
         average, self.state.latent_avg = self.ema.network, self.latent_avg()
         generator = {"g_ema": average.state_dict(), "latent_avg": self.state.latent_avg}
         save(generator, folder / "generators" / f"step_{self.state.step:07d}.pt")
-        w = average.mapping(self.sample_z.to(self.device))[:, None]
-        images = average(average.affine(w.expand(-1, average.config.n_styles, -1)))
+        w = average.mapping(self.sample_z.to(self.device))[:, None].expand(-1, average.config.n_styles, -1)
+        images = _images(average, w, self._size(self.state.step))  # layers above are not trained yet
         return Sheet("samples", to_image(make_grid(images.clamp(-1, 1), nrow=8, padding=0).cpu()))
 
     @torch.no_grad()
@@ -173,7 +182,7 @@ class GeneratorTask(NetworkTask):
                 w = self.generator.mapping(z)[:, None].expand(-1, self.generator.config.n_styles, -1)
             else:
                 w = mixed_w(self.generator, len(real), options.mixing, self.device)
-            fake = self._images(w, real.shape[-1])
+            fake = _images(self.generator, w, real.shape[-1])
             if adversarial:
                 losses["generator"] = F.softplus(-self._logits(fake)).mean()
         if self.scores is not None:
@@ -185,7 +194,7 @@ class GeneratorTask(NetworkTask):
         self.precision.backward(torch.stack([weights[name] * loss for name, loss in losses.items()]).sum())
         if adversarial and options.path_length and step % options.path_length_every == 0:
             w = mixed_w(self.generator, max(len(real) // 2, 1), options.mixing, self.device)  # half, as in the paper
-            penalty = self.path_length(self._images(w, real.shape[-1]), w)
+            penalty = self.path_length(_images(self.generator, w, real.shape[-1]), w)
             self.precision.backward(penalty * options.path_length * options.path_length_every)
             losses["path_length"] = penalty
         return fake.detach(), {name: loss.detach() for name, loss in losses.items()}
@@ -206,11 +215,6 @@ class GeneratorTask(NetworkTask):
             losses["r1"] = penalty.detach()
         self.precision.backward(loss)
         return losses
-
-    def _images(self, w: Tensor, size: int) -> Tensor:
-        """The images of w B×n_styles×D, B×3×size×size."""
-        layer = 2 * self.generator.config.resolutions.index(size) + 1
-        return self.generator.trunk(self.generator.affine(w), layer)[1]
 
     def _logits(self, images: Tensor) -> Tensor:
         return self.discriminator(images).float()
