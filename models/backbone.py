@@ -37,7 +37,7 @@ class IResNetBlock(nn.Module):
         ) if project else nn.Identity()  # fmt: skip
 
     def branch(self) -> tuple[nn.Module, ...]:
-        """The layers beside the identity."""
+        """The layers of the residual branch."""
         return self.bn1, self.conv1, self.bn2, self.prelu, self.conv2, self.bn3
 
     def forward(self, x: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class StyleHeads(nn.ModuleList):
         self.counts = counts
 
     def forward(self, *maps: Tensor) -> Tensor:
-        """Maps B×C×S×S, each with an S of its own → B×n_styles×D."""
+        """Maps B×C×S×S of different sizes S → B×n_styles×D."""
         read = [x for x, count in zip(maps, self.counts, strict=True) for _ in range(count)]
         return torch.stack([head(x) for head, x in zip(self, read, strict=True)], dim=1)
 

@@ -1,7 +1,7 @@
 """Frozen networks made fast: BatchNorm folded into the convs, channels_last, weights in the layout that runs best.
 
-What is computed stays the same; tests/models/test_frozen.py and the goldens hold it to that. All is decided when a
-network is made ready: a forward changes nothing in it, so that copies and compiled graphs of it are right.
+The results stay the same, which tests/models/test_frozen.py and the goldens check. Everything is decided when a network
+is made ready: a forward changes nothing in it, so that copies and compiled graphs of it are right.
 """
 
 from collections.abc import Iterable
@@ -28,12 +28,12 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def optimize(module: M, *inputs: Tensor | list[Tensor], winograd: bool = True, frugal: bool = False) -> M:
-    """Replace the parts of a frozen module by fast equals; returns the module.
+    """Replace the parts of a frozen module by faster equivalents; returns the module.
 
     Args:
-        inputs: of the module's forward, with batch size 0: they say for which sizes it is made ready. It runs on others
-            too, if less fast.
-        winograd: take Winograd's convs where they are faster; they are for float32 on the CPU.
+        inputs: of the module's forward, with batch size 0: the sizes that it is optimized for. Others work too, but are
+            slower.
+        winograd: use Winograd's convs where they are faster; they are for float32 on the CPU.
         frugal: for networks that run once an image. Winograd's weights are four times as big as the plain ones; they
             are then made at every use, which costs about a fifth of the conv's time, and not kept.
     """
@@ -45,14 +45,14 @@ def optimize(module: M, *inputs: Tensor | list[Tensor], winograd: bool = True, f
 
 def _conv_inputs(module: nn.Module, inputs: tuple) -> list[tuple[SizedConv, Tensor]]:
     """The module's convs with what each reads when the module reads `inputs`."""
-    found: list[tuple[SizedConv, Tensor]] = []
+    read: list[tuple[SizedConv, Tensor]] = []
     convs = [part for part in module.modules() if isinstance(part, SizedConv)]
-    hooks = [conv.register_forward_pre_hook(lambda conv, given: found.append((conv, given[0]))) for conv in convs]
+    hooks = [conv.register_forward_pre_hook(lambda conv, inputs: read.append((conv, inputs[0]))) for conv in convs]
     with torch.inference_mode():
         module(*inputs)
     for hook in hooks:
         hook.remove()
-    return found
+    return read
 
 
 def _fast(module: nn.Module) -> nn.Module:
@@ -78,7 +78,7 @@ def _fast(module: nn.Module) -> nn.Module:
 
 
 def _fold(layers: Iterable[nn.Module]) -> list[nn.Module]:
-    """Convs with the BN and PReLU around them taken in; other layers stay as they are."""
+    """Convs with the BN and PReLU around them folded in; other layers are unchanged."""
     result: list[nn.Module] = []
     before: nn.BatchNorm2d | None = None
     for layer in layers:

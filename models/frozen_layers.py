@@ -1,4 +1,4 @@
-"""The layers of frozen networks; models/frozen.py puts them into the places of plain ones."""
+"""The layers of frozen networks, which models/frozen.py puts in place of plain ones."""
 
 import math
 from abc import ABC, abstractmethod
@@ -23,7 +23,7 @@ from models.stylegan2.ops import (
 
 
 class SizedConv(nn.Module, ABC):
-    """A conv that is laid out for the size of what it reads."""
+    """A conv that is optimized for the size of its input."""
 
     @abstractmethod
     def make_ready(self, x: Tensor, winograd: bool, frugal: bool) -> None:
@@ -33,8 +33,8 @@ class SizedConv(nn.Module, ABC):
 class FrozenConv(SizedConv):
     """[BN,] conv [, BN] [, PReLU] [, + residual].
 
-    The BN behind the conv is folded into weight and bias. Of the BN in front a scale and a shift per channel remain:
-    the conv's zero padding comes after it, so its shift cannot move behind the conv.
+    A BN after the conv is folded into weight and bias. A BN before it becomes a scale and a shift per channel: the zero
+    padding comes after it, so its shift cannot be moved behind the conv.
     """
 
     weight: Tensor
@@ -55,7 +55,7 @@ class FrozenConv(SizedConv):
         self.winograd = self.frugal = False
 
     def fold(self, after: nn.BatchNorm2d) -> None:
-        """Take in a BN that follows."""
+        """Fold in the BN that follows."""
         scale, shift = _scale_and_shift(after)
         self.weight = self.weight * scale[:, None, None, None]
         self.bias = shift if self.bias is None else self.bias * scale + shift
@@ -93,13 +93,13 @@ class FrozenLinear(nn.Module):
         self.activation = layer.activation
 
     def forward(self, x: Tensor) -> Tensor:
-        with full_precision(x):  # few numbers, and styles want all their digits
+        with full_precision(x):  # few numbers, and styles need full precision
             x = F.linear(x.float(), self.weight, self.bias)
         return F.leaky_relu(x, 0.2) * math.sqrt(2) if self.activation else x
 
 
 class FrozenStyledConv(SizedConv):
-    """A StyledConv that keeps what depends on its weight alone, and is one pass where Winograd pays."""
+    """A StyledConv that stores what depends on its weight alone, and is one pass where Winograd is faster."""
 
     weight: Tensor
     energy: Tensor
@@ -108,7 +108,7 @@ class FrozenStyledConv(SizedConv):
 
     def __init__(self, layer: StyledConv) -> None:
         super().__init__()
-        self.conv = nn.Module()  # Generator.affine looks for the modulation here
+        self.conv = nn.Module()  # where Generator.affine expects the modulation
         self.conv.modulation = FrozenLinear(layer.conv.modulation)
         self.up, self.scale = layer.conv.up, layer.conv.scale
         weight = layer.conv.weight[0]  # out×in
@@ -147,7 +147,7 @@ class FrozenStyledConv(SizedConv):
 
 
 class FrozenToRGB(nn.Module):
-    """A ToRGB that scales its few weights by the style, image by image, and not the many activations."""
+    """A ToRGB that scales its few weights by the style, per image, instead of the many activations."""
 
     weight: Tensor
     kernel: Tensor
@@ -155,7 +155,7 @@ class FrozenToRGB(nn.Module):
 
     def __init__(self, layer: ToRGB) -> None:
         super().__init__()
-        self.conv = nn.Module()  # Generator.affine looks for the modulation here
+        self.conv = nn.Module()  # where Generator.affine expects the modulation
         self.conv.modulation = FrozenLinear(layer.conv.modulation)
         self.register_buffer("weight", layer.conv.weight[0].flatten(1) * layer.conv.scale)  # 3×C
         self.register_buffer("kernel", layer.kernel)
@@ -187,11 +187,11 @@ class FrozenStyleHeads(SizedConv):
     """StyleHeads, of which those that read one map share its transform.
 
     There are many convs (0.9 GB in the published e4e) for small maps, so that reading their weights is much of the
-    work. They are read as they are stored, by Winograd as by a matrix product; a convolution would first reorder them.
+    work. Winograd and matrix products read them as they are stored; a convolution would first reorder them.
     """
 
     SLOPE = 0.01  # of nn.LeakyReLU
-    SMALL = 8  # px; from here down a matrix product is as fast as Winograd
+    SMALL = 8  # px; for maps up to this size a matrix product is as fast as Winograd
 
     def __init__(self, heads: StyleHeads) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ class FrozenStyleHeads(SizedConv):
         return torch.stack(styles, dim=1)
 
     def _convs(self, x: Tensor, convs: list[nn.Conv2d]) -> list[Tensor]:
-        """What these convs, of which each has stride 2, padding 1 and a leaky ReLU behind it, make of x."""
+        """The results of these convs, each with stride 2, padding 1 and a leaky ReLU, for x."""
         weights, biases = [conv.weight for conv in convs], [conv.bias for conv in convs if conv.bias is not None]
         if x.shape[-1] <= self.SMALL:
             columns = F.unfold(x, 3, padding=1, stride=2).transpose(1, 2)  # B×S²/4×9C

@@ -1,4 +1,4 @@
-"""The method made ready to run: networks are loaded when something first needs them, and made fast for their sizes."""
+"""The method, ready to run: networks are loaded at their first use, and optimized for their input sizes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -44,7 +44,7 @@ _DECODED_ELSEWHERE = 8
 
 
 def inference(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
-    """Run a method of Method without autograd state, and in its `dtype` where that is not float32."""
+    """Run a method of Method in inference mode, and under autocast if its `dtype` is not float32."""
 
     @wraps(method)
     def run(self: "Method", *args: P.args, **kwargs: P.kwargs) -> R:
@@ -56,13 +56,13 @@ def inference(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[
 
 
 class Method(ABC):
-    """What the stage-1 and the stage-2 method share."""
+    """What both methods (stage 1 and stage 2) share."""
 
     def __init__(
         self, domain: DomainConfig, checkpoint: str, device: torch.device, editor: DirectionEditor,
         dtype: torch.dtype = torch.float32, compile: bool = False,
     ) -> None:  # fmt: skip
-        """`checkpoint`: file of the trained part; `editor`: finds and applies the directions.
+        """`checkpoint`: file of the trained part; `editor`: applies directions.
 
         `dtype`: of the convolutions and matrix products; latents, normalisation and images stay float32. `compile`:
         run the networks through torch.compile.
@@ -77,7 +77,7 @@ class Method(ABC):
 
     @cached_property
     def origin(self) -> Origin:
-        """What inversions of this method belong to. Reads the weight files' lists of contents."""
+        """The networks that inversions of this method belong to. Reads the weight files' indices."""
         return Origin.of(self.domain, self.checkpoint)
 
     # ---- networks ----
@@ -115,10 +115,10 @@ class Method(ABC):
         """The trained networks of the checkpoint."""
 
     def _ready(self, network: N, *inputs: Tensor | Styles, once: bool = False) -> N:
-        """The network made fast for inputs of these sizes (and batch size 0), and on the device.
+        """The network, optimized for inputs of these sizes (given with batch size 0), on the device.
 
-        `once`: it runs once an image, so that transformed weights need not stay in memory. Weights that are used as
-        the file has them stay mapped: the system takes their memory back when it is short.
+        `once`: it runs once per image, so transformed weights need not stay in memory. Weights that are used unchanged
+        stay mapped to the file: the system reclaims their memory when it is short.
         """
         winograd = self.device.type == "cpu" and self.dtype == torch.float32 and not self.compile
         network = optimize(network, *inputs, winograd=winograd, frugal=once).to(self.device)
@@ -132,11 +132,11 @@ class Method(ABC):
 
     @inference
     def invert(self, x: Tensor) -> Inversion:
-        """x B×3×H×W in [-1, 1] → its Inversion. No image is made, and e4e is not run."""
+        """x B×3×H×W in [-1, 1] → its Inversion. No image is decoded, and e4e does not run."""
         return invert(self.inverter, self.decoder, x.to(self.device))[0]
 
     def complete(self, inversion: Inversion) -> Inversion:
-        """The same with all that edits need: w_e4e, where the method uses it. No encoder runs for it any more."""
+        """The same with everything that edits need: w_e4e, if the method uses it. Later edits run no encoder."""
         return inversion
 
     @inference
@@ -150,12 +150,12 @@ class Method(ABC):
         """Every image at every step of the edits: (B·P)×3×size×size, the steps of the first image first.
 
         Args:
-            edits: direction names, each with P powers. Step j makes all the edits at once, each at its j-th power: the
-                latent moves are summed, and the features change by one delta. `[("age", [1, 2, 3])]` is one direction
-                at three powers, `[("age", [5]), ("smile", [2])]` one image with both edits.
-            mask: 1×1×H×W or B×1×H×W in [0, 1] of any size: where it is 1, F is left as it is.
+            edits: direction names, each with P powers. Step j applies all the edits at once, each at its j-th power:
+                the latent moves are summed, and the features change by one delta. `[("age", [1, 2, 3])]` is one
+                direction at three powers, `[("age", [5]), ("smile", [2])]` one image with both edits.
+            mask: 1×1×H×W or B×1×H×W in [0, 1] of any size: where it is 1, F is unchanged.
 
-        Raises UserError for an unknown direction, a power that makes no sense, or edits that are none or ragged.
+        Raises UserError for an unknown direction, an impossible power, no edits, or different numbers of powers.
         """
         steps = _steps(edits)
         styles = self._edited(inversion.image, inversion.w, edits)
@@ -166,9 +166,9 @@ class Method(ABC):
 
     @inference
     def e4e_images(self, images: Inversion | Tensor, edits: Edits = ()) -> Tensor:
-        """What e4e alone gives: the inversion, B×3×size×size, or the edits as in `edit`, (B·P)×3×size×size.
+        """The results of e4e alone: the inversion, B×3×size×size, or the edits as in `edit`, (B·P)×3×size×size.
 
-        images: B×3×H×W in [-1, 1], or their Inversion, which the next edit will be the faster for.
+        images: B×3×H×W in [-1, 1], or their Inversion, whose next edit is then faster.
         """
         image = images.image if isinstance(images, Inversion) else images.to(self.device)
         w, coarse = self._e4e_inversion(images) if isinstance(images, Inversion) else self._invert_e4e(image)
@@ -220,7 +220,7 @@ class Method(ABC):
 
 
 class FSEInverter(Method):
-    """Stage 1, `fse_inverter`: F_k is decoded as it is; an edit moves w alone."""
+    """Stage 1, `fse_inverter`: F_k is decoded unchanged; an edit moves w alone."""
 
     def _load(self, path: Path) -> tuple[Inverter, None]:
         return load_inverter(path, self.domain), None
@@ -270,11 +270,11 @@ METHODS: dict[str, type[Method]] = {"fse_full": FSEFull, "fse_inverter": FSEInve
 
 
 def _steps(edits: Edits) -> int:
-    """P, the number of powers that each edit has."""
+    """P, the number of powers of each edit."""
     counts = [len(powers) for _, powers in edits]
     if len(set(counts)) != 1 or not counts[0]:
-        found = ", ".join(f"{count} for '{name}'" for (name, _), count in zip(edits, counts, strict=True)) or "no edit"
-        raise UserError(f"edits want equally many powers, one or more; given: {found}")
+        given = ", ".join(f"{count} for '{name}'" for (name, _), count in zip(edits, counts, strict=True)) or "no edit"
+        raise UserError(f"edits want equally many powers, one or more; given: {given}")
     return counts[0]
 
 

@@ -1,4 +1,4 @@
-"""Files of inversions: a safetensors file of one inverted image, which nothing but its own weights can decode.
+"""Files of inversions: a safetensors file of one inverted image, which only the networks that made it can decode.
 
 Tensors: `crop` size×size×3 uint8, `w` 1×n_styles×D, `features` 1×C×h×w, `w_e4e` 1×n_styles×D (where the method uses
 it), float32; `quad` 4×2 float64, where the crop was cut out of a photograph. The metadata `inversion` is JSON: version,
@@ -60,9 +60,9 @@ class Origin:
         )  # fmt: skip
 
     def check(self, other: "Origin", source: str | Path) -> None:
-        """Raise UserError, which names what differs, unless an inversion of `other` can be decoded here.
+        """Raise UserError naming what differs, unless an inversion of `other` can be decoded by these networks.
 
-        source: what the inversion is called.
+        source: the inversion's name in the error.
         """
         if other.domain_sum != self.domain_sum:
             same = " in another version" if other.domain == self.domain else ""
@@ -70,11 +70,11 @@ class Origin:
                 f"{source}: was inverted in the domain {other.domain[:50]!r}{same}; this run's is {self.domain}, "
                 "invert the image again"
             )
-        for role, found in other.weights.items():
-            if found != self.weights.get(role):
+        for role, its_sum in other.weights.items():
+            if its_sum != self.weights.get(role):
                 here = self.files.get(role, "not there")
                 raise UserError(
-                    f"{source}: was inverted with another {role} ({other.files[role][:80]!r}, sum {found[:12]!r}); "
+                    f"{source}: was inverted with another {role} ({other.files[role][:80]!r}, sum {its_sum[:12]!r}); "
                     f"this run's is {here}, sum '{self.weights.get(role, '')[:12]}'; give that one, or invert the "
                     "image again"
                 )
@@ -82,7 +82,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Photograph:
-    """The file that an image was read from, and what shows that it is still the same."""
+    """The file that an image was read from, and what identifies it."""
 
     path: Path
     size: int  # bytes
@@ -93,7 +93,7 @@ class Photograph:
         return cls(path, path.stat().st_size, file_sum(path))
 
     def is_still(self, path: Path) -> bool:
-        """Whether this file is the photograph. Of another size it is not read."""
+        """Whether this file is the photograph. A file of another size is not read."""
         try:
             return path.is_file() and path.stat().st_size == self.size and file_sum(path) == self.sum
         except (OSError, ValueError):  # a name too long, or with a NUL in it
@@ -138,13 +138,13 @@ def save_inversion(saved: SavedInversion, path: str | Path) -> None:
     }
     try:
         with atomic_path(path) as temporary:
-            temporary.write_bytes(save(tensors, {_KEY: json.dumps(facts)}))  # save_file would make a file of its own
+            temporary.write_bytes(save(tensors, {_KEY: json.dumps(facts)}))  # save_file makes a new file
     except (OSError, SafetensorError) as error:  # a full disk
         raise UserError(f"{path}: cannot be written ({error}); choose another place") from error
 
 
 def check_inversion_path(path: str | Path) -> None:
-    """Raise UserError if an inversion file may not be called so."""
+    """Raise UserError unless this is a name for an inversion file."""
     if not is_inversion_file(path):
         raise UserError(f"{path}: an inversion file is called .safetensors; choose such a name")
 
@@ -152,8 +152,8 @@ def check_inversion_path(path: str | Path) -> None:
 def load_inversion(path: str | Path, domain: DomainConfig, origin: Origin) -> SavedInversion:
     """Read an inversion file of these networks; the tensors are on the CPU.
 
-    Nothing that the file holds is run, and no memory is taken before shapes and types are known to be right. Its
-    photograph is not looked at.
+    Nothing in the file is run, and no memory is allocated before shapes and types have been checked. The photograph is
+    not read.
 
     Raises UserError if the file is missing, damaged, of a later version or of other networks.
     """
@@ -163,11 +163,11 @@ def load_inversion(path: str | Path, domain: DomainConfig, origin: Origin) -> Sa
         photograph = facts["photograph"]
         source = Photograph(Path(photograph["path"]), int(photograph["bytes"]), str(photograph["sum"]))
     except _BadFileError as error:
-        raise UserError(f"{path}: is no inversion file, or a damaged one ({error}); invert the image again") from None
+        raise UserError(f"{path}: is not an inversion file, or is damaged ({error}); invert the image again") from None
     except _DAMAGED as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{path}: is no inversion file, or a damaged one ({type(error).__name__}: {why}); invert the image again"
+            f"{path}: is not an inversion file, or is damaged ({type(error).__name__}: {why}); invert the image again"
         ) from error
     crop = tensors["crop"]
     image = normalize(crop.permute(2, 0, 1)).contiguous()[None]
@@ -244,9 +244,9 @@ def _check_tensor(name: str, shape: list[int], dtype: str, shapes: dict[str, tup
 
 
 def _check_quad(quad: np.ndarray) -> None:
-    """A square, as FFHQ's rule makes them, and neither so small nor so far away that pasting would take long."""
+    """Check for a square, as FFHQ's rule makes them, neither so small nor so far away that pasting would take long."""
     x, y = quad[3] - quad[0], quad[1] - quad[0]
     side = math.hypot(*x)
     off = max(np.abs(quad[2] - quad[0] - x - y).max(), np.abs(y - (-x[1], x[0])).max())
     if np.abs(quad).max() > _MAX_CORNER or side < 1 or off > 0.05 * side:
-        raise _BadFileError(f"'quad' is no square of 1 px or more within {_MAX_CORNER:g} px")
+        raise _BadFileError(f"'quad' is not a square of 1 px or more within {_MAX_CORNER:g} px")

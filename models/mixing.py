@@ -1,4 +1,4 @@
-"""Two inverted images made one: style mixing (some layers) and morphing (all of them)."""
+"""Two inverted images combined: style mixing (some layers) and morphing (all of them)."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -19,8 +19,8 @@ def mix(
 
     In the styles `layers` (None: all), w and e4e's w move from a's to b's: (1 − share)·w_a + share·w_b; the other
     styles are a's. F follows as in an edit: a's features change by delta, F_w of a's w_e4e minus F_w of the mixed one,
-    through the Feature Editor (in stage 1 they stay as they are). Where all styles below F are mixed, b's features are
-    changed to the same mixture, too, and F is (1 − share) of a's and share of b's. So share 0 gives a's reconstruction,
+    through the Feature Editor (in stage 1 they are unchanged). Where all styles below F are mixed, b's features are
+    changed to the same mixture, too, and F is (1 − share) · a's + share · b's. So share 0 gives a's reconstruction,
     and share 1 of all layers b's.
 
     Args:
@@ -47,14 +47,14 @@ def mix(
         for i, w in enumerate(latents[: len(sources)]):
             original = decode_coarse(decoder, decoder.affine(w), layer).features
             steps = zip(features[i].split(1), edited.split(1), strict=True)
-            changed = [method.feature_editor(own, delta(original, moved)) for own, moved in steps]
+            changed = [method.feature_editor(feature, delta(original, moved)) for feature, moved in steps]
             features[i] = torch.cat(changed).float()
     blend = torch.lerp(features[0], features[1], share[..., None]) if len(features) == 2 else features[0]
-    pictures = []
+    images = []
     for i in range(len(share)):
         part = Coarse([style[i : i + 1] for style in coarse.styles], coarse.features[i : i + 1], coarse.rgb[i : i + 1])
-        pictures.append(decode(decoder, blend[i : i + 1], part, layer))
-    return torch.cat(pictures).float()
+        images.append(decode(decoder, blend[i : i + 1], part, layer))
+    return torch.cat(images).float()
 
 
 def parse_layers(text: str, n_styles: int) -> list[int]:

@@ -31,9 +31,9 @@ def module_tensors(module: Any) -> dict[str, Tensor]:
     seen: set[int] = set()
 
     def visit(part: Any, prefix: str) -> None:
-        # A file can put one part in many places, or inside itself: that would never end.
+        # A file may contain a part in many places, or inside itself, which would never end.
         if not isinstance(part, PersistentObject) or id(part) in seen or prefix.count(".") > 32:
-            raise UserError(f"found no tree of NVIDIA modules at {prefix or 'the top'!r}; download the file again")
+            raise UserError(f"expected NVIDIA's modules at {prefix or 'the top'!r}; download the file again")
         seen.add(id(part))
         for group in ("_parameters", "_buffers"):
             for name, value in _dict(part.state.get(group)).items():

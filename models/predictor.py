@@ -1,4 +1,4 @@
-"""A small network that reads the attributes of an image, such as the hair's colour, off it."""
+"""A small network that predicts the attributes of an image, such as the hair's colour."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class ResidualDown(nn.Module):
-    """Half the resolution: conv3 of stride 2, conv3, and a pooled 1×1 conv beside them."""
+    """Half the resolution: conv3 of stride 2, conv3, plus a pooled 1×1 conv."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -26,11 +26,11 @@ class ResidualDown(nn.Module):
 class Predictor(nn.Module):
     """x B×3×S×S in [-1, 1] → logits of every attribute's values.
 
-    Its stages serve as a perceptual distance (criteria/predictor_loss.py) and its embedding for a Fréchet distance.
+    Its stages are used for a perceptual distance (criteria/predictor_loss.py), its embedding for a Fréchet distance.
     """
 
     WIDTHS = (24, 32, 48, 72, 96)  # after halving the resolution once, twice, …
-    POOL = 4  # the last map is pooled to 4×4 px: where something is matters
+    POOL = 4  # the last map is pooled to 4×4 px, so that positions count
     EMBEDDING = 128
 
     def __init__(self, attributes: Mapping[str, Sequence[str]]) -> None:
@@ -62,7 +62,7 @@ class Predictor(nn.Module):
         return dict(zip(self.attributes, logits, strict=True))
 
     def log_odds(self, logits: Mapping[str, Tensor], attribute: str, values: Sequence[str]) -> Tensor:
-        """Log odds that the attribute has one of the values, B, from what `forward` gave; above 0 means yes."""
-        found = logits[attribute].float()
-        yes = torch.tensor([value in values for value in self.attributes[attribute]], device=found.device)
-        return found[:, yes].logsumexp(dim=1) - found[:, ~yes].logsumexp(dim=1)
+        """Log odds that the attribute has one of the values, B, from the logits of `forward`; above 0 means yes."""
+        scores = logits[attribute].float()
+        wanted = torch.tensor([value in values for value in self.attributes[attribute]], device=scores.device)
+        return scores[:, wanted].logsumexp(dim=1) - scores[:, ~wanted].logsumexp(dim=1)

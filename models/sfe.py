@@ -1,7 +1,7 @@
 """StyleFeatureEditor (CVPR 2024, arXiv 2406.10601): its networks, and its three steps, for inference and training.
 
     invert(x):  w = backbone(x) + latent_avg;  F_k = fuser([content(x), F_w(w)])
-    delta:      F_w(w_e4e) − F_w(edited w_e4e), where no mask says that the image is left unedited
+    delta:      F_w(w_e4e) − F_w(edited w_e4e), set to 0 where a mask leaves the image unedited
     decode:     G(F, styles) with F = F_k (stage 1) or feature_editor([F_k, delta]) (stage 2)
 
 F_w are the decoder's own features at the feature layer, made from w; e4e gives the w in which edits are well behaved.
@@ -25,7 +25,7 @@ Edits = Sequence[tuple[str, Sequence[float]]]  # direction names, each with its 
 
 
 class DirectionEditor(Protocol):
-    """What moves latents along directions: editings.latent_editor.LatentEditor."""
+    """Moves latents along directions, as editings.latent_editor.LatentEditor does."""
 
     def apply(
         self, w: Tensor, edits: Edits, affine: Callable[[Tensor], Styles], image: Tensor | None = None
@@ -33,7 +33,7 @@ class DirectionEditor(Protocol):
         """Styles of w (B×n_styles×D) after all the edits at once; every direction has one power per row, or one.
 
         `affine` is the generator's, and `image` the images, B×3×H×W or 1×3×H×W in [-1, 1]. Raises UserError for an
-        unknown direction or a power that makes no sense.
+        unknown direction or an impossible power.
         """
 
 
@@ -67,7 +67,7 @@ class FeatureFusion(nn.Module):
 
 
 class FeatureEditor(FeatureFusion):
-    """The network of stage 2: [F_k, delta] to the features that the decoder reads."""
+    """The network of stage 2: F_k and delta to the features that the decoder reads."""
 
 
 class Inverter(nn.Module):
@@ -80,7 +80,7 @@ class Inverter(nn.Module):
         self.fuser = FeatureFusion(domain)
 
     def forward(self, x: Tensor, decoder: Generator) -> tuple[Tensor, Tensor, "Coarse"]:
-        """x B×3×size×size in [-1, 1] → w B×n_styles×D, F_k B×C×h×w, and what the decoder makes of w up to there."""
+        """x B×3×size×size in [-1, 1] → w B×n_styles×D, F_k B×C×h×w, and the decoder's state for w at F_k's layer."""
         offsets, content = self.fs_backbone(x)
         w = offsets + decoder.latent_avg
         coarse = decode_coarse(decoder, decoder.affine(w), self.layer)
@@ -102,11 +102,11 @@ class Inversion:
     image: Tensor  # x, B×3×H×W in [-1, 1]
     w: Tensor  # B×n_styles×D, latent_avg added
     features: Tensor  # F_k, B×C×h×w
-    w_e4e: Tensor | None = None  # e4e's w, B×n_styles×D, where it is known already
+    w_e4e: Tensor | None = None  # e4e's w, B×n_styles×D, if it has been computed
 
 
 def invert(inverter: Inverter, decoder: Generator, x: Tensor) -> tuple[Inversion, Coarse]:
-    """x B×3×H×W in [-1, 1] → its Inversion, and what the decoder makes of its w up to the feature layer."""
+    """x B×3×H×W in [-1, 1] → its Inversion, and the decoder's state for its w."""
     w, features, coarse = inverter(resized(x, inverter.size), decoder)
     return Inversion(x, w, features), coarse
 
@@ -134,9 +134,9 @@ def delta(original: Tensor, edited: Tensor, mask: Tensor | None = None) -> Tenso
 
 
 def decode(decoder: Generator, features: Tensor, coarse: Coarse, layer: int) -> Tensor:
-    """The image of `features` (B×C×h×w), which take the place of coarse.features: B×3×size×size, about [-1, 1].
+    """The image of `features` (B×C×h×w), which replace coarse.features: B×3×size×size, about [-1, 1].
 
-    Where gradients are wanted, backward computes the activations again, block by block: 2 GB less per image at
+    With gradients enabled, backward computes the activations again, block by block: 2 GB less per image at
     1024 px, and on the CPU no slower, since fresh memory costs it as much as the convs.
     """
     if not torch.is_grad_enabled():
@@ -150,5 +150,5 @@ def decode(decoder: Generator, features: Tensor, coarse: Coarse, layer: int) -> 
 
 
 def resized(x: Tensor, size: int) -> Tensor:
-    """x as an encoder reads it: B×3×size×size, bilinear."""
+    """x at the size that an encoder reads: B×3×size×size, bilinear."""
     return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)

@@ -8,14 +8,14 @@ from torch import Tensor
 from models.sfe import Inversion
 
 SHARE = 0.3  # of the new frame; noise of independent frames falls to about two fifths
-MOVED = 0.1  # change of the picture, in [-1, 1], from which on a place of F is wholly the new frame's
-CUT = 0.5  # mean change of the picture, in [-1, 1], from which on a frame begins another shot
+MOVED = 0.1  # change of the image, in [-1, 1], from which on a position of F comes from the new frame alone
+CUT = 0.5  # mean change of the image, in [-1, 1], from which on a frame starts a new scene
 
 
 class Steady:
-    """Running averages of w and e4e's w, and of F where the picture stays still; what moves is each frame's own.
+    """Running averages of w and e4e's w, and of F where the image does not change.
 
-    An inversion given is of one frame, in the order of the video. After a cut the averages begin again.
+    Call it with one frame's inversion after another, in the order of the video. A cut restarts the averages.
     """
 
     def __init__(self) -> None:

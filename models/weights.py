@@ -1,7 +1,7 @@
-"""Every weight format in one place: files in, frozen networks out.
+"""All weight formats: reads files into frozen networks.
 
-Files are memory-mapped and networks are built on the meta device, so that loading costs little and a part that is
-never used is never read. Nothing in a file can run code: `.pt` and `.pth` are read with weights_only, `.pkl` by
+Files are memory-mapped and networks are built on the meta device, so that loading is cheap and unused parts are
+never read. Nothing in a file can run code: `.pt` and `.pth` are read with weights_only, `.pkl` by
 utils.safe_pickle.
 """
 
@@ -52,7 +52,7 @@ def read(path: Path) -> dict:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):  # inert; some files hold their options as one
+        with torch.serialization.safe_globals([argparse.Namespace]):  # harmless; some files store their options as one
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:  # PyTorch's text advises to read the file with weights_only=False
         name = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -75,10 +75,10 @@ def read_tensors(path: Path, root: str | None = None, prefix: str = "") -> Tenso
 
 
 def load_frozen(make: Callable[[], M], tensors: Tensors, source: str, ignored: tuple[str, ...] = ()) -> M:
-    """`make()` without memory of its own, its state being `tensors`; frozen and in eval mode.
+    """The module of `make()` with `tensors` as its state, which are not copied; frozen and in eval mode.
 
-    Keys that start with one of `ignored` may be there. Raises UserError naming the first key that is missing, not
-    wanted, or of another shape.
+    Keys that start with one of `ignored` are left out. Raises UserError naming the first key that is missing, unknown,
+    or of another shape.
     """
     with torch.device("meta"):
         module = make()
@@ -92,10 +92,10 @@ def load_frozen(make: Callable[[], M], tensors: Tensors, source: str, ignored: t
         raise UserError(f"{source} does not fit {type(module).__name__}: it {state} key '{key}'")
     for key, tensor in tensors.items():
         if key in wanted and tensor.shape != wanted[key].shape:
-            found, want = tuple(tensor.shape), tuple(wanted[key].shape)
+            shape, want = tuple(tensor.shape), tuple(wanted[key].shape)
             name = type(module).__name__
-            raise UserError(f"{source}: '{key}' has shape {found}; the domain's {name} wants {want}")
-    tensors = {key: t.float() if t.dtype == torch.float16 else t for key, t in tensors.items()}  # stored so to be small
+            raise UserError(f"{source}: '{key}' has shape {shape}; the domain's {name} wants {want}")
+    tensors = {key: t.float() if t.dtype == torch.float16 else t for key, t in tensors.items()}  # halved to save space
     module.load_state_dict(tensors, strict=False, assign=True)
     return freeze(module)
 
@@ -134,7 +134,7 @@ def load_discriminator(path: Path, config: GeneratorConfig) -> Discriminator:
 
 
 def load_e4e(path: Path, domain: DomainConfig) -> E4E:
-    """From `encoder.*` under `state_dict`; the file's own latent_avg and decoder are not used."""
+    """From `encoder.*` under `state_dict`; the file's latent_avg and decoder are not used."""
     return load_frozen(lambda: E4E(domain), read_tensors(path, "state_dict", "encoder."), str(path))
 
 
@@ -185,14 +185,14 @@ def new_inverter(domain: DomainConfig) -> Inverter:
         raise UserError(f"{path} does not fit the Inverter's backbone: '{odd}' is in only one of them")
     try:
         backbone.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:  # its first line is a title, the others name a tensor each
+    except RuntimeError as error:  # after a title, each line names a tensor
         raise UserError(f"{path} does not fit the Inverter's backbone: {str(error).splitlines()[1].strip()}") from None
     logger.info("the Inverter's backbone starts from %s", path)
     return inverter
 
 
 def trainable(module: M) -> M:
-    """Train mode, gradients, and memory of its own instead of a mapped file's."""
+    """Train mode, gradients, and a copy of the tensors, which may be mapped to a file."""
     for parameter in module.parameters():
         parameter.data = parameter.data.clone()
     for buffer in module.buffers():
@@ -207,7 +207,7 @@ def save(content: dict, path: Path) -> None:
 
 
 def export_light(full: Path, light: Path) -> WeightKind:
-    """Write what inference needs of a training checkpoint in the light format, and say what it holds."""
+    """Write what inference needs of a training checkpoint in the light format. Returns what it holds."""
     check_apart([light], [full])
     tensors = _averaged(read_tensors(full, "state_dict"))
     kind = kind_of(tensors)
@@ -220,7 +220,7 @@ def export_light(full: Path, light: Path) -> WeightKind:
 def save_as_float16(source: Path, target: Path, prefix: str = "") -> None:
     """Write the networks of a weight file as float16, which loading turns into float32 again.
 
-    `prefix`: of the tensors of `state_dict` that are kept. What only training needs is left out.
+    `prefix`: only tensors of `state_dict` with this prefix are kept. What only training needs is left out.
     """
     check_apart([target], [source])
     content = read(source)

@@ -17,7 +17,7 @@ from configs.paths import ROOT, weight_file
 from models.faces.alignment import align as align_face
 from models.faces.alignment import paste_back, turned_note
 from models.faces.landmarks import find_faces, read_landmarks
-from models.faces.masks import MASK_PICTURES, background_probability, extent_note, read_mask, save_mask_images
+from models.faces.masks import MASK_PARTS, background_probability, extent_note, read_mask, save_mask_images
 from models.inversion_file import Photograph, is_inversion_file
 from models.mixing import mix, parse_layers
 from models.sfe import Inversion
@@ -171,7 +171,7 @@ class SimpleRunner:
         if save_pth is not None:
             check_save_path(save_pth)
             written = [Path(save_pth), *(_beside(save_pth, suffix) for suffix in suffixes)]
-            written += [Path(save_pth).parent / f"{path.stem}_{part}.jpg" for part in MASK_PICTURES if use_mask]
+            written += [Path(save_pth).parent / f"{path.stem}_{part}.jpg" for part in MASK_PARTS if use_mask]
             written += [Path(save_pth).with_suffix(INVERSION_SUFFIX)] if save_latents else []
             check_apart(written, [path, *files, *(given for given in (mask_path, landmarks) if given)])
         own_mask = read_mask(mask_path) if mask_path else None

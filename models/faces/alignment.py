@@ -1,8 +1,8 @@
-"""Face crops by FFHQ's rule, and their way back into the photograph.
+"""Face crops by FFHQ's rule, and pasting them back into the photograph.
 
-Coordinates are (x, y) in pixels of the image at hand; whole numbers are pixel centres, as dlib and OpenCV count.
-The rule is that of the FFHQ data set (https://github.com/NVlabs/ffhq-dataset), so that a crop lies as the images that
-the networks were trained on.
+Coordinates are (x, y) in pixels; whole numbers are pixel centres, as in dlib and OpenCV. The rule is that of the FFHQ
+data set (https://github.com/NVlabs/ffhq-dataset), so that crops are aligned like the images that the networks were
+trained on.
 """
 
 import math
@@ -26,7 +26,7 @@ class Crop:
     """A face cut out of a photograph.
 
     image: the crop, size×size.
-    quad: 4×2 float64, where the crop's corners TL, BL, BR, TR lie in the photograph; they may lie outside of it.
+    quad: 4×2 float64, the crop's corners TL, BL, BR, TR in the photograph; they may be outside of it.
     turned: by how many degrees clockwise the photograph was turned to find the face: 0, 90, 180 or 270. The crop is
         upright in any case.
     """
@@ -52,7 +52,7 @@ class _Frame:
         outer = (left - border, top - border, right + border, bottom + border)
         box = (max(outer[0], 0), max(outer[1], 0), min(outer[2], size[0]), min(outer[3], size[1]))
         missing = (box[0] - outer[0], box[1] - outer[1], outer[2] - box[2], outer[3] - box[3])
-        if max(missing) <= border - 4:  # the quad itself lies inside
+        if max(missing) <= border - 4:  # the quad itself is inside
             return cls(box, (0, 0, 0, 0))
         least = round(side * 0.3)
         return cls(box, tuple(max(pad, least) for pad in missing))  # type: ignore[arg-type]
@@ -65,11 +65,11 @@ def align(
 
     Args:
         image: any RGB image.
-        landmarks: 68×2, where the face is known already; otherwise `find_turned_landmarks` looks for it.
+        landmarks: 68×2, if the face has been found already; otherwise `find_turned_landmarks` finds it.
         predictor: see `models.faces.landmarks.find_landmarks`.
 
     Raises:
-        UserError: no face was found, or it lies wholly outside the image.
+        UserError: no face was found, or it is wholly outside the image.
     """
     image, turned = image.convert("RGB"), 0
     if landmarks is None:
@@ -86,13 +86,13 @@ def align(
 
     frame = _Frame.around(work, source.size)
     if frame.box[0] >= frame.box[2] or frame.box[1] >= frame.box[3]:
-        raise UserError("the face lies outside the image; give its landmarks in pixels of this image")
+        raise UserError("the face is outside the image; give its landmarks in pixels of this image")
     source = source.crop(frame.box)
     if any(frame.padding):
         source = _pad(source, frame.padding, blur=_side(work) * 0.02)
     corners = work - frame.box[:2] + frame.padding[:2] + 0.5  # PIL counts from the first pixel's corner
     crop = source.transform((size, size), Image.Transform.QUAD, corners.ravel().tolist(), Image.Resampling.BILINEAR)
-    # Where the corners really lie: shrinking by whole pixels moved them a little.
+    # The actual corners: shrinking to whole pixels moved them a little.
     return Crop(crop, (work + 0.5) * scale - 0.5, turned)
 
 
@@ -100,14 +100,14 @@ def turned_note(path: str | Path, crop: Crop) -> str:
     """A line on a photograph whose face is not upright; "" for others."""
     if not crop.turned:
         return ""
-    return f"{path}: no face is upright in it; one was found after a turn by {crop.turned}° clockwise and cut out so"
+    return f"{path}: it shows no upright face; one was found after rotating by {crop.turned}° clockwise and cut out"
 
 
 def paste_back(original: Image.Image, edited: Image.Image, crop_quad: np.ndarray) -> Image.Image:
     """Put an edited crop back where it was cut out.
 
-    Pixels outside the quad stay exactly as they were. Inside, the crop fades in over FEATHER of its side; it also fades
-    out towards a side of the photograph beyond which the crop was padded, since the rule blurs the crop there.
+    Pixels outside the quad stay exactly the same. Inside, the crop fades in over FEATHER of its side; it also fades out
+    towards a side of the photograph beyond which the crop was padded, since the rule blurs the crop there.
 
     Args:
         original: the photograph, RGB.
@@ -143,7 +143,7 @@ def _face_quad(landmarks: np.ndarray) -> np.ndarray:
 
 
 def _turned(vector: np.ndarray) -> np.ndarray:
-    """A quarter turn clockwise, as seen on the screen."""
+    """The vector rotated by 90° clockwise, as seen on the screen."""
     return np.array([-vector[1], vector[0]])
 
 
@@ -152,7 +152,7 @@ def _side(quad: np.ndarray) -> float:
 
 
 def _pad(image: Image.Image, padding: tuple[int, int, int, int], blur: float) -> Image.Image:
-    """Continue the image by reflection, more and more blurred and at last of one colour, as FFHQ's rule does."""
+    """Pad the image by reflection, blurred more and more up to a single colour, as FFHQ's rule does."""
     left, top, right, bottom = padding
     pixels = np.pad(np.asarray(image, dtype=np.float32), ((top, bottom), (left, right), (0, 0)), "reflect")
     height, width = pixels.shape[:2]
@@ -171,7 +171,7 @@ def _paste_weight(quad: np.ndarray, frame: _Frame, corner: tuple[int, int], shap
     """How much of the crop shows in the region of the photograph that begins at `corner`: h×w×1 float32 in [0, 1]."""
     x = corner[0] + np.arange(shape[1])[None, :]
     y = corner[1] + np.arange(shape[0])[:, None]
-    # u and v tell where in the crop a pixel lies; its corners are (0, 0) and (1, 1).
+    # u and v are a pixel's coordinates in the crop, whose corners are (0, 0) and (1, 1).
     to_crop = cv2.invertAffineTransform(np.column_stack([quad[3] - quad[0], quad[1] - quad[0], quad[0]]))
     u, v = (a * x + b * y + c for a, b, c in to_crop)
     weight = np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v)) / FEATHER
@@ -184,9 +184,9 @@ def _paste_weight(quad: np.ndarray, frame: _Frame, corner: tuple[int, int], shap
 
 
 def _warp(crop: np.ndarray, quad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Lay the crop (H×W×3 float32) into a region of the photograph, the quad given in the region's pixels: h×w×3.
+    """Warp the crop (H×W×3 float32) into a region of the photograph, the quad given in the region's pixels: h×w×3.
 
-    A crop that has more pixels than its place is laid into a finer grid first and averaged down from there.
+    A crop with more pixels than its place is warped into a finer grid first and then averaged down.
     """
     height, width = crop.shape[:2]
     finer = max(math.ceil(width / _side(quad)), 1)
@@ -195,5 +195,5 @@ def _warp(crop: np.ndarray, quad: np.ndarray, shape: tuple[int, ...]) -> np.ndar
     matrix = finer * matrix
     matrix[:, 2] += (finer - 1) / 2  # to the centre of the grid's first pixel
     grid = (shape[1] * finer, shape[0] * finer)
-    laid = cv2.warpAffine(crop, matrix, grid, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return laid if finer == 1 else cv2.resize(laid, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+    warped = cv2.warpAffine(crop, matrix, grid, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return warped if finer == 1 else cv2.resize(warped, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""dlib's landmarks of faces, and where its networks lie."""
+"""dlib's landmarks of faces, and the files of its networks."""
 
 import importlib.util
 import json
@@ -15,7 +15,7 @@ from utils.errors import UserError
 
 MAX_DETECTION_PIXELS = 4_000_000  # dlib takes 0.3 µs a pixel on one core
 
-_LEAST_TURNED_SCORE = 0.25  # of dlib's detector; what it takes for a face by mistake scores less
+_LEAST_TURNED_SCORE = 0.25  # of dlib's detector; false detections score less
 _TURNS = {
     90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90,
 }  # fmt: skip  # degrees clockwise
@@ -25,7 +25,7 @@ _PACKAGED_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
 
 
 class NoFaceError(UserError):
-    """The image shows no face that can be found."""
+    """No face was found in the image."""
 
 
 def find_landmarks(
@@ -33,14 +33,14 @@ def find_landmarks(
 ) -> np.ndarray:
     """dlib's 68 landmarks of the image's main face: 68×2 float64.
 
-    Of the faces found, those that score at least half of the best are taken for real, and the largest of them is the
-    main one. An image of more than MAX_DETECTION_PIXELS is searched on a copy reduced to that, and the landmarks are
-    scaled back: faces of 40 px or more *on the copy* are found.
+    Of the faces found, those that score at least half of the best count, and the largest of them is the main one. An
+    image of more than MAX_DETECTION_PIXELS is searched on a copy reduced to that, and the landmarks are scaled back:
+    faces of 40 px or more *on the copy* are found.
 
     Args:
         predictor: dlib's file of the 68-point predictor; None, or a file that does not exist: the one packaged in
             face_recognition_models.
-        near: landmarks of a face in an image just before, K×2: a face found in its place is the main one.
+        near: landmarks of a face in the previous frame, K×2: a face found in its place is the main one.
 
     Raises:
         NoFaceError: no face was found.
@@ -50,23 +50,23 @@ def find_landmarks(
 
 
 def find_turned_landmarks(image: Image.Image, predictor: str | Path | None = None) -> tuple[np.ndarray, int]:
-    """As `find_landmarks`, also of a face that lies on its side or stands on its head.
+    """As `find_landmarks`, also for a face that is sideways or upside down.
 
-    Returns the landmarks in the image as it is, and by how many degrees clockwise it has to be turned for the face to
-    be upright: 0, 90, 180 or 270. Raises as `find_landmarks` does.
+    Returns the landmarks in the given image, and the clockwise rotation in degrees that makes the face upright: 0, 90,
+    180 or 270. Raises as `find_landmarks` does.
     """
     try:
         return find_landmarks(image, predictor), 0
     except NoFaceError:
-        found = []
+        faces = []
         for degrees, turn in _TURNS.items():
             with suppress(NoFaceError):
                 points, score = _find(image.transpose(turn), predictor)
                 if score >= _LEAST_TURNED_SCORE:
-                    found.append((score, degrees, points))
-        if not found:
+                    faces.append((score, degrees, points))
+        if not faces:
             raise
-    _, degrees, points = max(found, key=lambda face: face[0])
+    _, degrees, points = max(faces, key=lambda face: face[0])
     x, y = points.T
     right, bottom = image.width - 1, image.height - 1
     back = {90: (y, bottom - x), 180: (right - x, bottom - y), 270: (right - y, x)}[degrees]
@@ -79,8 +79,8 @@ def find_faces(image: Image.Image, predictor: str | Path | None = None) -> list[
     What counts as a face is as in `find_landmarks`, and so is what is raised.
     """
     pixels, scale, real = _detect(image)
-    found = [_landmarks(pixels, scale, box, predictor) for box, _ in real]
-    return sorted(found, key=lambda points: float(points[:, 0].mean()))
+    faces = [_landmarks(pixels, scale, box, predictor) for box, _ in real]
+    return sorted(faces, key=lambda points: float(points[:, 0].mean()))
 
 
 def _find(
@@ -132,7 +132,7 @@ def read_landmarks(path: str | Path) -> np.ndarray:
     if suffix not in (".txt", ".json", ".npy"):
         raise UserError(f"{path}: landmarks are read from .txt, .json and .npy files; give one of those")
     if not path.is_file():
-        raise UserError(f"{path}: does not exist, or is no regular file; give a file of landmarks")
+        raise UserError(f"{path}: does not exist or is not a regular file; give a file of landmarks")
     if path.stat().st_size > _MAX_BYTES:
         raise UserError(f"{path}: has more than {_MAX_BYTES} bytes; 68 landmarks take less")
     try:
@@ -151,13 +151,13 @@ def read_landmarks(path: str | Path) -> np.ndarray:
     if points.shape != (68, 2):
         raise UserError(f"{path}: holds numbers of shape {points.shape}; wanted 68 landmarks of x and y")
     if not np.isfinite(points).all() or np.abs(points).max() > _MAX_PLACE or np.ptp(points, axis=0).min() < 1:
-        raise UserError(f"{path}: its landmarks are no places of a face; wanted pixels of the photograph")
+        raise UserError(f"{path}: its landmarks cannot be a face's; wanted pixels of the photograph")
     return points
 
 
 @cache
 def _detector() -> Any:
-    import dlib  # here, since it takes a second and few commands look for faces
+    import dlib  # here, since it takes a second and few commands need it
 
     return dlib.get_frontal_face_detector()
 
@@ -185,7 +185,7 @@ def _predictor_file(path: str | Path | None) -> Path:
 
 
 def packaged_file(name: str) -> Path | None:
-    """A file of the package face_recognition_models, which holds dlib's networks; None where it is not installed."""
+    """A file of the package face_recognition_models, which holds dlib's networks; None if it is not installed."""
     # Not imported: its import needs pkg_resources, which new versions of setuptools no longer have.
     package = importlib.util.find_spec("face_recognition_models")
     folders = package.submodule_search_locations or () if package else ()

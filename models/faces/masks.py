@@ -1,6 +1,6 @@
-"""Masks of the part of an image to leave unedited: found by FaRL, guessed from landmarks, or drawn by the user.
+"""Masks of the part of an image to leave unedited: from FaRL, estimated from landmarks, or drawn by the user.
 
-A mask is H×W float32 in [0, 1]; 1 (white) is background, which an edit leaves as it is.
+A mask is H×W float32 in [0, 1]; 1 (white) is background, which an edit leaves unedited.
 """
 
 import logging
@@ -20,7 +20,7 @@ from utils.images import open_image, save_image, to_image, to_tensor
 
 logger = logging.getLogger(__name__)
 
-MASK_PICTURES = ("mask", "back", "face")  # what `save_mask_images` writes
+MASK_PARTS = ("mask", "back", "face")  # what `save_mask_images` writes
 
 _LEAST_FACE_SCORE = 0.01
 _TRACE = 0.02  # what JPEG makes of black
@@ -36,23 +36,23 @@ def background_probability(
     """How probably each pixel is background, on `device`: the sigmoid of the class-0 logit of FaRL's LaPa parser.
 
     FaRL (https://github.com/FacePerceiver/FaRL) runs through the package pyfacer, which would download its weights; it
-    is only ever given local files. Where one of them is missing, or RetinaFace sees no face, the mask is guessed from
-    dlib's landmarks instead, in which hair is background, and a warning says so.
+    is only given local files. If one of them is missing, or RetinaFace finds no face, the mask is estimated from dlib's
+    landmarks instead, with hair as background, and a warning is logged.
 
     Args:
         image: an aligned crop; a tensor is 3×H×W, RGB in [-1, 1].
         farl_path: face_parsing.farl.lapa.main_ema_136500_jit191.pt.
         detector_path: mobilenet0.25_Final.pth.
-        predictor: for the guess, see `models.faces.landmarks.find_landmarks`.
+        predictor: for the estimate, see `models.faces.landmarks.find_landmarks`.
 
     Raises:
-        UserError: a weight file is damaged, pyfacer cannot be imported, or no face was found by either way.
+        UserError: a weight file is damaged, pyfacer cannot be imported, or neither way finds a face.
     """
     image = to_image(image) if isinstance(image, torch.Tensor) else image.convert("RGB")
     missing = [str(path) for path in (farl_path, detector_path) if not Path(path).is_file()]
     if missing:
-        _warn_once(f"{' and '.join(missing)} missing: the mask is guessed from landmarks, with hair as background")
-        return _guess(image, device, predictor)
+        _warn_once(f"{' and '.join(missing)} missing: the mask is estimated from landmarks, with hair as background")
+        return _estimate(image, device, predictor)
     detector, parser = _networks(Path(farl_path), Path(detector_path), device)
     pixels = to_tensor(image).add(1).div(2)[None].to(device)  # 1×3×H×W in [0, 1]
     with torch.inference_mode():
@@ -60,8 +60,8 @@ def background_probability(
         # the lowest threshold alone gives the same first one.
         faces = detector(pixels * 255)
         if len(faces["scores"]) == 0:
-            logger.warning("RetinaFace sees no face in the image: the mask is guessed from landmarks")
-            return _guess(image, device, predictor)
+            logger.warning("RetinaFace finds no face in the image: the mask is estimated from landmarks")
+            return _estimate(image, device, predictor)
         logits = parser(pixels, {name: values[:1] for name, values in faces.items()})["seg"]["logits"]  # 1×11×H×W
     return logits[0, 0].float().sigmoid()
 
@@ -69,12 +69,11 @@ def background_probability(
 def read_mask(path: str | Path, size: int | None = None) -> torch.Tensor:
     """Read a mask of any size and mode: its first channel, H×W, or scaled bilinearly to size×size.
 
-    In a mask that has no values but 0 and 1, as programs write them, 1 is white. Raises UserError if the file is
-    missing or not an image.
+    In a mask with no values but 0 and 1, 1 is white. Raises UserError if the file is missing or not an image.
     """
     levels = np.array(open_image(path).convert("RGB"))[..., 0]
     if levels.max() == 1:  # open_image does the same for more than 8 bits
-        logger.warning("%s: has no values but 0 and 1; 1 is taken for white", path)
+        logger.warning("%s: has no values but 0 and 1; 1 is read as white", path)
         levels *= 255
     mask = torch.from_numpy(levels).float().div(255)[None, None]  # 1×1×H×W in [0, 1]
     if size is not None:
@@ -83,11 +82,11 @@ def read_mask(path: str | Path, size: int | None = None) -> torch.Tensor:
 
 
 def extent_note(mask: torch.Tensor, name: str) -> str:
-    """A line on a mask that leaves nothing unedited, or everything; "" for others. `name`: what the mask is called."""
+    """A message about a mask that is all black or all white; "" for others. `name`: of the mask, in the message."""
     if mask.max() <= _TRACE:
-        return f"{name} is black: nothing is left unedited, as without it; white is what stays as it is"
+        return f"{name} is black: the whole image is edited, as without it; white stays unedited"
     if mask.min() >= 1 - _TRACE:
-        return f"{name} is white: all of the image is left unedited; black is what an edit may change"
+        return f"{name} is white: the whole image is left unedited; black may be edited"
     return ""
 
 
@@ -101,17 +100,17 @@ def save_mask_images(stem: str, folder: str | Path, image: Image.Image | torch.T
     pixels = image.detach().cpu().float() if isinstance(image, torch.Tensor) else to_tensor(image)
     weight = mask.detach().cpu().float().reshape(1, 1, *mask.shape[-2:])
     weight = F.interpolate(weight, size=pixels.shape[1:], mode="bilinear", align_corners=False)[0]  # 1×H×W
-    seen = pixels.add(1)  # black is 0
-    shown = ((2 * weight).expand(3, -1, -1), seen * weight, seen * (1 - weight))
-    for part, tensor in zip(MASK_PICTURES, shown, strict=True):
+    positive = pixels.add(1)  # black is 0
+    shown = ((2 * weight).expand(3, -1, -1), positive * weight, positive * (1 - weight))
+    for part, tensor in zip(MASK_PARTS, shown, strict=True):
         save_image(to_image(tensor - 1), Path(folder) / f"{stem}_{part}.jpg")
 
 
 def landmark_mask(landmarks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Where the background is, guessed from the landmarks: H×W float32 in [0, 1], 0 in the face and 1 outside it.
+    """The background, estimated from the landmarks: H×W float32 in [0, 1], 0 in the face and 1 outside it.
 
-    The landmarks end at the brows. The forehead is added by the rule of thirds, by which it is as high as the way from
-    the brows to the nose's base. The edge is feathered. Hair counts as background, as nothing tells where it is.
+    The landmarks end at the brows. The forehead is added by the rule of thirds: it is as high as the distance from the
+    brows to the nose's base. The edge is feathered. Hair counts as background, since landmarks do not show it.
 
     Args:
         landmarks: 68×2 in pixels of the image.
@@ -126,7 +125,7 @@ def landmark_mask(landmarks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return 1 - cv2.GaussianBlur(face, (0, 0), max(0.04 * float(np.hypot(*(jaw[16] - jaw[0]))), 0.5))
 
 
-def _guess(image: Image.Image, device: torch.device, predictor: str | Path | None) -> torch.Tensor:
+def _estimate(image: Image.Image, device: torch.device, predictor: str | Path | None) -> torch.Tensor:
     return torch.from_numpy(landmark_mask(find_landmarks(image, predictor), image.size)).to(device)
 
 

@@ -23,7 +23,7 @@ class Generator(nn.Module):
     """Synthesis in two steps: `affine` turns w into StyleSpace, `forward` turns StyleSpace into an image.
 
     Layer outputs are numbered: 0 is the constant, 1 the conv at 4 px, 2 and 3 the convs at 8 px, and so on.
-    In train mode every image gets noise of its own; in eval mode it is that of the buffers.
+    In train mode every image gets new noise; in eval mode the noise is that of the buffers.
     """
 
     latent_avg: Tensor

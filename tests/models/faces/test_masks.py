@@ -79,7 +79,7 @@ def test_no_face_for_retinaface_falls_back(farl, half_white, tmp_path, caplog):
     detector = retinaface_file(tmp_path / "mobilenet0.25_Final.pth", 0.001)
     with caplog.at_level(logging.WARNING), pytest.raises(UserError, match="no face was found"):
         background_probability(half_white, CPU, farl, detector)
-    assert "RetinaFace sees no face" in caplog.text
+    assert "RetinaFace finds no face" in caplog.text
 
 
 def test_missing_weights_fall_back_to_landmarks_and_say_so_once(farl, tmp_path, caplog):
@@ -138,7 +138,7 @@ def test_a_mask_of_zeros_and_ones(tmp_path, caplog):
         with caplog.at_level(logging.WARNING):
             read = read_mask(tmp_path / name)
         assert read[:, :8].max() == 0 and read[:, 8:].min() == 1, name
-    assert "l.png: has no values but 0 and 1; 1 is taken for white" in caplog.text
+    assert "l.png: has no values but 0 and 1; 1 is read as white" in caplog.text
     Image.fromarray(ones * 2).save(tmp_path / "dark.png")  # something else than a mask of two values
     assert read_mask(tmp_path / "dark.png").max() < 0.01
 
