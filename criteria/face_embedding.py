@@ -1,4 +1,4 @@
-"""Face recognition networks with an IR body: a face crop → a vector whose dot product tells identity."""
+"""Face recognition networks with an IR body: a face crop → a vector whose dot products measure identity."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Identity loss: how alike ArcFace finds the faces of two aligned images."""
+"""Identity loss: similarity of the faces of two aligned images by ArcFace."""
 
 from pathlib import Path
 

@@ -66,7 +66,7 @@ class ViTFace(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm attention and MLP. Attention is scaled by the model's width, not the head's: so it was trained."""
+    """Pre-norm attention and MLP. Attention is scaled by the model's width, not the head's, as it was trained."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from configs.paths import weight_file
 from models.weights import load_frozen, read_tensors
 from utils.errors import UserError
 
-# torchvision's ImageNet weights under their own names
+# torchvision's names of its ImageNet weights
 _BACKBONES = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}
 
 
@@ -61,10 +61,10 @@ def _find(name: str) -> Path:
 
 
 def load_lpips(net: Literal["vgg", "alex"], path: Path | None = None) -> lpips.LPIPS:
-    """The package's network, frozen: its own linear heads on torchvision's backbone. Two B×3×H×W → B×1×1×1.
+    """The package's network, frozen: its linear heads on torchvision's backbone. Two B×3×H×W → B×1×1×1.
 
-    VGG16 is for training, AlexNet for the metric. `path`: the backbone's file; None: it is looked for in
-    pretrained_models/ and where torchvision keeps its downloads. Raises UserError if it is in neither, or does not fit.
+    VGG16 is for training, AlexNet for the metric. `path`: the backbone's file; None: that in
+    pretrained_models/ or torchvision's downloads. Raises UserError if it is in neither, or does not fit.
     """
     path = path or _find(_BACKBONES[net])
 
@@ -79,7 +79,7 @@ def load_lpips(net: Literal["vgg", "alex"], path: Path | None = None) -> lpips.L
     features = read_tensors(path, prefix="features.")
     tensors = {f"scaling_layer.{key}": value for key, value in lpips.ScalingLayer().state_dict().items()}
     for key in wanted:
-        # The heads stand there twice: lin0.… and lins.0.…. The backbone is cut into slices: net.slice1.0.weight.
+        # The module has the heads twice, lin0.… and lins.0.…, and the backbone in slices: net.slice1.0.weight.
         group, _, rest = key.partition(".")
         if group == "lins":
             tensors[key] = heads[f"lin{rest}"]

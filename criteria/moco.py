@@ -1,4 +1,4 @@
-"""MoCo-v2 features (arXiv 2003.04297): how alike two images of any domain are, an identity loss beyond faces."""
+"""MoCo-v2 features (arXiv 2003.04297): similarity of two images of any domain, as an identity loss beyond faces."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A perceptual distance in the features of a domain's attribute predictor, in the manner of LPIPS."""
+"""A perceptual distance in the features of a domain's attribute predictor, like LPIPS."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from models.weights import load_predictor
 
 
 class PredictorLoss(nn.Module):
-    """As LPIPS (arXiv 1801.03924): maps of two images, normalised over channels, are compared pixel by pixel.
+    """As LPIPS (arXiv 1801.03924): features of two images, normalised over channels, are compared pixel by pixel.
 
-    The network is the predictor, and all its channels weigh the same.
+    The network is the predictor, and all its channels have the same weight.
     """
 
     def __init__(self, path: Path) -> None:
@@ -22,8 +22,8 @@ class PredictorLoss(nn.Module):
     def distances(self, fake: Tensor, real: Tensor) -> Tensor:
         """Two B×3×S×S in [-1, 1] → B distances."""
         with torch.no_grad():
-            wanted = self.predictor.features(real)
-        pairs = zip(self.predictor.features(fake), wanted, strict=True)
+            target = self.predictor.features(real)
+        pairs = zip(self.predictor.features(fake), target, strict=True)
         return torch.stack([(_unit(a) - _unit(b)).square().sum(1).mean(dim=(1, 2)) for a, b in pairs]).sum(0)
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:

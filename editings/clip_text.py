@@ -1,4 +1,4 @@
-"""CLIP's text and image embeddings, from OpenAI's weights in a local file. Nothing here goes to the network."""
+"""CLIP's text and image embeddings, from OpenAI's weights in a local file. Nothing is downloaded."""
 
 import logging
 import warnings
@@ -24,8 +24,8 @@ class ClipEncoder:
 
     Args:
         weights: OpenAI's `ViT-B-32.pt` (a TorchScript archive), or its weights as a state dict in open_clip's layout
-            (`.pt` or `.safetensors`). Networks trained with plain GELU are not for it: OpenAI's have QuickGELU.
-        templates: text file with a sentence per line; `{}` stands for the phrase.
+            (`.pt` or `.safetensors`). Networks trained with plain GELU do not work: OpenAI's have QuickGELU.
+        templates: text file with a sentence per line; `{}` is replaced by the phrase.
     """
 
     def __init__(self, weights: Path, templates: Path, device: torch.device) -> None:
@@ -45,11 +45,11 @@ class ClipEncoder:
     def _sentences(self, sentences: list[str]) -> Tensor:
         """N sentences → N×E, each of norm 1."""
         network = self._network
-        from open_clip.tokenizer import tokenize  # takes seconds to import, so only who needs it pays
+        from open_clip.tokenizer import tokenize  # takes seconds to import
 
         tokens = tokenize(sentences, context_length=network.context_length).to(self.device)  # N×77
-        # Attention is causal and the end token, which has the highest number, is what is read. So the padding behind
-        # the longest sentence changes nothing and is left out: some five times less work.
+        # Attention is causal, and the output is read at the end token, which has the highest number. So the padding
+        # after the longest sentence changes nothing and is left out: about five times less work.
         length = int(tokens.argmax(dim=1).max()) + 1
         shorter = {
             "positional_embedding": network.positional_embedding[:length],
@@ -59,7 +59,7 @@ class ClipEncoder:
 
     @torch.no_grad()
     def image(self, image: Tensor) -> Tensor:
-        """B×3×H×W in [-1, 1] → B×E, norm 1. Pooled to CLIP's size, *without* CLIP's mean and std: DeltaEdit's way."""
+        """B×3×H×W in [-1, 1] → B×E, norm 1. Pooled to CLIP's size, *without* CLIP's mean and std, as in DeltaEdit."""
         size = self._network.visual.image_size
         pooled = F.adaptive_avg_pool2d(image.float(), size)
         return F.normalize(self._network.encode_image(pooled), dim=-1)
@@ -79,7 +79,7 @@ class ClipEncoder:
 def load_clip(path: Path) -> nn.Module:
     """OpenAI's CLIP from a local file, frozen, fp32, on the CPU; its size is that of the file's tensors.
 
-    Raises UserError for a file that is missing, damaged, or no CLIP.
+    Raises UserError for a file that is missing, damaged, or not CLIP's.
     """
     if not path.is_file():
         raise UserError(f"{path} (CLIP, for text edits) does not exist; scripts/download_weights.py fetches it")
@@ -90,11 +90,11 @@ def load_clip(path: Path) -> nn.Module:
     from open_clip.model import build_model_from_openai_state_dict
 
     try:
-        # Settings of OpenAI's archive and a constant of its text network, which stand among the tensors.
+        # Settings of OpenAI's archive and a constant of its text network, which are among the tensors.
         for name in ("input_resolution", "context_length", "vocab_size", "attn_mask"):
             state.pop(name, None)
         network = build_model_from_openai_state_dict(dict(state), cast_dtype=torch.float32).float()
-        network.load_state_dict(state)  # again: the builder rounds to half precision on its way
+        network.load_state_dict(state)  # again, since the builder rounds to half precision
     except (AttributeError, KeyError, RuntimeError, TypeError) as error:
         raise UserError(f"{path} holds no CLIP ViT; wanted OpenAI's ViT-B-32.pt") from error
     return freeze(network)

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class DeltaMapper(nn.Module):
-    """For the coarse, medium and fine channels each: embed the styles, embed the condition, join both.
+    """For each of the coarse, medium and fine channels: embed the styles, embed the condition, join both.
 
     A level's channels are read as rows as wide as its network (3×512, 4×512 and 1×2464 for faces).
 
@@ -59,8 +59,8 @@ class DeltaMapper(nn.Module):
             styles, conditions, join = (self._network(part, level) for part in ("sm", "cm", "fm"))
             n_rows = channels.shape[1] // input_dim(styles)
             embedded = conditions(condition)  # B×width
-            # PixelNorm goes over dimension 1: that is the rows, but the features where a level is one row, and of the
-            # condition. So it has to be repeated after its network, and a single row stays B×width.
+            # PixelNorm normalises dimension 1: the rows, or the features where a level is one row, as for the
+            # condition. So the condition is repeated only after its network, and a single row stays B×width.
             if n_rows > 1:
                 channels = channels.reshape(len(s), n_rows, -1)  # B×rows×width
                 embedded = embedded[:, None].expand(-1, n_rows, -1)
@@ -69,7 +69,7 @@ class DeltaMapper(nn.Module):
 
 
 class DeltaEditMove:
-    """p · DeltaMapper(s, [image embedding, text direction]); toRGB and the masked channels stay."""
+    """p · DeltaMapper(s, [image embedding, text direction]); toRGB and the masked channels do not move."""
 
     def __init__(self, mapper: DeltaMapper, clip: ClipEncoder, text: Tensor, keep: Tensor) -> None:
         self.mapper = mapper
@@ -82,8 +82,8 @@ class DeltaEditMove:
             raise ValueError("DeltaEdit reads the image itself: pass it as `image`")
         convs = conv_layers(len(latent))
         s = torch.cat([latent[i] for i in convs], dim=1)  # B×C
-        seen = self.clip.image(image).to(s).expand(len(s), -1)
-        condition = torch.cat([seen, self.text.expand(len(s), -1)], dim=1)
+        embedding = self.clip.image(image).to(s).expand(len(s), -1)
+        condition = torch.cat([embedding, self.text.expand(len(s), -1)], dim=1)
         move = power[:, None] * self.keep * self.mapper(s, condition)
         moves = [torch.zeros_like(style) for style in latent]
         for layer, part in zip(convs, move.split([latent[i].shape[1] for i in convs], dim=1), strict=True):
@@ -94,8 +94,8 @@ class DeltaEditMove:
 class DeltaEdit(TextFamily):
     """s + p · DeltaMapper(s, condition).
 
-    Files: `relevance` (`.npy`, C×E over the conv channels), and the network's state dict. The data's `levels` say which
-    convs belong to which of its parts.
+    Files: `relevance` (`.npy`, C×E over the conv channels), and the network's state dict. The domain's `levels`
+    assign the convs to its parts.
     """
 
     prefix = "deltaedit"

@@ -1,4 +1,4 @@
-"""What an edit is, what a family of edits is, and the two edits that most families make."""
+"""The interfaces of edits and families of edits, and the two edits that most families make."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ LatentT = TypeVar("LatentT")
 
 
 class Edit(Protocol[LatentT]):
-    """One direction, ready for use: its numbers lie on the latent's device, in the latent's dtype."""
+    """One direction, ready for use: its tensors are on the latent's device, in the latent's dtype."""
 
     def __call__(self, latent: LatentT, power: Tensor, image: Tensor | None) -> LatentT:
         """The *move*, to be added to `latent`, for power B (one per row).
@@ -29,7 +29,7 @@ class Edit(Protocol[LatentT]):
 
 @dataclass(frozen=True)
 class Resources:
-    """What the families of one editor share. Nothing is read before an edit needs it."""
+    """What the families of one editor share. Files are read at their first use."""
 
     folder: Path  # of the direction files
     device: torch.device
@@ -44,7 +44,7 @@ class Resources:
 
 
 class Family(ABC, Generic[LatentT]):
-    """One way of editing. Knows its directions from the domain's data and makes an `Edit` of a name."""
+    """One way of editing: makes an `Edit` for a direction's name, from the domain's data."""
 
     def __init__(self, spec: Mapping[str, Any], resources: Resources) -> None:
         self.spec = spec

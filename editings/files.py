@@ -1,4 +1,4 @@
-"""Read direction files; whatever is wrong with one becomes a single line that names it."""
+"""Read direction files; every error is one line that names the file."""
 
 import pickle
 from collections.abc import Callable
@@ -17,18 +17,18 @@ T = TypeVar("T")
 
 def read_tensor(path: Path) -> Tensor:
     """A `.pt` file that holds one tensor (for files that hold several, see models.weights)."""
-    found = _read(path, lambda p: torch.load(p, map_location="cpu", weights_only=True))
-    if not isinstance(found, Tensor):
-        raise wrong_content(path, f"a {type(found).__name__}", "a tensor")
-    return found
+    content = _read(path, lambda p: torch.load(p, map_location="cpu", weights_only=True))
+    if not isinstance(content, Tensor):
+        raise wrong_content(path, f"a {type(content).__name__}", "a tensor")
+    return content
 
 
 def read_array(path: Path) -> Tensor:
     """A `.npy` file of numbers."""
-    found = _read(path, lambda p: np.load(p, allow_pickle=False))
-    if not isinstance(found, np.ndarray) or found.dtype.kind != "f":
-        raise wrong_content(path, f"a {getattr(found, 'dtype', type(found).__name__)} array", "an array of floats")
-    return torch.from_numpy(found)
+    array = _read(path, lambda p: np.load(p, allow_pickle=False))
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+        raise wrong_content(path, f"a {getattr(array, 'dtype', type(array).__name__)} array", "an array of floats")
+    return torch.from_numpy(array)
 
 
 def read_pickle(path: Path) -> Any:
@@ -42,18 +42,18 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def wrong_content(path: Path, found: object, wanted: object) -> UserError:
-    """The error for a file that can be read, but is not what its name says, or is for another generator."""
+def wrong_content(path: Path, content: object, wanted: object) -> UserError:
+    """The error for a readable file with the wrong content, or for another generator."""
     return UserError(
-        f"{path} holds {found}; wanted: {wanted}; check that it is the published file, made for exp.domain"
+        f"{path} holds {content}; wanted: {wanted}; check that it is the published file, made for exp.domain"
     )
 
 
-def check_shape(path: Path, found: Tensor, *wanted: int) -> Tensor:
-    """`found` itself, or UserError."""
-    if tuple(found.shape) != wanted:
-        raise wrong_content(path, _times(found.shape), _times(wanted))
-    return found
+def check_shape(path: Path, tensor: Tensor, *wanted: int) -> Tensor:
+    """The tensor itself. Raises UserError if it has another shape."""
+    if tuple(tensor.shape) != wanted:
+        raise wrong_content(path, _times(tensor.shape), _times(wanted))
+    return tensor
 
 
 def _times(shape: Any) -> str:
@@ -67,7 +67,7 @@ def _read(path: Path, reader: Callable[[Path], T]) -> T:
         return reader(path)
     except UserError:
         raise
-    # What a damaged file makes zipfile, pickle, torch and NumPy raise.
+    # What zipfile, pickle, torch and NumPy raise on a damaged file.
     except (OSError, RuntimeError, ValueError, EOFError, LookupError, pickle.UnpicklingError) as error:
         raise UserError(
             f"{path} cannot be read ({type(error).__name__}); it is damaged or of another format: "

@@ -1,4 +1,4 @@
-"""Boundaries of Feature-Style encoder's authors (Yao et al., arXiv 2202.02183): a direction of its own per style."""
+"""Boundaries of the Feature-Style encoder (Yao et al., arXiv 2202.02183): another direction for each style."""
 
 from pathlib import Path
 

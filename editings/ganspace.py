@@ -23,7 +23,7 @@ class ComponentEdit:
     last: int
 
     def __call__(self, latent: Tensor, power: Tensor, image: Tensor | None) -> Tensor:
-        coordinate = (latent[:, 0] - self.mean) @ self.component / self.std  # B; style 0 stands for the image
+        coordinate = (latent[:, 0] - self.mean) @ self.component / self.std  # B; style 0 represents the image
         move = torch.zeros_like(latent)
         move[:, self.first : self.last] = ((power - coordinate) * self.std)[:, None, None] * self.component
         return move

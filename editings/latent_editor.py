@@ -1,4 +1,4 @@
-"""Find the family of an edit by its name and move latents with it."""
+"""Finds the family of an edit by its name and moves latents with it."""
 
 import difflib
 import math
@@ -31,7 +31,7 @@ FAMILIES: dict[str, type[WFamily] | type[SFamily]] = {
     "styleclip_global": StyleCLIPGlobal,
     "deltaedit": DeltaEdit,
 }
-# A slip of the keyboard, not a wish: useful powers end at 45, and far beyond them images fall apart.
+# Beyond it a power must be a typing error: useful powers end at 45, and far beyond them images fall apart.
 MAX_POWER = 1000.0
 
 Powers = Sequence[float] | float  # one per image, or one for all
@@ -40,12 +40,12 @@ Powers = Sequence[float] | float  # one per image, or one for all
 class LatentEditor:
     """Edits latents by direction name and power.
 
-    Nothing is read from disk before an edit needs it, and each direction, network and phrase is read or computed once.
+    Files are read at their first use, and each direction, network and phrase is read or computed once.
 
     Args:
         domain: its `editings` hold the directions as data, by family (see configs/domains/human_faces.yaml).
         editings_dir: folder of the direction files; the default is the domain's.
-        device: where latents are and where directions and networks go.
+        device: of the latents, directions and networks.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class LatentEditor:
         self._edits: dict[tuple[str, torch.dtype], Edit] = {}
 
     def available(self) -> dict[str, dict[str, Range]]:
-        """Family -> direction -> (lowest, highest) useful power; text edits stand as the pattern of their names."""
+        """Family -> direction -> (lowest, highest) useful power; text edits appear as their pattern."""
         return {name: dict(family.directions) for name, family in self._families.items()}
 
     def text_families(self) -> dict[str, TextFamily]:
@@ -77,7 +77,7 @@ class LatentEditor:
             w: B×n_styles×D, W+ latents.
             edits: direction names, each with one power per row of w, or one for all.
             affine: the generator's map from W+ to StyleSpace (`Generator.affine`).
-            image: the images, B×3×H×W in [-1, 1]; 1×3×H×W stands for the whole batch. Only DeltaEdit needs them.
+            image: the images, B×3×H×W in [-1, 1]; 1×3×H×W is used for the whole batch. Only DeltaEdit needs them.
 
         Returns:
             StyleSpace, a list of B×C, in w's dtype.
@@ -109,7 +109,7 @@ class LatentEditor:
         return styles
 
     def check(self, name: str, powers: Powers = ()) -> None:
-        """Raise UserError for an unknown name or an impossible power. Reads no files, so it is cheap to ask first."""
+        """Raise UserError for an unknown name or an impossible power. Reads no files."""
         _checked_powers(name, powers, self._find(name).useful_range(name))
 
     def check_files(self, names: Iterable[str]) -> None:
@@ -122,7 +122,7 @@ class LatentEditor:
             raise UserError(f"{' and '.join(missing)} {exist}; {fetch}")
 
     def _edit(self, name: str, family: WFamily | SFamily, like: Tensor | Styles) -> Edit:
-        """The ready edit; made at its first use."""
+        """The edit, which is made at its first use."""
         dtype = like.dtype if isinstance(like, Tensor) else like[0].dtype
         if (name, dtype) not in self._edits:
             # Tensors made in inference mode could not be used in training later.
@@ -138,16 +138,16 @@ class LatentEditor:
                 return family
         names = {known.casefold(): known for family in self._families.values() for known in family.directions}
         close = [names[match] for match in difflib.get_close_matches(name.casefold(), names, n=3, cutoff=0.5)]
-        hint = f"nearest: {', '.join(repr(match) for match in close)}" if close else "nothing is called alike"
+        hint = f"nearest: {', '.join(repr(match) for match in close)}" if close else "no name is similar"
         raise UserError(
             f"editing '{name}' is not among the directions of {self.domain.name}; {hint}; "
-            "all of them stand in available_directions.txt"
+            "all are listed in available_directions.txt"
         )
 
 
 def _family(domain: str, name: str, spec: dict, resources: Resources) -> WFamily | SFamily:
     if name not in FAMILIES:
-        raise UserError(f"domain {domain}: editings.{name} is no family; there are: {', '.join(FAMILIES)}")
+        raise UserError(f"domain {domain}: editings.{name} is not a family; there are: {', '.join(FAMILIES)}")
     try:
         return FAMILIES[name](spec, resources)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -14,24 +14,24 @@ _LR_MUL = 0.01  # both papers' networks
 
 
 def mapping_network(tensors: Mapping[str, Tensor], prefix: str, path: Path) -> nn.Sequential:
-    """The network whose tensors are `{prefix}.{i}.weight` and `{prefix}.{i}.bias`, frozen; its sizes are the file's.
+    """The network whose tensors are `{prefix}.{i}.weight` and `{prefix}.{i}.bias`, frozen, with their sizes.
 
     The numbers are positions in the network. It starts with PixelNorm if they start at 1, since that has no tensors.
     Raises UserError if there is no such network in the file `path`.
     """
-    own = {key.removeprefix(f"{prefix}."): value for key, value in tensors.items() if key.startswith(f"{prefix}.")}
-    indices = sorted(int(key.split(".")[0]) for key in own if re.fullmatch(r"\d+\.weight", key))
-    if not indices or any(own[f"{i}.weight"].dim() != 2 for i in indices):
+    layers = {key.removeprefix(f"{prefix}."): value for key, value in tensors.items() if key.startswith(f"{prefix}.")}
+    indices = sorted(int(key.split(".")[0]) for key in layers if re.fullmatch(r"\d+\.weight", key))
+    if not indices or any(layers[f"{i}.weight"].dim() != 2 for i in indices):
         raise wrong_content(path, f"no linear layers {prefix}.*", "a network there")
 
     def make() -> nn.Sequential:
-        layers: list[nn.Module] = [PixelNorm()] if indices[0] == 1 else []
+        modules: list[nn.Module] = [PixelNorm()] if indices[0] == 1 else []
         for i in indices:
-            out_dim, in_dim = own[f"{i}.weight"].shape
-            layers.append(EqualLinear(in_dim, out_dim, lr_mul=_LR_MUL, activation=True))
-        return nn.Sequential(*layers)
+            out_dim, in_dim = layers[f"{i}.weight"].shape
+            modules.append(EqualLinear(in_dim, out_dim, lr_mul=_LR_MUL, activation=True))
+        return nn.Sequential(*modules)
 
-    return load_frozen(make, own, f"{path}: {prefix}")
+    return load_frozen(make, layers, f"{path}: {prefix}")
 
 
 def input_dim(network: nn.Sequential) -> int:

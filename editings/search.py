@@ -21,8 +21,8 @@ from utils.errors import UserError
 logger = logging.getLogger(__name__)
 
 BATCH = 32
-TARGET_SHARE, POWER = 0.9, 5.0  # power 5 of a boundary gives the trait to 90 % of the images without it, if it can
-MIN_SHARE = 0.5  # a boundary that no power of which gives it to so many is left out
+TARGET_SHARE, POWER = 0.9, 5.0  # power 5 of a boundary gives the trait to 90 % of the images without it, if possible
+MIN_SHARE = 0.5  # a boundary is left out if no power gives the trait to this share of images
 MIN_FREQUENCY = 0.01  # of the samples that must be on either side of a boundary
 N_COMPONENTS = 20  # at most
 SHIFT = 2.0  # standard deviations by which components and channels are moved to measure their effects
@@ -35,7 +35,7 @@ LogOdds = Callable[[Styles], Tensor]  # styles of B images -> the log odds of ea
 
 
 class DirectionSearch:
-    """Searches for directions that change the traits of a domain, as its attribute predictor sees them."""
+    """Searches for directions that change the traits of a domain, as measured by its attribute predictor."""
 
     def __init__(
         self, generator: Generator, predictor: Predictor, traits: Mapping[str, Trait], w: Tensor
@@ -62,7 +62,7 @@ class DirectionSearch:
         return moves
 
     def labelled_boundaries(self, w: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """FS boundaries: trait -> the move in W+ of a unit of power, n_styles×D. Traits are left out as there.
+        """FS boundaries: trait -> the move in W+ of a unit of power, n_styles×D; left out as in `boundaries`.
 
         w: latents of labelled images, B×n_styles×D. labels: B×T, 1 or 0, or NaN where a trait is hidden.
         """
@@ -81,7 +81,7 @@ class DirectionSearch:
         for i in set(range(len(self.names))) - set(kept):
             logger.warning("%s: too few %s have it, or lack it; left out", self.names[i], what)
         if not kept:
-            raise UserError(f"no trait is seen in some of the {what}, but not all; there is nothing to separate")
+            raise UserError(f"no trait is present in some of the {what}, but not all; there is nothing to separate")
         return kept
 
     def components(self) -> tuple[dict[str, Tensor], dict[str, tuple[int, tuple[int, int]]]]:

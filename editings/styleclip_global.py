@@ -14,7 +14,7 @@ from models.stylegan2.generator import Styles
 
 logger = logging.getLogger(__name__)
 
-# One unit of power is a move of 1/1.5; the published powers were found with it.
+# One unit of power is a move of 1/1.5, as for the published powers.
 _POWER_SCALE = 1.5
 
 
@@ -45,8 +45,8 @@ class StyleCLIPGlobal(TextFamily):
     def edit(self, name: str, like: Styles) -> Edit[Styles]:
         edit = self.parse(name)
         sizes = [style.shape[1] for style in like]
-        if (found := [len(std) for std in self._stds]) != sizes:
-            raise wrong_content(self.resources.folder / self.spec["statistics"], f"layers of {found} channels", sizes)
+        if (widths := [len(std) for std in self._stds]) != sizes:
+            raise wrong_content(self.resources.folder / self.spec["statistics"], f"layers of {widths} channels", sizes)
         text = F.normalize(self.text_difference(edit), dim=-1).cpu()
         channels = sum(sizes[i] for i in conv_layers(len(sizes)))
         check_shape(self.resources.folder / self.spec["relevance"], self._relevance, channels, len(text))
@@ -63,9 +63,9 @@ def global_direction(relevance: Tensor, text: Tensor, beta: float, stds: list[Te
     Args:
         relevance: C×E, over the channels of all convs in order.
         text: E, difference of two phrases, norm 1.
-        beta: channels whose |relevance · text| is smaller stay as they are.
+        beta: channels whose |relevance · text| is smaller do not move.
         stds: the channels' standard deviations, one vector per layer, toRGB too.
-        n_convs: only the first so many convs are moved; the scale is that of all.
+        n_convs: only the first N convs are moved; all of them determine the scale.
     """
     strength = relevance @ text  # C
     strength = torch.where(strength.abs() < beta, 0, strength)

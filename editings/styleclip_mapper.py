@@ -14,7 +14,7 @@ from models.weights import read_tensors
 
 
 class LevelsMapper(nn.Module):
-    """A network for the coarse, the medium and the fine styles each; a level without one is not moved.
+    """A network for each of the coarse, medium and fine styles; a level without one is not moved.
 
     Args:
         tensors: the state dict of the file `path`.

@@ -21,7 +21,7 @@ class TextEdit(NamedTuple):
 
 
 class TextFamily(SFamily):
-    """A family whose directions come from CLIP's text space; any two phrases name one."""
+    """A family whose directions come from CLIP's text space: any two phrases define one."""
 
     prefix: ClassVar[str]
     number: ClassVar[str]  # what the name's last part is called
@@ -41,7 +41,7 @@ class TextFamily(SFamily):
         return self.directions[self.pattern]
 
     def parse(self, name: str) -> TextEdit:
-        """Split a name into its parts. Raises UserError telling what is wrong with it."""
+        """Split a name into its parts. Raises UserError saying what is wrong with it."""
         parts = name.removeprefix(self.prefix).removeprefix("_").split("_")
         fault = ""
         if len(parts) != 3:

@@ -1,4 +1,4 @@
-"""What a metric is: an accumulator over pairs of images."""
+"""The interface of metrics: accumulators over pairs of images."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,9 +14,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class View:
-    """The size at which a metric looks at an image: size×size px, scaled by Pillow; None leaves it as it is.
+    """The size at which a metric reads images: size×size px, scaled by Pillow; None: their own.
 
-    Images are seen as files hold them, with 8 bits, so a tensor and the file made of it give the same numbers.
+    Images have 8 bits, as in files, so a tensor and the file written from it give the same numbers.
     """
 
     size: int | None = None
@@ -35,9 +35,9 @@ AT_1024 = View(1024, Image.Resampling.BICUBIC)
 
 
 class Metric(ABC):
-    """Takes pairs in batches, gives numbers at the end, and can be shared out over processes.
+    """Takes pairs in batches and gives numbers at the end; can be distributed over processes.
 
-    Its networks are read when it is made, so a missing weight file shows before the first image does.
+    Its networks are read by the constructor, so a missing weight file is reported before the first image.
     """
 
     view: ClassVar[View]
@@ -56,7 +56,7 @@ class Metric(ABC):
 
     @property
     def scores(self) -> dict[str, tuple[float, ...]]:
-        """Pair -> its numbers in the order of `columns`; empty if the metric has none for single pairs."""
+        """Pair -> its numbers in the order of `columns`; empty if the metric measures only whole sets."""
         return {}
 
     @property
@@ -66,11 +66,11 @@ class Metric(ABC):
 
     @abstractmethod
     def state(self) -> Any:
-        """All that was added, to be sent to another process."""
+        """Everything that was added, to be sent to another process."""
 
     @abstractmethod
     def merge(self, state: Any) -> None:
-        """Add what another process's metric has in its `state`."""
+        """Add the `state` of another process's metric."""
 
 
 class PairMetric(Metric):

@@ -1,4 +1,4 @@
-"""Metrics of pixels and of how they look: l2, lpips, msssim."""
+"""Metrics of pixels and of perception: l2, lpips, msssim."""
 
 from typing import ClassVar
 

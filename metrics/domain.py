@@ -1,4 +1,4 @@
-"""What the methods of a domain are evaluated by: its attribute predictor, SSIM and time."""
+"""Measures for evaluating the methods of a domain: its attribute predictor, SSIM and time."""
 
 import statistics
 import time
@@ -18,7 +18,7 @@ TIMED_IMAGES = 30  # whose median time counts
 
 
 class DomainMetrics:
-    """What the domain's predictor says of images, B×3×size×size float32 in [-1, 1]. Results are on the CPU."""
+    """Measures images, B×3×size×size float32 in [-1, 1], by the domain's predictor. Results are on the CPU."""
 
     def __init__(self, domain: DomainConfig, device: torch.device) -> None:
         """Raises UserError for a domain without a predictor, or where its file is missing."""

@@ -32,7 +32,7 @@ def load_inception(path: Path) -> nn.Module:
 
 
 def inception() -> nn.Module:
-    """The network of `load_inception` without numbers of its own."""
+    """The network of `load_inception`, without weights."""
     from pytorch_fid.inception import FIDInceptionA, FIDInceptionC, FIDInceptionE_1, FIDInceptionE_2
     from torchvision.models import Inception3
 
@@ -59,7 +59,7 @@ class Gaussian:
 
     @classmethod
     def of(cls, features: Tensor) -> "Gaussian":
-        """Of n×D features that fit into memory."""
+        """Of n×D features in memory."""
         numbers = features.double().cpu().numpy()
         return cls(numbers.mean(axis=0), np.cov(numbers, rowvar=False))
 
@@ -90,7 +90,7 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """|mean difference|² + tr(A + B − 2·√(A·B)).
 
     With A = R·Rᵀ and B = S·Sᵀ, tr √(A·B) is the sum of the singular values of Rᵀ·S. Unlike the root of A·B, this is
-    exact to rounding for covariances without full rank too, which sets of less images than features have.
+    exact to rounding also for covariances without full rank, as of sets with fewer images than features.
     """
     difference = a.mean - b.mean
     cross = torch.linalg.svdvals(_root(a.covariance).T @ _root(b.covariance)).sum().item()
@@ -105,7 +105,7 @@ def _root(matrix: np.ndarray) -> Tensor:
 
 
 class FeatureStatistics:
-    """Mean and covariance of a stream of features; memory does not grow with their number."""
+    """Mean and covariance of a stream of features; memory does not depend on their number."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -125,7 +125,7 @@ class FeatureStatistics:
         self.products += other.products
 
     def gaussian(self) -> Gaussian:
-        """Raises UserError for less than two images."""
+        """Raises UserError for fewer than two images."""
         if self.count < 2:
             raise UserError(f"FID was given {self.count} images of a set; wanted: 2 or more")
         mean = self.sum / self.count
@@ -134,13 +134,13 @@ class FeatureStatistics:
 
 
 class FID(Metric):
-    """Distance between the set of the real images and that of the fake ones; pairs play no part."""
+    """Distance between the set of real images and that of fake ones, regardless of pairs."""
 
     view = FULL
     columns: ClassVar = {"fid": False}
 
     def __init__(self, device: torch.device, reference: Gaussian | None = None) -> None:
-        """`reference`: statistics that stand for the real images, which are not looked at then."""
+        """`reference`: statistics that replace the real images, which are then not read."""
         super().__init__(device)
         self.network = load_inception(weight_file(Paths.inception)).to(device)
         self.reference = reference

@@ -1,4 +1,4 @@
-"""Metrics of who is to be seen: id, id_vit, id_dlib."""
+"""Metrics of identity: id, id_vit, id_dlib."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -15,9 +15,9 @@ from metrics.base import AT_256, FULL, PairMetric, signed, unit
 from models.faces.landmarks import find_landmarks, packaged_file
 from utils.errors import UserError
 
-MIN_FACE = 20  # px, the smallest that MTCNN looks for
+MIN_FACE = 20  # px, the smallest that MTCNN detects
 FACE_SIZE = 112  # px, of the crops that face recognition networks read
-# ArcFace's places of eyes, nose and corners of the mouth in a crop of 96×112, moved by 8 px to the middle of 112×112.
+# ArcFace's eyes, nose and corners of the mouth in a crop of 96×112, moved by 8 px to the middle of 112×112.
 _TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
@@ -47,34 +47,34 @@ class ID(PairMetric):
 
     def crops(self, images: Tensor) -> list[Any]:
         """The first face of each of B×3×H×W uint8, as 3×112×112 uint8, or None."""
-        if min(images.shape[2:]) < MIN_FACE:  # the detector would stumble over an empty pyramid
+        if min(images.shape[2:]) < MIN_FACE:  # the detector fails on an empty pyramid
             return [None] * len(images)
         pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
         _, _, points = self.detector.detect(pixels, landmarks=True)
         return [
-            None if found is None else aligned_face(image, np.asarray(found[0], np.float64))
-            for image, found in zip(pixels, points, strict=True)
+            None if faces is None else aligned_face(image, np.asarray(faces[0], np.float64))
+            for image, faces in zip(pixels, points, strict=True)
         ]
 
 
 def load_mtcnn(device: torch.device) -> Any:
-    """MTCNN (arXiv 1604.02878), whose weights facenet-pytorch holds, with the published thresholds."""
+    """MTCNN (arXiv 1604.02878), with facenet-pytorch's weights and the published thresholds."""
     from facenet_pytorch import MTCNN
 
-    # The first face is then the one found with the most certainty.
+    # The first face is then the most certain one.
     return MTCNN(
         min_face_size=MIN_FACE, thresholds=[0.15, 0.25, 0.35], factor=0.707, select_largest=False, device=device
     ).eval()
 
 
 def aligned_face(pixels: np.ndarray, points: np.ndarray) -> Tensor:
-    """Turn, scale and shift H×W×3 uint8 so that its five points come to lie on ArcFace's: 3×112×112 uint8."""
+    """Rotate, scale and shift H×W×3 uint8 so that its five points are at ArcFace's: 3×112×112 uint8."""
     crop = cv2.warpAffine(pixels, similarity(points, _TEMPLATE), (FACE_SIZE, FACE_SIZE))
     return torch.from_numpy(crop).permute(2, 0, 1)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The 2×3 map of turning, scaling and shifting that takes n×2 points nearest to n×2 others, by least squares."""
+    """The 2×3 map of rotation, scale and shift that best maps n×2 points to n×2 others, by least squares."""
     x, y = source.T
     one, zero = np.ones_like(x), np.zeros_like(x)
     rows = np.concatenate([np.stack([x, -y, one, zero], axis=1), np.stack([y, x, zero, one], axis=1)])
@@ -102,7 +102,7 @@ class IDViT(PairMetric):
 class IDDlib(PairMetric):
     """Cosine and Euclidean distance of dlib's face descriptors; needs no download. Pairs without a face are skipped.
 
-    dlib takes two images for one person below a Euclidean distance of 0.6.
+    dlib regards two images as of one person below a Euclidean distance of 0.6.
     """
 
     view = FULL
@@ -128,7 +128,7 @@ class IDDlib(PairMetric):
         return torch.tensor(rows)
 
     def descriptor(self, image: Tensor) -> Tensor | None:
-        """3×H×W uint8 → 128 numbers, or None if no face is found."""
+        """3×H×W uint8 → 128 numbers, or None if there is no face."""
         import dlib
 
         pixels = image.permute(1, 2, 0).contiguous().numpy()
@@ -139,5 +139,5 @@ class IDDlib(PairMetric):
         points: Sequence[Any] = [dlib.point(round(x), round(y)) for x, y in landmarks]
         (left, top), (right, bottom) = landmarks.min(axis=0), landmarks.max(axis=0)
         box = dlib.rectangle(round(left), round(top), round(right), round(bottom))
-        face = dlib.full_object_detection(box, points)  # the descriptor's own crop is aligned by the points alone
+        face = dlib.full_object_detection(box, points)  # the descriptor aligns its crop by the points alone
         return torch.tensor(list(self.network.compute_face_descriptor(pixels, face)), dtype=torch.float64)

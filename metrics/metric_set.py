@@ -30,7 +30,7 @@ METRICS: dict[str, type[Metric]] = {
 
 @dataclass
 class Sample:
-    """A pair as the metrics see it: view -> 3×H×W uint8."""
+    """A pair as the metrics read it: view -> 3×H×W uint8."""
 
     name: str
     real: dict[View, Tensor]
@@ -67,18 +67,18 @@ class MetricSet:
             def shapes(sample: Sample, view: View = view) -> tuple[torch.Size, torch.Size]:
                 return sample.real[view].shape, sample.fake[view].shape
 
-            for _, group in groupby(samples, key=shapes):  # images of one size go through the networks together
-                alike = list(group)
-                real, fake = (torch.stack([side[view] for side in sides]) for sides in _sides(alike))
-                metric.add(real, fake, [sample.name for sample in alike])
+            for _, group in groupby(samples, key=shapes):  # images of one size are one batch
+                batch = list(group)
+                real, fake = (torch.stack([side[view] for side in sides]) for sides in _sides(batch))
+                metric.add(real, fake, [sample.name for sample in batch])
 
     def update(self, real: Tensor, fake: Tensor, names: Sequence[str]) -> None:
         """A batch of pairs from memory: two B×3×H×W in [-1, 1], rounded to 8 bits as files are."""
         views = {metric.view for metric in self.metrics.values()}
         samples = []
         for name, *pair in zip(names, real, fake, strict=True):
-            seen = [{view: view(image) for view in views} for image in map(to_image, pair)]
-            samples.append(Sample(name, *seen))
+            sides = [{view: view(image) for view in views} for image in map(to_image, pair)]
+            samples.append(Sample(name, *sides))
         self.add(samples)
 
     def compute(self) -> dict[str, float]:
@@ -99,16 +99,16 @@ class MetricSet:
         return {name: metric.skipped for name, metric in self.metrics.items() if metric.skipped}
 
     def state(self) -> dict[str, Any]:
-        """All that was added, to be sent to another process."""
+        """Everything that was added, to be sent to another process."""
         return {name: metric.state() for name, metric in self.metrics.items()}
 
     def merge(self, state: dict[str, Any]) -> None:
-        """Add what another process's set has in its `state`."""
+        """Add the `state` of another process's set."""
         for name, metric in self.metrics.items():
             metric.merge(state[name])
 
     def reduce(self) -> None:
-        """Bring the pairs of all of torchrun's processes together, in each of them. Once, before `compute`."""
+        """Collect the pairs of all of torchrun's processes in each of them. Call it once, before `compute`."""
         for rank, state in enumerate(gather(self.state())):
             if rank != rank_and_size()[0]:
                 self.merge(state)

@@ -1,4 +1,4 @@
-"""A page that shows how a set of pairs fared: one HTML file that needs nothing beside it."""
+"""A page of results for a set of pairs: one HTML file that needs no others."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ from utils.errors import UserError
 from utils.files import atomic_path
 from utils.images import load_image
 
-SHOWN = 6  # worst and best pairs of each column
+SHOWN = 6  # of the worst and of the best pairs of each column
 _THUMBNAIL = 200  # px
 _BINS, _WIDTH, _HEIGHT = 24, 480, 130
 
@@ -31,7 +31,7 @@ figure img { vertical-align: top } svg { background: #f7f7f7 } code { overflow-w
 
 @dataclass
 class Report:
-    """What the page tells.
+    """The content of the page.
 
     columns: name of each number -> whether higher is better.
     means: column -> number over the whole set.
@@ -118,7 +118,7 @@ def _files(pair: Pair) -> list[tuple[str, Path]]:
 
 
 def _inline(path: Path) -> str:
-    """A thumbnail as data URL; a grey one if the file is gone or damaged since it was measured."""
+    """A thumbnail as data URL; a grey one if the file has been removed or damaged since."""
     try:
         image = load_image(path)
     except UserError:

@@ -214,7 +214,7 @@ def test_traits_that_all_or_no_pictures_have_are_left_out(
     found = runner.labelled_boundaries(relabelled(tiny, tmp_path / "mixed", dark, light))
     assert set(found["directions"]) <= {"light"} and "square: too few labelled images" in caplog.text
     for name, label in {"all": light, "hidden": {"tint": None, "shape": None}}.items():
-        with pytest.raises(UserError, match="no trait is seen in some of the labelled images, but not all"):
+        with pytest.raises(UserError, match="no trait is present in some of the labelled images, but not all"):
             runner.labelled_boundaries(relabelled(tiny, tmp_path / name, label))
     (tmp_path / "all" / "07.png").unlink()
     with pytest.raises(UserError, match=r"its labels name 07\.png, which is not there"):

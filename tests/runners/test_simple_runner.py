@@ -387,8 +387,8 @@ def test_masks_of_one_colour_and_of_ones_are_said(
     for name, level in masks.items():
         Image.new("L", (64, 64), level).save(tmp_path / f"{name}.png")
         edited[name] = runner.edit(photo, "age", 8, use_mask=True, mask_path=tmp_path / f"{name}.png")
-    assert "black.png is black: nothing is left unedited" in caplog.text
-    assert "white.png is white: all of the image is left unedited" in caplog.text
+    assert "black.png is black: the whole image is edited" in caplog.text
+    assert "white.png is white: the whole image is left unedited" in caplog.text
     Image.new("L", (64, 64), 1).save(tmp_path / "ones.png")
     ones = runner.edit(photo, "age", 8, use_mask=True, mask_path=tmp_path / "ones.png")
     assert np.array_equal(pixels(ones), pixels(edited["white"])) and "1 is taken for white" in caplog.text

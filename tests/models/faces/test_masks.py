@@ -147,8 +147,8 @@ def test_a_mask_of_one_colour_is_said():
     half = torch.zeros(8, 8)
     half[:4] = 1
     assert extent_note(half, "m.png") == ""
-    assert extent_note(torch.full((8, 8), 0.01), "m.png").startswith("m.png is black: nothing is left unedited")
-    assert extent_note(torch.full((8, 8), 0.99), "m.png").startswith("m.png is white: all of the image is left")
+    assert extent_note(torch.full((8, 8), 0.01), "m.png").startswith("m.png is black: the whole image is edited")
+    assert extent_note(torch.full((8, 8), 0.99), "m.png").startswith("m.png is white: the whole image is left")
 
 
 def test_read_mask_of_one_pixel_and_not_square(tmp_path):
