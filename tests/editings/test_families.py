@@ -314,7 +314,7 @@ def test_a_bad_file_is_one_line_that_names_it(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"gan": {}}, "editings.gan is no family"),
+        ({"gan": {}}, "editings.gan is not a family"),
         ({"stylespace": {"directions": {"hat": {"channels": [[1, 2]]}}}}, "editings.stylespace"),
         ({"interfacegan": {"directions": {"age": {"file": "age.pt", "range": [1]}}}}, "editings.interfacegan"),
         ({"ganspace": None}, "editings.ganspace"),
