@@ -37,7 +37,7 @@ class InverterConfig:
 
     widths: list[int] = field(default_factory=lambda: [64, 64, 128, 256, 512])  # stem, then the four stages
     blocks: list[int] = field(default_factory=lambda: [3, 4, 14, 3])  # residual blocks of each stage
-    strides: list[int] = field(default_factory=lambda: [2, 2, 1, 2])  # of each stage; F is what the third one leaves
+    strides: list[int] = field(default_factory=lambda: [2, 2, 1, 2])  # of each stage; the third sets F's resolution
     fusion_blocks: int = 5  # residual blocks of Fuser and Feature Editor
 
 
@@ -53,7 +53,7 @@ class E4EConfig:
 
 @dataclass
 class Trait:
-    """A question to the attribute predictor that is answered by yes or no: has the attribute one of these values?"""
+    """A yes-or-no question to the attribute predictor: does the attribute have one of these values?"""
 
     attribute: str = ""
     values: list[str] = field(default_factory=list)
@@ -61,16 +61,16 @@ class Trait:
 
 @dataclass
 class DomainConfig:
-    """Everything that differs between faces, cars and a domain of your own."""
+    """Everything that differs between domains, such as faces and cars."""
 
     name: str = ""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    encoder_size: int = 256  # pixels; what the encoders see
+    encoder_size: int = 256  # pixels, of the encoders' input
     inverter: InverterConfig = field(default_factory=InverterConfig)
     e4e: E4EConfig = field(default_factory=E4EConfig)
     mirror: bool = True  # a mirrored image belongs to the domain too: training flips half of them
     weights: dict[str, str] = field(default_factory=dict)  # role -> field of configs/paths.py, or a file
-    alignment: str | None = None  # "ffhq": crops are made by the FFHQ rule; None: images come as they are
+    alignment: str | None = None  # "ffhq": crops are made by the FFHQ rule; None: images are not aligned
     traits: dict[str, Trait] = field(default_factory=dict)  # what directions are searched for
     editings_dir: str = "editings_dir"  # folder of the direction files: a field of configs/paths.py, or a folder
     editings: dict[str, Any] = field(default_factory=dict)  # family -> its directions
@@ -91,7 +91,7 @@ class DomainConfig:
 
 
 def load_domain(name: str, domains_dir: Path = DOMAINS_DIR) -> DomainConfig:
-    """Read configs/domains/{name}.yaml; a path to a YAML file is taken as it is.
+    """Read configs/domains/{name}.yaml, or a YAML file given by its path.
 
     Raises UserError for an unknown name, an unknown key or a wrong type.
     """

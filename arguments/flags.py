@@ -10,7 +10,7 @@ _MASK_TRASHOLD = 0.095
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that also takes numbers such as -1e-1 and -inf, which argparse holds for flags."""
+    """A parser that also reads numbers such as -1e-1 and -inf, which argparse takes for flags."""
 
     def __init__(self, about: str | None, examples: str = "") -> None:
         super().__init__(description=about, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,15 +63,15 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_mask_flags(parser: argparse.ArgumentParser) -> None:
-    """The three that SimpleRunner and AnimationRunner share; `check_mask_flags` belongs to them."""
+    """The three that the scripts for images and videos share. Call `check_mask_flags` after parsing."""
     add = parser.add_argument
-    add("--use_mask", action="store_true", help="leave the background as it is")
+    add("--use_mask", action="store_true", help="leave the background unedited")
     add("--mask_trashold", type=fraction, help=f"probability that makes a pixel background ({_MASK_TRASHOLD})")
-    add("--mask_path", type=path, help="an own mask: white, or 1 of 0 and 1, is left unedited")
+    add("--mask_path", type=path, help="a mask of your own: white, or 1 of 0 and 1, is left unedited")
 
 
 def check_mask_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Refuse what has no effect without --use_mask, and fill in the default."""
+    """Refuse flags that have no effect without --use_mask, and fill in the default."""
     for name in ("mask_trashold", "mask_path"):
         if getattr(args, name) is not None and not args.use_mask:
             parser.error(f"--{name} has an effect only with --use_mask; add that flag or leave --{name} out")

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
 VALUES = """
-Text is taken as it stands, ~ at its beginning is the home folder, and a list may be given by its only element.
+Text is taken literally, except that ~ at its beginning is the home folder. A list may be given by its only element.
 A mapping given here replaces that of the YAML file; group.name.key=value adds to it or changes one entry.
 """
 
@@ -52,7 +52,7 @@ def merge(schema: type[T], layers: list[tuple[str, Any]]) -> T:
 
 
 def _misplaced(config: dict, values: dict) -> str:
-    """The first key whose value should be a mapping and is none, which OmegaConf does not name; "" if all are right."""
+    """The first key whose value should be a mapping but is not, which OmegaConf does not name; "" if there is none."""
     for key, value in values.items():
         known = config.get(key)
         if isinstance(known, dict) and not isinstance(value, (dict, type(None))):
@@ -74,16 +74,16 @@ def _mappings(schema: Any, values: dict, prefix: str = "") -> Iterator[str]:
 
 
 def _yaml_problem(error: Exception) -> str:
-    """The place and what is wrong there, where PyYAML knows them."""
+    """The line and what is wrong there, if PyYAML reports them."""
     mark = getattr(error, "problem_mark", None)
     return f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
 
 
 def read_yaml(path: Path, schema: type | None = None) -> DictConfig:
-    """A YAML mapping; with `schema`, what its options want as text is the text of the file.
+    """A YAML mapping; with `schema`, options of type text get the literal text of the file.
 
     A relative path starts at the working directory or, where nothing is there, at the project's folder. Raises
-    UserError for a missing file, or one that is no YAML mapping.
+    UserError for a missing file, or one that is not a YAML mapping.
     """
     if not path.exists() and (ROOT / path).exists():
         path = ROOT / path
@@ -130,17 +130,17 @@ def _values(schema: type, arguments: list[str], file: Any) -> dict[str, Any]:
     for argument in arguments:
         key, equals, text = argument.partition("=")
         if not key or not equals:
-            raise UserError(f"'{argument}' is no option; options read group.name=value, as in model.device=cpu")
+            raise UserError(f"'{argument}' is not an option; options read group.name=value, as in model.device=cpu")
         names, kind, rest = option(schema, key)
         try:
             if rest and is_mapping(kind):
-                here = next((found for tree in (values, file) if isinstance(found := _at(tree, names), dict)), {})
+                here = next((entry for tree in (values, file) if isinstance(entry := _at(tree, names), dict)), {})
                 value: Any = put(here, kind, rest, text)
             else:
                 names += rest.split(".") if rest else []
                 value = parse(None if rest else kind, text)
         except YAMLError as error:
-            raise UserError(f"command line: {key}: the value is no YAML: {_yaml_problem(error)}") from None
+            raise UserError(f"command line: {key}: the value is not YAML: {_yaml_problem(error)}") from None
         group = values
         for name in names[:-1]:
             if not isinstance(group.get(name), dict):

@@ -1,4 +1,4 @@
-"""Every option of the scripts that train the networks of a domain of one's own: generator, encoder, predictor."""
+"""Every option of the scripts that train the networks of a new domain: generator, encoder, predictor."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ class LoopExpArgs:
 
     config_dir: str = option("configs", "folder of the YAML files")
     config: str = option("", "YAML file in exp.config_dir")
-    name: str = option("", "name of the experiment; its folder is exp.exp_dir/{name}, and a run there goes on")
+    name: str = option("", "name of the experiment; its folder is exp.exp_dir/{name}, and a run there is resumed")
     exp_dir: str = option("experiments", "folder of all experiments")
     seed: int = option(1, "seed of every random generator")
     domain: str = option("avatars", "a file of configs/domains without .yaml, or the path of one")
@@ -39,9 +39,9 @@ class LoopArgs:
     batch_size: int = option(16, "images at once")
     lr: float = option(1e-3, "learning rate of Adam")
     clip_grad_norm: float = option(0.0, "scale a network's gradient down to this norm; 0: leave it")
-    log_step: int = option(100, "log losses every so many steps")
-    checkpoint_minutes: float = option(10.0, "write checkpoint, samples and curves every so many minutes")
-    keep_checkpoints: int = option(2, "keep so many of the newest checkpoints")
+    log_step: int = option(100, "log losses every N steps")
+    checkpoint_minutes: float = option(10.0, "write checkpoint, samples and curves every N minutes")
+    keep_checkpoints: int = option(2, "keep the N newest checkpoints")
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -58,9 +58,10 @@ class GeneratorTrainArgs(LoopArgs):
     steps: int = option(25000, "last step")
     lr: float = option(2.5e-3, "learning rate of Adam, for both networks")
     betas: list[float] = option([0.0, 0.99], "Adam: decay of both moments")
+    mapping_lr: float = option(1.0, "factor of the mapping network's learning rate; more where scores are learned")
     ema: float = option(0.999, "decay of the averaged generator, a step")
     start_from: list[str] = option(
-        [], "checkpoints of other trainings, such as one of fewer pixels: what fits by name and shape is taken over"
+        [], "checkpoints of other trainings, such as one of fewer pixels: tensors that fit by name and shape are used"
     )
     sizes: dict[int, int] = option(
         {}, "begin with fewer pixels: 16: 1000 is up to step 1000 at 16 px, then the next; batches are larger, too"
@@ -69,13 +70,13 @@ class GeneratorTrainArgs(LoopArgs):
     paired: float = option(
         0.0, "weight of the distance from an image to the generator's of the same scores (scores.npz); 0: none"
     )
-    predictor: float = option(0.0, "weight, beside paired's own parts, of the distance in the predictor's features")
+    predictor: float = option(0.0, "weight, besides the parts of `paired`, of the distance in the predictor's features")
     noise: bool = option(True, "learn to use noise; leave it out where images have no random detail, as drawings")
     mixing: float = option(0.9, "probability that an image has two w, one from a random layer on")
     r1: float = option(1.0, "γ of the gradient penalty: γ/2 · |∇D(x)|²")
-    r1_every: int = option(16, "computed every so many steps, and multiplied by that")
+    r1_every: int = option(16, "computed every N steps, and multiplied by N")
     path_length: float = option(2.0, "weight of path length regularisation; 0 leaves it out")
-    path_length_every: int = option(8, "computed every so many steps, and multiplied by that")
+    path_length_every: int = option(8, "computed every N steps, and multiplied by N")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,6 +84,12 @@ class GeneratorTrainArgs(LoopArgs):
         _at_least_one(self, "r1_every", "path_length_every")
         if not (self.paired or self.adversarial):
             raise UserError("train.paired and train.adversarial are 0; the generator needs one of them to learn from")
+        for name in ("adversarial", "paired", "predictor"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"train.{name} is {getattr(self, name)}; wanted 0 or more")
+        steps = [last for _, last in sorted(self.sizes.items())]
+        if steps != sorted(set(steps)) or min(steps, default=1) < 1:
+            raise UserError(f"train.sizes is {self.sizes}; wanted last steps of 1 or more that grow with the size")
         for name in ("ema", "mixing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}; wanted a number from 0 to 1")
@@ -90,7 +97,7 @@ class GeneratorTrainArgs(LoopArgs):
 
 @dataclass
 class EncoderTrainArgs(LoopArgs):
-    """The W+ encoder's training. Half of each batch are images, half the generator's, whose w is known."""
+    """The W+ encoder's training. Half of each batch is real images, half generated ones, whose w is known."""
 
     l2: float = option(1.0, "weight of the mean squared error of the images")
     predictor: float = option(0.8, "weight of their distance in the predictor's features; 0 needs no predictor")

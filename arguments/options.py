@@ -66,6 +66,7 @@ class ModelArgs:
     workers: int = option(4, "processes that read images")
     checkpoint_path: str = option("", "weights of the trained part")
     dtype: str = option("float32", "float32, or on a GPU bfloat16 or float16: numbers of the convolutions")
+    tf32: bool = option(False, "faster float32 on GPUs since Ampere, with 10 bits of mantissa; on in training")
     compile: bool = option(False, "torch.compile the networks: a slow first image, then faster ones on a GPU")
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
-"""What YAML files and the command line give for an option, read by the type that the option has.
+"""Values of options from YAML files and the command line, read according to the option's type.
 
-Options that are text take the text as it stands: 1.10 stays 1.10, and a name may hold any character. YAML alone would
-make a number of the one and an error of the other. `~` at the beginning of a text is the home folder.
+Options of type text get the literal text: 1.10 stays 1.10, and a name may contain any character. YAML alone would make
+a number of the first and an error of the second. `~` at the beginning of a text is the home folder.
 """
 
 import re
@@ -16,9 +16,9 @@ _EMPTY = ("", "''", '""')
 
 
 def option(schema: type, key: str) -> tuple[list[str], Any, str]:
-    """The option that a dotted key names: its own names, its type (None: there is no such option), what is left.
+    """The option that a dotted key names: the parts of its name, its type (None: there is no such option), the rest.
 
-    Something is left where the key goes on inside a mapping of free names, which may hold dots.
+    There is a rest where the key continues inside a mapping of free names, which may contain dots.
     """
     kind: Any = schema
     names: list[str] = []
@@ -42,7 +42,7 @@ def parse(kind: Any, text: str) -> Any:
 
 
 def typed(kind: Any, value: Any, source: str) -> Any:
-    """The plain content `value` of the YAML `source`, with the text itself wherever `kind` wants text."""
+    """The plain content `value` of the YAML `source`, with the literal text wherever `kind` is text."""
     return _typed(kind, value, yaml.load(source, Loader=yaml.BaseLoader))
 
 
@@ -75,12 +75,12 @@ def _typed(kind: Any, value: Any, text: Any) -> Any:
     if get_origin(kind) is dict:
         pairs = zip(value.items(), text.items(), strict=True)
         return {
-            (written if inner[0] is str else key): _typed(inner[1], found, source)
-            for (key, found), (written, source) in pairs
+            (written if inner[0] is str else key): _typed(inner[1], entry, source)
+            for (key, entry), (written, source) in pairs
         }
     if is_dataclass(kind):
         hints = get_type_hints(kind)
-        return {key: _typed(hints.get(key), found, text.get(key)) for key, found in value.items()}
+        return {key: _typed(hints.get(key), entry, text.get(key)) for key, entry in value.items()}
     return value
 
 
@@ -93,5 +93,5 @@ def _at_home(text: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """For OmegaConf, which would look up what stands in `${…}`."""
+    """Escaped for OmegaConf, which would resolve `${…}`."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)

@@ -89,7 +89,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     task = SFETask(config, process, stage, optimizer, None, None, losses, pictures, None, None)
     loop = TrainingLoop(task, Plan(REPEATS + 1, 1, 1, 0), process, Path())
     pixels = to_pixels(resize(load_image(ROOT / "assets" / "astronaut.png"), domain.generator.size))
-    batch = Batch(pixels.expand(arguments.batch, -1, -1, -1).contiguous(), ["astronaut.png"] * arguments.batch)
+    count = arguments.batch
+    batch = Batch(pixels.expand(count, -1, -1, -1).contiguous(), ["astronaut.png"] * count, torch.zeros(count).bool())
 
     steps, updates, rates = [], [], [matmul_gflops(device)]
     for i in range(REPEATS + 1):

@@ -1,4 +1,4 @@
-"""Where the weight files lie; change a line to use a file of your own. Relative paths start at the project's root."""
+"""Where the weight files are; change a line to use another file. Relative paths start at the project's root."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path

@@ -13,7 +13,7 @@ GROUPS = {
     "all": "every file, also those that nothing here needs",
 }
 
-# The project's Hugging Face and GitHub repositories, and four files whose own publishers keep them.
+# The project's Hugging Face and GitHub repositories, and four files from their original publishers.
 _HUB = "hf://AIRI-Institute/StyleFeatureEditor/pretrained_models/"
 _DIRECTIONS = "https://raw.githubusercontent.com/AIRI-Institute/StyleFeatureEditor/main/editings"
 _TORCHVISION = "https://download.pytorch.org/models/"
@@ -91,7 +91,7 @@ _DIRECTION_FILES = {
     "styleclip/delta_i_c.npy": ("edit", "styleclip_global_* edits"),
     "styleclip/fs3.npy": ("edit", "deltaedit_* edits"),
 }
-_NAMED_BY_SUM = (  # their names end in how their SHA-256 begins
+_NAMED_BY_SUM = (  # their names end in the beginning of their SHA-256
     ("vgg16-397923af.pth", "train", "VGG16 of the losses lpips and lpips_scale"),
     ("alexnet-owt-7be5be79.pth", "metrics", "AlexNet of the metric lpips"),
     ("pt_inception-2015-12-05-6726825d.pth", "metrics", "Inception of FID"),

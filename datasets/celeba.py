@@ -12,14 +12,14 @@ SOURCE = "it comes with CelebAMask-HQ, https://github.com/switchablenorms/CelebA
 
 
 class CelebaAttributes:
-    """Which images of the table have one attribute. Images are told by their file name's stem."""
+    """Which images of the table have one attribute. Images are identified by the stem of their file name."""
 
     def __init__(self, path: Path, attribute: str) -> None:
         """The file: `CelebAMask-HQ-attribute-anno.txt` or `list_attr_celeba.txt` (a line with the count, one with the
         names, then `N.jpg  1 -1 …`, one line an image), or Kaggle's `list_attr_celeba.csv` (separated by commas, the
-        names in the first line). The separator tells.
+        names in the first line). The separator distinguishes them.
 
-        Raises UserError if the table is missing or ill-formed, or does not know the attribute.
+        Raises UserError if the table is missing or ill-formed, or lacks the attribute.
         """
         if not path.is_file():
             raise UserError(f"attribute table {path} does not exist; {SOURCE}: name it by --celeba_attr_table_pth")
@@ -41,7 +41,7 @@ class CelebaAttributes:
             number, fields = next(rows, (0, []))
 
     def has(self, path: Path) -> bool | None:
-        """Whether this image has the attribute; None if the table does not know the image."""
+        """Whether this image has the attribute; None if the image is not in the table."""
         return self._has.get(_key(path.name))
 
 
@@ -58,7 +58,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if any(fields) and not (number == 1 and len(fields) == 1 and fields[0].isdecimal()):  # the count
                     yield number, fields
         except csv.Error as error:
-            raise UserError(f"{path} is no attribute table ({error}); {SOURCE}") from None
+            raise UserError(f"{path} is not an attribute table ({error}); {SOURCE}") from None
 
 
 def _key(name: str) -> str:

@@ -20,7 +20,7 @@ TRANSFORMS = {"face_256": 256, "face_1024": 1024}  # name -> px
 
 
 def transform_size(name: str, domain_size: int) -> int:
-    """The size that `data.transform` asks for, in px; an empty name stands for the domain's own."""
+    """The size that `data.transform` asks for, in px; an empty name means the domain's."""
     if name and name not in TRANSFORMS:
         raise UserError(f"transform is '{name}'; there are: {', '.join(TRANSFORMS)}")
     return TRANSFORMS[name] if name else domain_size
@@ -30,7 +30,7 @@ def transform_size(name: str, domain_size: int) -> int:
 class ImageNames:
     """Sorted paths of all images below a folder, relative to it, with "/" on every system.
 
-    `left_out` says what else lies there, and why it is left out; "" if nothing does.
+    `left_out` says what else is there, and why it is left out; "" if nothing is.
     """
 
     names: list[str]
@@ -47,27 +47,27 @@ class ImageNames:
         listing = find_images(folder, without, also)
         names = sorted(path.relative_to(folder).as_posix() for path in listing.paths)
         if not names:
-            found = f"has no image, but {listing.left_out}" if listing.left_out else "has no image"
-            raise UserError(f"{folder}: {found}; wanted: files that end in {', '.join(sorted(IMAGE_SUFFIXES))}")
+            fault = f"has no image, but {listing.left_out}" if listing.left_out else "has no image"
+            raise UserError(f"{folder}: {fault}; wanted: files that end in {', '.join(sorted(IMAGE_SUFFIXES))}")
         return cls(names, f"{folder}: left out {listing.left_out}" if listing.left_out else "")
 
 
 def relative_names(folder: Path, also: frozenset[str] = frozenset()) -> list[str]:
     """The names of `ImageNames.find`; what is left out goes to the log."""
-    found = ImageNames.find(folder, also=also)
-    if found.left_out and rank_and_size()[0] == 0:
-        logger.info(found.left_out)
-    return found.names
+    images = ImageNames.find(folder, also=also)
+    if images.left_out and rank_and_size()[0] == 0:
+        logger.info(images.left_out)
+    return images.names
 
 
 def output_names(names: Sequence[str], suffix: str) -> dict[str, str]:
     """Name -> name of its result, with the extension `suffix` (".jpg"), no two alike.
 
-    An empty suffix keeps each image's own, or stands for .png where that format is not written (.gif). Images that
+    An empty suffix keeps each image's, or means .png for formats that are not written (.gif). Images that
     differ in nothing but the extension keep it before the new one: a.png -> a.png.jpg.
     """
     wanted = {name: suffix or _saved(PurePosixPath(name).suffix) for name in names}
-    outputs = {name: str(PurePosixPath(name).with_suffix(own)) for name, own in wanted.items()}
+    outputs = {name: str(PurePosixPath(name).with_suffix(ending)) for name, ending in wanted.items()}
     counts = Counter(outputs.values())
     outputs = {name: out if counts[out] == 1 or (out == name and not suffix) else name + wanted[name]
                for name, out in outputs.items()}  # fmt: skip
@@ -126,8 +126,8 @@ class PairedFolders:
         Of several files with one stem, those of the same name are a pair, and those that `output_names` would make of
         each other: a.png and a.png.jpg.
         """
-        found = [ImageNames.find(folder) for folder in (real, fake)]
-        real_names, fake_names = (pictures.names for pictures in found)
+        folders = [ImageNames.find(folder) for folder in (real, fake)]
+        real_names, fake_names = (images.names for images in folders)
         fakes = _by_stem(fake_names)
         reals = _by_stem(real_names)
         partners: dict[str, str] = {}
@@ -146,11 +146,11 @@ class PairedFolders:
                 f"no image of {fake} is named like one of {real} (relative path without extension); "
                 f"the first are {fake_names[0]} and {real_names[0]}"
             )
-        taken = set(partners.values())
+        paired = set(partners.values())
         unpaired = [real / name for name in real_names if name not in partners]
-        unpaired += [fake / name for name in fake_names if name not in taken]
+        unpaired += [fake / name for name in fake_names if name not in paired]
         pairs = [Pair(name, real / name, fake / other) for name, other in sorted(partners.items())]
-        return cls(pairs, unpaired, [pictures.left_out for pictures in found if pictures.left_out])
+        return cls(pairs, unpaired, [images.left_out for images in folders if images.left_out])
 
 
 def _by_stem(names: Iterable[str]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from utils.errors import UserError
 from utils.files import atomic_path
 
 FILE = "labels.jsonl"
-HIDDEN = -1  # the label of what an image does not show; cross_entropy is told to ignore it
+HIDDEN = -1  # the label of an attribute that an image does not show; losses ignore it
 
 
 def write_labels(folder: Path, rows: Iterable[tuple[str, Mapping[str, str | None]]]) -> None:
@@ -27,7 +27,7 @@ class Labels:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Raises UserError if the file is missing, or a line is not as wanted."""
+        """Raises UserError if the file is missing, or a line is malformed."""
         self.path = Path(folder) / FILE
         if not self.path.is_file():
             raise UserError(f'{self.path} does not exist; wanted lines such as {{"file": "a.png", "glasses": "round"}}')
@@ -41,7 +41,7 @@ class Labels:
         }
 
     def of(self, files: list[str]) -> dict[str, Tensor]:
-        """Attribute -> index into its values, or HIDDEN, for each file; int64. A file without a line shows nothing."""
+        """Attribute -> index into its values, or HIDDEN, for each file; int64. A file without a line shows none."""
         return {
             name: torch.tensor([self._index(self.rows.get(file, {}).get(name), values) for file in files])
             for name, values in self.attributes.items()

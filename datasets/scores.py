@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from utils.arrays import load_npz
 from utils.errors import UserError
 from utils.files import atomic_path
 
@@ -36,20 +37,21 @@ class Scores:
         path = Path(folder) / FILE
         if not path.is_file():
             raise UserError(f"{path} does not exist; it must hold the scores that the pictures were drawn from")
-        try:
-            with np.load(path) as arrays:
-                names, scores, columns, mirror = (arrays[key] for key in ("names", "scores", "columns", "mirror"))
-            rows, count = scores.shape
-            if (names.shape, columns.shape, mirror.shape) != ((rows,), (count,), (count,)):
-                raise ValueError("its arrays do not belong together")
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise UserError(f"{path} is damaged ({error}); scripts/make_people.py writes such files") from error
+        advice = "scripts/make_people.py writes such files"
+        arrays = load_npz(path, ("names", "scores", "columns", "mirror"), advice)
+        names, scores, columns, mirror = arrays.values()
+        if (*names.shape, *columns.shape) != scores.shape or mirror.shape != columns.shape:
+            shapes = f"names {names.shape}, scores {scores.shape}, columns {columns.shape}, mirror {mirror.shape}"
+            raise UserError(f"{path} holds {shapes}, which do not belong together; {advice}")
+        if scores.dtype != np.float32 or not np.isfinite(scores).all() or not np.isin(mirror, (-1, 1)).all():
+            raise UserError(f"{path}: its scores must be finite float32, its signs 1 or -1; {advice}")
+        count = scores.shape[1]
         if count >= dim:
             raise UserError(f"{path} has {count} scores a picture; generator.style_dim, which is {dim}, must be larger")
         self.path, self.dim = path, dim
         self.columns = [str(column) for column in columns]
         self._rows = {str(name): row for row, name in enumerate(names)}
-        self._scores, self._mirror = torch.from_numpy(scores), torch.from_numpy(mirror)
+        self._scores, self._mirror = torch.from_numpy(scores), torch.from_numpy(mirror.astype(np.float32))
 
     def latents(self, names: Sequence[str], flipped: Tensor) -> Tensor:
         """z B×dim of pictures; `flipped` (B, bool) are mirrored. Uses the global random generator.
@@ -68,7 +70,7 @@ class Scores:
 def on_sphere(scores: Tensor, free: Tensor) -> Tensor:
     """z of length √D from scores B×S and the direction of the D − S free numbers, B×D.
 
-    A generator normalises z; the free numbers are scaled so that this leaves the scores as they are.
+    A generator normalises z; the free numbers are scaled so that this does not change the scores.
     """
     dim = scores.shape[1] + free.shape[1]
     length = (dim - scores.square().sum(dim=1, keepdim=True)).clamp(min=1e-3).sqrt()

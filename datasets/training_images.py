@@ -40,16 +40,16 @@ class _Sample:
     pixels: Tensor  # 3×size×size, uint8
     name: str
     flipped: bool
-    damaged: dict[str, str]  # file -> what is wrong with it, of those that this sample stands in for
+    damaged: dict[str, str]  # file -> what is wrong with it, of the files that this sample replaces
 
 
 class TrainingImages:
-    """Every sample is a function of (seed, position), so neither threads nor restarts change what is seen.
+    """Every sample is a function of (seed, position), so neither threads nor restarts change the stream.
 
-    Each epoch shuffles the images anew and, with `mirror`, flips half of them. Of `ranks` processes, number `rank`
+    Each epoch shuffles the images again and, with `mirror`, flips half of them. Of `ranks` processes, number `rank`
     reads the positions rank, rank + ranks, …: so N processes with batch B see at every step what one with batch N·B
-    would, and the discriminator's interleaved groups are the same too. A damaged image is skipped: the next in the
-    folder stands in for it.
+    would, and the discriminator's interleaved groups are the same too. A damaged image is replaced by
+    the next in the folder.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class TrainingImages:
         self.names = relative_names(self.folder)
         self.damaged: dict[str, str] = {}  # file -> what is wrong with it
         self.mirror = mirror
-        self.position = 0  # samples that all processes together have taken
+        self.position = 0  # samples read by all processes together
         self._seed, self._workers, self._rank, self._ranks = seed, workers, rank, ranks
         self._samples: Iterator[_Sample] | None = None
 
     def next_batch(self, size: int) -> Batch:
         """The next `size` images of this process. Raises UserError if no image of the folder can be read."""
         if self._samples is None:
-            # Neither knows this object: one that is dropped ends its threads at once, not in whichever thread collects
-            # garbage, where waiting for them could wait for ever.
+            # Neither refers to this object, so that its threads end as soon as it is dropped, and not in the thread
+            # that collects garbage, where waiting for them could block forever.
             positions = count(self.position + self._rank, self._ranks)
             draws = _draws(positions, len(self.names), self._seed, self.mirror)
             self._samples = ahead(partial(_read, self.folder, self.names, self.size), draws, self._workers)
@@ -86,26 +86,26 @@ class TrainingImages:
         return {"position": self.position, "pictures": len(self.names)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on at the sample where the state was taken."""
+        """Continue at the sample where the state was saved."""
         if state["pictures"] != len(self.names):
             logger.warning(
-                "%s holds %d images, %d when the checkpoint was written: they come in another order now",
+                "%s holds %d images, %d when the checkpoint was written: their order has changed",
                 self.folder, len(self.names), state["pictures"],
             )  # fmt: skip
         self.position = state["position"]
         self._samples = None
 
 
-def _draws(positions: Iterator[int], pictures: int, seed: int, mirror: bool) -> Iterator[tuple[int, bool]]:
+def _draws(positions: Iterator[int], size: int, seed: int, mirror: bool) -> Iterator[tuple[int, bool]]:
     """(image, flip) at each position."""
     epoch, order, flips = -1, np.empty(0, int), np.empty(0, bool)
     for position in positions:
-        if position // pictures != epoch:
-            epoch = position // pictures
+        if position // size != epoch:
+            epoch = position // size
             random = np.random.default_rng((seed, epoch))
-            order = random.permutation(pictures)
-            flips = random.random(pictures) < (FLIP_PROBABILITY if mirror else 0)
-        yield int(order[position % pictures]), bool(flips[position % pictures])
+            order = random.permutation(size)
+            flips = random.random(size) < (FLIP_PROBABILITY if mirror else 0)
+        yield int(order[position % size]), bool(flips[position % size])
 
 
 def _read(folder: Path, names: list[str], size: int, draw: tuple[int, bool]) -> _Sample:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from configs.paths import weight_file
 from datasets.images import ImageNames, output_names
 from models.faces.alignment import align, turned_note
-from runners.manifest import Manifest, stamp
+from runners.manifest import Manifest, stamp, time_written
 from utils.errors import UserError
 from utils.files import check_folders_apart, check_writable
 from utils.images import load_image, save_image
@@ -45,7 +45,8 @@ def align_folder(root: Path, processes: int, output: Path | None = None) -> tupl
     stamps = {name: stamp(root / name) for name in names}
     jobs = {}
     for name, crop in names.items():
-        if manifest.replaced(name, stamps[name], [target / crop]) or not (target / crop).exists():
+        time = time_written(target / crop)
+        if time is None or manifest.replaced(name, stamps[name], [time]):
             jobs[name] = (root / name, target / crop)
         elif not manifest.knows(name):
             manifest.done(name, stamps[name])

@@ -19,6 +19,7 @@ from models.faces.tracking import smooth
 from models.inversion_file import Photograph
 from models.mixing import mix, parse_layers
 from models.sfe import Edits
+from models.steady import Steady
 from runners.build_method import check_files
 from runners.edit_options import check_mask_options
 from runners.photo import InvertedPhoto, path_of
@@ -87,7 +88,7 @@ class AnimationRunner:
 
     def video(
         self, video: str | Path, edits: Edits, save_pth: str | Path, use_mask: bool = False,
-        mask_trashold: float = 0.995, mask_path: str | Path | None = None,
+        mask_trashold: float = 0.995, mask_path: str | Path | None = None, steady: bool = False,
     ) -> None:  # fmt: skip
         """Write an MP4 of the edited video, with its frames' times and its sound.
 
@@ -101,6 +102,7 @@ class AnimationRunner:
         Args:
             edits: directions with one power each, made at once.
             use_mask, mask_trashold, mask_path: as in `SimpleRunner.edit`, for the crop of every frame.
+            steady: smooth the latents over time, too, which takes flicker out of the edit; see `models.steady`.
         """
         for name, powers in edits:
             if len(powers) != 1:
@@ -112,10 +114,13 @@ class AnimationRunner:
         info = probe(video)
         places = self._places(video, info)
 
-        source = Photograph.of(Path(video))
+        source, steadied = Photograph.of(Path(video)), Steady() if steady else None
 
         def edited(crop: Image.Image) -> Image.Image:
-            photo = InvertedPhoto(source, crop, self.method.invert(to_tensor(crop)[None]), self.method)
+            inversion = self.method.invert(to_tensor(crop)[None])
+            if steadied:
+                inversion = steadied(self.method.complete(inversion))
+            photo = InvertedPhoto(source, crop, inversion, self.method)
             return to_image(self.method.edit(photo.inversion, edits, mask_of(photo))[0])
 
         with mp4_writer(save_pth, info, video) as write:

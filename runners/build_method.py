@@ -23,7 +23,7 @@ def build_method(config: Config) -> tuple[Method, LatentEditor]:
     name = config.model.method
     if not config.model.checkpoint_path:
         raise UserError(f"model.checkpoint_path is empty; {name} wants the file of its trained part")
-    device, domain = resolve_device(config.model.device), load_domain(config.exp.domain)
+    device, domain = resolve_device(config.model.device, config.model.tf32), load_domain(config.exp.domain)
     editor, dtype = LatentEditor(domain, device=device), getattr(torch, config.model.dtype)
     method = METHODS[name](domain, config.model.checkpoint_path, device, editor, dtype, config.model.compile)
     return method, editor

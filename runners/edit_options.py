@@ -47,3 +47,8 @@ def edit_pairs(
     if not pairs:
         raise UserError(f"edits is {edits!r}; wanted pairs of name and power, as in [('age', 5), ('smile', 2)]")
     return pairs
+
+
+def edit_steps(edits: Sequence[tuple[str, float]]) -> list[tuple[str, list[float]]]:
+    """The edits, all at once, as a method takes them."""
+    return [(name, [power]) for name, power in edits]

@@ -19,7 +19,7 @@ from metrics.metric_set import MetricSet
 from metrics.report import Report
 from models.inversion_file import Photograph, is_inversion_file
 from runners.build_method import build_method, check_files
-from runners.manifest import Manifest, Stamp, stamp
+from runners.manifest import Manifest, Stamp, stamp, time_written
 from runners.metrics_runner import measure
 from runners.photo import InvertedPhoto
 from runners.result_files import ResultFiles, power_folder
@@ -75,7 +75,6 @@ class InferenceRunner:
         self._check_stacks()
         self.files = ResultFiles(self.folder, self.output, options, config.model.batch_size)
         self.names = list(self.files.outputs)[self.rank :: self.processes]
-        self.replaced: set[str] = set()  # images whose results are of another file
         self.reused = 0  # inversions that were read from files
         self.metrics: MetricSet | None = None
         if options.report:
@@ -109,14 +108,13 @@ class InferenceRunner:
         workers = self.config.model.workers
         with BoundedPool(workers) as writers:
             pictures = ahead(self._load, pending, workers)
-            for name, picture in tqdm(pictures, total=len(pending), unit="image", disable=self.rank > 0):
+            for name, missing, picture in tqdm(pictures, total=len(pending), unit="image", disable=self.rank > 0):
                 if isinstance(picture, UserError):
                     failed.append(str(picture))
                     manifest.add(image=name, state="failed", error=str(picture))
                     continue
                 start = time.monotonic()
-                interrupted = manifest.states.get(name) != "done"
-                results = self._make(name, self._inverted(picture), interrupted)
+                results = self._make(name, missing, self._inverted(picture))
                 writes = [writers.submit(self._save, image, path) for path, image in results]
                 unfinished.append((name, time.monotonic() - start, writes))
                 if len(unfinished) > _UNFINISHED:
@@ -161,20 +159,20 @@ class InferenceRunner:
             for name, power in edits.items():
                 editor.check(name, [power])
 
-    def _missing(self, name: str) -> list[Path]:
-        """An image's results that are not there yet. Files appear whole, so one that is there is right.
 
-        Of an image that was replaced none is.
+    def _pending(self, manifest: Manifest, stamps: dict[str, Stamp]) -> list[tuple[str, bytes]]:
+        """The images of which results are missing, each with a byte per result: 1 if that is missing.
+
+        Files appear whole, so one that is there is right. Of an image that was replaced none is.
         """
-        return [path for path in self.files.of(name) if name in self.replaced or not path.exists()]
-
-    def _pending(self, manifest: Manifest, stamps: dict[str, Stamp]) -> list[str]:
+        pending = []
         for name in self.names:
-            if manifest.replaced(name, stamps[name], self.files.of(name)):
-                self.replaced.add(name)
-        pending = [name for name in self.names if self._missing(name)]
-        for name in set(self.names) - set(pending):
-            if not manifest.knows(name):  # killed between its last result and its line, or done by an older version
+            times = [time_written(path) for path in self.files.of(name)]
+            replaced = manifest.replaced(name, stamps[name], times)
+            missing = bytes(replaced or time is None for time in times)
+            if any(missing):
+                pending.append((name, missing))
+            elif not manifest.knows(name):  # killed between its last result and its line, or done by an older version
                 manifest.done(name, stamps[name], written=0)
         return pending
 
@@ -197,23 +195,27 @@ class InferenceRunner:
         """What the name of a stack's folder stands for; a later run may add stacks, but not change one."""
         return {f"inference.stacks.{folder}": edits for folder, edits in self.config.inference.stacks.items()}
 
-    def _load(self, name: str) -> tuple[str, InvertedPhoto | _Picture | UserError]:
-        """An image, or its inversion where that is saved."""
+    def _load(self, pending: tuple[str, bytes]) -> tuple[str, list[Path], InvertedPhoto | _Picture | UserError]:
+        """One of `_pending`, or its inversion where that is saved, with its missing results."""
+        name, flags = pending
         path, saved = self.folder / name, self.files.latents(name)
+        missing = [result for result, absent in zip(self.files.of(name), flags, strict=True) if absent]
         try:
-            for result in self._missing(name):
+            for result in missing:
                 (check_writable if is_inversion_file(result) else check_save_path)(result)
             if is_inversion_file(name):
-                return name, InvertedPhoto.load(path, self.method)
+                return name, missing, InvertedPhoto.load(path, self.method)
             if saved.is_file():
                 photo = InvertedPhoto.load(saved, self.method)
                 if photo.photograph.is_still(path) and photo.crop.width == self.size:
-                    return name, photo
+                    return name, missing, photo
                 logger.info("%s: is of another image than %s, which is inverted again", saved, path)
                 saved.unlink()
-            return name, _Picture(Photograph.of(path), load_square(path, self.size))
+                if self.config.inference.save_latents and saved not in missing:
+                    missing.append(saved)
+            return name, missing, _Picture(Photograph.of(path), load_square(path, self.size))
         except UserError as error:
-            return name, error
+            return name, missing, error
 
     def _inverted(self, picture: InvertedPhoto | _Picture) -> InvertedPhoto:
         if isinstance(picture, InvertedPhoto):
@@ -225,24 +227,20 @@ class InferenceRunner:
         return InvertedPhoto(picture.source, picture.image, inversion, self.method)
 
     def _make(
-        self, name: str, photo: InvertedPhoto, interrupted: bool
+        self, name: str, missing: list[Path], photo: InvertedPhoto
     ) -> Iterator[tuple[Path, Tensor | InvertedPhoto]]:
         """The missing results: images, 3×size×size, and the inversion for its file.
 
-        Batches are the same whatever is missing, and so are the last bits of what they give. The first one also makes
-        features that all edits of the image share, so an image that was interrupted begins with it again.
+        Batches are the same whatever is missing, and so are the last bits of what they give.
         """
-        inversion, missing = photo.inversion, set(self._missing(name))
+        inversion = photo.inversion
         if self.files.latents(name) in missing:
-            missing.remove(self.files.latents(name))
             yield self.files.latents(name), photo
         if self.files.inversion(name) in missing:
-            missing.remove(self.files.inversion(name))
             yield self.files.inversion(name), self.method.reconstruct(inversion)[0]
         for edits, paths in self.files.batches(name):
-            if not missing or (missing.isdisjoint(paths) and not interrupted):
+            if set(missing).isdisjoint(paths):
                 continue
-            interrupted = False
             for path, image in zip(paths, self.method.edit(inversion, edits), strict=True):
                 if path in missing:
                     yield path, image

@@ -61,16 +61,15 @@ class Manifest:
         """Whether it is known which file of that name was read."""
         return image in self._read
 
-    def replaced(self, image: str, stamp: Stamp, results: Iterable[Path]) -> bool:
+    def replaced(self, image: str, stamp: Stamp, times: Iterable[int | None]) -> bool:
         """Whether the results are of another file than the one that has this name, and this stamp, now.
 
-        A run that was killed may have left results without a line: of those, the time tells.
+        `times`: of its results, by `time_written`. A run that was killed may have left results without a line: of
+        those, the time tells.
         """
         if image in self._read:
             return self._read[image] != stamp
-        return self.states.get(image) != "done" and any(
-            path.stat().st_mtime_ns < stamp[1] for path in results if path.exists()
-        )
+        return self.states.get(image) != "done" and any(time is not None and time < stamp[1] for time in times)
 
     def done(self, image: str, stamp: Stamp, **more: Any) -> None:
         """Note that all results of the image are there."""
@@ -81,6 +80,14 @@ class Manifest:
         with self.path.open("ab") as file:
             lock(file)
             file.write(_line(entry))
+
+
+def time_written(path: Path) -> int | None:
+    """When the file was written, ns; None where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _line(entry: dict[str, Any]) -> bytes:

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from models.faces.alignment import paste_back
 from models.inference import Method
 from models.inversion_file import Photograph, SavedInversion, load_inversion, save_inversion
 from models.sfe import Inversion
@@ -44,6 +45,11 @@ class InvertedPhoto:
                 )
             self.whole = load_image(self.path)
         return self.whole
+
+    def put_back(self, edited: Image.Image) -> Image.Image:
+        """The photograph with the edited crop in it; the crop itself, where it was not cut out. Raises UserError."""
+        original = self.original()
+        return edited if original is None or self.quad is None else paste_back(original, edited, self.quad)
 
     def save(self, path: str | Path) -> None:
         """Write an inversion file (.safetensors), whole or not at all: 12 MB for a face of 1024 px.

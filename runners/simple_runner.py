@@ -1,7 +1,8 @@
 """Edit single photographs."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from models.inversion_file import Photograph, is_inversion_file
 from models.mixing import mix, parse_layers
 from models.sfe import Inversion
 from runners.build_method import build_method, check_files
-from runners.edit_options import check_face_options, check_mask_options, edit_pairs
+from runners.edit_options import check_face_options, check_mask_options, edit_pairs, edit_steps
 from runners.photo import InvertedPhoto, path_of
 from utils.drawing import TILE, image_strip
 from utils.errors import UserError
@@ -155,22 +156,21 @@ class SimpleRunner:
         files that are missing, and where a result would overwrite the photograph or the mask.
         """
         pairs = edit_pairs(editing_name, edited_power, edits)
-        stack = [(name, [power]) for name, power in pairs]
-        for name, powers in stack:
-            self.latent_editor.check(name, powers)
+        for name, power in pairs:
+            self.latent_editor.check(name, [power])
         check_mask_options(use_mask, mask_trashold, mask_path)
         check_face_options(align, face, landmarks, isinstance(orig_img_pth, InvertedPhoto))
         files = [] if isinstance(orig_img_pth, InvertedPhoto) else [Path(orig_img_pth)]
         inverted = None if files and not is_inversion_file(files[0]) else self.photo(orig_img_pth, align)
         path = inverted.path if inverted else files[0]
+        wanted = {
+            "_aligned": align, "_unaligned": align, "_inversion": save_inversion, "_strip": save_strip,
+            "_e4e_inversion": save_e4e, "_e4e_edit": save_e4e,
+        }  # fmt: skip
+        suffixes = [suffix for suffix, is_wanted in wanted.items() if is_wanted]
         if save_pth is not None:
             check_save_path(save_pth)
-            aligned = align or (inverted is not None and inverted.quad is not None)
-            wanted = {
-                "_aligned": aligned, "_unaligned": aligned, "_inversion": save_inversion, "_strip": save_strip,
-                "_e4e_inversion": save_e4e, "_e4e_edit": save_e4e,
-            }  # fmt: skip
-            written = [Path(save_pth), *(_beside(save_pth, suffix) for suffix, made in wanted.items() if made)]
+            written = [Path(save_pth), *(_beside(save_pth, suffix) for suffix in suffixes)]
             written += [Path(save_pth).parent / f"{path.stem}_{part}.jpg" for part in MASK_PICTURES if use_mask]
             written += [Path(save_pth).with_suffix(INVERSION_SUFFIX)] if save_latents else []
             check_apart(written, [path, *files, *(given for given in (mask_path, landmarks) if given)])
@@ -179,33 +179,45 @@ class SimpleRunner:
             logger.warning(note)
         check_files(self.method, self.latent_editor, [name for name, _ in pairs], save_e4e)
         photo = inverted or self.invert(path, align, face, landmarks)
-        original = self._original(photo, align) if save_pth is not None else None
+        if align and save_pth is not None:
+            photo.original()  # if it is gone, that is known before anything is computed
         mask = self.mask(photo, own_mask, mask_trashold) if use_mask else None
-        edited = to_image(self.method.edit(photo.inversion, stack, mask)[0])
-        if save_pth is None:
-            return edited
-        results = {"": edited}
-        if original is not None and photo.quad is not None:
-            results |= {"_aligned": photo.crop, "_unaligned": paste_back(original, edited, photo.quad)}
-        if save_inversion or save_strip:
-            inversion = self.reconstruct(photo)
-            if save_inversion:
-                results["_inversion"] = inversion
-            if save_strip:
-                text = ", ".join(f"{name} {power:g}" for name, power in pairs)
-                shown = [("before", photo.crop), ("inversion", inversion), (text, edited)]
-                results["_strip"] = image_strip(shown, max(TILE, photo.crop.width))  # none is scaled down
-        if save_e4e:
-            results["_e4e_inversion"] = to_image(self.method.e4e_images(photo.inversion)[0])
-            results["_e4e_edit"] = to_image(self.method.e4e_images(photo.inversion, stack)[0])
-        save_pth = Path(save_pth)
-        for suffix, image in results.items():
-            save_image(image, _beside(save_pth, suffix) if suffix else save_pth)
-        if save_latents:
-            photo.save(save_pth.with_suffix(INVERSION_SUFFIX))
-        if mask is not None:
-            save_mask_images(photo.path.stem, save_pth.parent, photo.crop, mask)
+        edited = self.edited(photo, pairs, mask)
+        if save_pth is not None:
+            images = self._images_beside(photo, pairs, edited, suffixes)
+            save_image(edited, save_pth)
+            for suffix, image in images.items():
+                save_image(image, _beside(save_pth, suffix))
+            if save_latents:
+                photo.save(Path(save_pth).with_suffix(INVERSION_SUFFIX))
+            if mask is not None:
+                save_mask_images(photo.path.stem, Path(save_pth).parent, photo.crop, mask)
         return edited
+
+    def edited(
+        self, photo: InvertedPhoto, edits: Sequence[tuple[str, float]], mask: Tensor | None = None
+    ) -> Image.Image:
+        """The crop after all the edits, pairs of direction and power, at once; `mask` as `mask` gives it."""
+        return to_image(self.method.edit(photo.inversion, edit_steps(edits), mask)[0])
+
+    def _images_beside(
+        self, photo: InvertedPhoto, edits: Sequence[tuple[str, float]], edited: Image.Image, suffixes: Sequence[str]
+    ) -> dict[str, Image.Image]:
+        """The images that `edit` writes beside the edited one, by the suffix of their files' names."""
+        inversion = cache(lambda: self.reconstruct(photo))
+        text = ", ".join(f"{name} {power:g}" for name, power in edits)
+        makers: dict[str, Callable[[], Image.Image]] = {
+            "_aligned": lambda: photo.crop,
+            "_unaligned": lambda: photo.put_back(edited),
+            "_inversion": inversion,
+            "_strip": lambda: image_strip(
+                [("before", photo.crop), ("inversion", inversion()), (text, edited)],
+                max(TILE, photo.crop.width),  # none is scaled down
+            ),
+            "_e4e_inversion": lambda: to_image(self.method.e4e_images(photo.inversion)[0]),
+            "_e4e_edit": lambda: to_image(self.method.e4e_images(photo.inversion, edit_steps(edits))[0]),
+        }
+        return {suffix: makers[suffix]() for suffix in suffixes}
 
     def edit_faces(
         self, orig_img_pth: str | Path, edits: Sequence[tuple[str, float]], save_pth: str | Path | None = None,
@@ -216,22 +228,21 @@ class SimpleRunner:
         Each is cut out of what the one before has left, since crops of neighbours overlap. As `edit`, but nothing is
         written beside the photograph.
         """
-        stack = [(name, [power]) for name, power in edit_pairs(None, None, edits)]
-        for name, powers in stack:
-            self.latent_editor.check(name, powers)
+        pairs = edit_pairs(None, None, edits)
+        for name, power in pairs:
+            self.latent_editor.check(name, [power])
         check_mask_options(use_mask, mask_trashold, None)
         path = Path(orig_img_pth)
         if save_pth is not None:
             check_save_path(save_pth)
             check_apart([save_pth], [path])
-        check_files(self.method, self.latent_editor, [name for name, _ in stack], False)
+        check_files(self.method, self.latent_editor, [name for name, _ in pairs], False)
         whole, source = load_image(path), Photograph.of(path)
         for points in tqdm(self._faces(whole, path), "faces", disable=None):
             photo = self._aligned(whole, source, points)
             mask = self.mask(photo, None, mask_trashold) if use_mask else None
-            edited = to_image(self.method.edit(photo.inversion, stack, mask)[0])
             assert photo.quad is not None
-            whole = paste_back(whole, edited, photo.quad)
+            whole = paste_back(whole, self.edited(photo, pairs, mask), photo.quad)
         if save_pth is not None:
             save_image(whole, save_pth)
         return whole
@@ -263,16 +274,6 @@ class SimpleRunner:
         if save_pth is not None:
             save_image(mixed, save_pth)
         return mixed
-
-    def _original(self, photo: InvertedPhoto, needed: bool) -> Image.Image | None:
-        """The photograph to paste into. One that is gone is an error only where it is needed."""
-        try:
-            return photo.original()
-        except UserError as error:
-            if needed:
-                raise
-            logger.warning("%s; only the crop is edited", error)
-            return None
 
     def _invert(self, crop: Image.Image) -> Inversion:
         return self.method.invert(to_tensor(crop)[None])

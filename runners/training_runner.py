@@ -54,7 +54,7 @@ class TrainingRunner:
         self._setup_method()
 
     def _setup_device(self) -> None:
-        self.process = distributed.join(self.config.model.device)
+        self.process = distributed.join(self.config.model.device, tf32=self.config.model.tf32)
         if self.train.precision == "fp16" and self.process.device.type == "cpu":
             raise UserError("train.precision=fp16 wants a GPU; on the CPU there are bf16 and fp32")
         seed_everything(self.config.exp.seed)

@@ -13,8 +13,8 @@ EXAMPLES = """examples:
         --frames 60 --fps 20 --save_pth out/chain.mp4
   from one photograph to another and back:
     python scripts/animate.py --orig_img_pth a.jpg --morph_to b.jpg --align --save_pth out/morph.gif
-  every frame of a video, with its sound:
-    python scripts/animate.py --video in.mp4 --edits smile=5 --save_pth out.mp4
+  every frame of a video, with its sound (--steady: less flicker):
+    python scripts/animate.py --video in.mp4 --edits smile=5 --steady --save_pth out.mp4
 """
 
 
@@ -30,6 +30,7 @@ def parse() -> argparse.Namespace:
     add("--save_pth", type=path, required=True, help="file of the result: .gif or .mp4, for a video .mp4")
     add("--frames", type=at_least(2), help="of the photograph's animation (default: 24)")
     add("--fps", type=at_least(1), help="its frames a second (default: 12)")
+    add("--steady", action="store_true", help="with --video: smooth the latents over time, against flicker")
     add("--align", action="store_true", help="cut the largest face out of the photograph first")
     add_mask_flags(parser)
     add_model_flags(parser)
@@ -39,6 +40,8 @@ def parse() -> argparse.Namespace:
         parser.error("--frames, --fps and --align are for --orig_img_pth; a video keeps its frames and their rate")
     if args.morph_to and (args.video or args.use_mask):
         parser.error("--morph_to is for --orig_img_pth, without --use_mask")
+    if args.steady and not args.video:
+        parser.error("--steady is for --video")
     return args
 
 
@@ -53,9 +56,10 @@ def main() -> None:
         options.pop("align")
         runner.video(**options)
     elif "morph_to" in options:
-        options = {key: value for key, value in options.items() if key not in ("use_mask", "mask_trashold")}
+        options = {key: value for key, value in options.items() if key not in ("use_mask", "mask_trashold", "steady")}
         runner.morph(options.pop("orig_img_pth"), options.pop("morph_to"), **options)
     else:
+        options.pop("steady")
         runner.photo(**options)
 
 

@@ -117,7 +117,7 @@ def test_networks_of_edits_take_the_published_files():
 FLAGS = {
     "align_all_parallel.py": "num_threads output_dir root_path",
     "animate.py": "align device edits editor_ckpt_pth fps frames mask_path mask_trashold morph_to orig_img_pth "
-    "save_pth simple_config_pth use_mask video",
+    "save_pth simple_config_pth steady use_mask video",
     "app.py": "config device port share",
     "available_directions.py": "check",
     "calculate_metrics.py": "batch_size device fid_stats metrics metrics_dir orig_path reconstr_path report "

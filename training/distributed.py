@@ -31,17 +31,18 @@ class Process:
         return self.rank == 0
 
 
-def join(device: str, timeout: timedelta | None = None) -> Process:
+def join(device: str, timeout: timedelta | None = None, tf32: bool = True) -> Process:
     """Meet the other processes of this run, if there are any.
 
     Args:
         device: as options name it; under torchrun every process takes a GPU of its own, or all take the CPU.
         timeout: how long an exchange of gradients may take (default: torch's, 10 minutes with GPUs).
+        tf32: as in `resolve_device`.
 
     Raises UserError if some of the processes have a GPU and others have not.
     """
     rank, ranks = rank_and_size()
-    place = resolve_device(own_device(device))
+    place = resolve_device(own_device(device), tf32)
     if ranks == 1:
         return Process(place)
     if place.type == "cuda":

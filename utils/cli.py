@@ -1,4 +1,4 @@
-"""What every script does around its own work."""
+"""What every script does before and after its work."""
 
 import logging
 import sys
@@ -11,10 +11,10 @@ from utils.threads import sleep_while_waiting
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run `main` with tuned memory and threads, and logging on stderr, and leave with its exit code (None is 0).
+    """Run `main` with tuned memory and threads, and logging on stderr, and exit with its exit code (None is 0).
 
-    `main` itself imports torch, which reads the tuning of its threads then. A UserError is printed as one line
-    and leaves with 2; Ctrl-C leaves with 130.
+    `main` must be what imports torch, which reads the settings of its threads then. A UserError is printed as one line
+    and exits with 2; Ctrl-C exits with 130.
     """
     tune_malloc()
     sleep_while_waiting()

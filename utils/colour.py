@@ -23,9 +23,10 @@ SRGB = _srgb_bytes()  # the profile that written images are tagged with
 
 
 def to_srgb(image: Image.Image, profile: bytes | None, name: object) -> Image.Image:
-    """The image in sRGB; unchanged where it has no profile, that of sRGB, or one that does not fit or is damaged.
+    """The image in sRGB; unchanged if it has no profile, that of sRGB, or one that does not fit or is damaged.
 
-    `name` is for the warning about such a one. Where colours change, the mode becomes RGB or, with transparency, RGBA.
+    `name` is the file's, for the warning about a damaged profile. Where colours change, the mode becomes RGB or, with
+    transparency, RGBA.
     """
     if not profile:
         return image
@@ -41,7 +42,7 @@ def to_srgb(image: Image.Image, profile: bytes | None, name: object) -> Image.Im
             return image
         converted = ImageCms.applyTransform(colours, transform)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
-        logger.warning("%s: its colour profile cannot be used (%s), so it is taken for sRGB", name, error)
+        logger.warning("%s: its colour profile cannot be used (%s), so it is read as sRGB", name, error)
         return image
     assert converted is not None  # it is for transforms in place only
     if alpha is not None:

@@ -10,18 +10,22 @@ from utils.errors import UserError
 logger = logging.getLogger(__name__)
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, tf32: bool = False) -> torch.device:
     """'cpu', '0' (the first GPU), 'cuda:1' or 'mps' (the GPU of a Mac) as a torch.device.
+
+    `tf32`: let the GPU's float32 convolutions and matrix products round their factors to 10 bits of mantissa; PyTorch
+    does for convolutions where it is not told otherwise. It holds for the whole process.
 
     A GPU that is not there gives the CPU, with a warning. Raises UserError for a name that is none of these.
     """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     text = str(name).strip().lower()
     if text == "cpu":
         return torch.device("cpu")
     if text == "mps":
         if torch.backends.mps.is_available():
             return torch.device("mps")
-        logger.warning("device mps is not there (it wants a Mac with Apple silicon): going on with the CPU")
+        logger.warning("device mps is not there (it wants a Mac with Apple silicon): using the CPU")
         return torch.device("cpu")
     match = re.fullmatch(r"cuda|(?:cuda:)?([0-9]+)", text)
     if match is None:
@@ -29,7 +33,7 @@ def resolve_device(name: str) -> torch.device:
     index = int(match[1] or 0)
     if index < gpu_count():
         return torch.device("cuda", index)
-    logger.warning("device %s is not there (%d GPUs found): going on with the CPU", name, gpu_count())
+    logger.warning("device %s is not there (%d GPUs found): using the CPU", name, gpu_count())
     return torch.device("cpu")
 
 

@@ -1,7 +1,7 @@
 """Fetch published files, checked by SHA-256 and never half written.
 
-Beside each file NAME lies `NAME.sha256`, one line as `sha256sum` writes it, so that a later run, or `sha256sum -c`,
-can tell a damaged file. huggingface_hub does the downloads: progress bar, retries, proxies, HF_ENDPOINT, HF_TOKEN.
+Beside each file NAME is `NAME.sha256`, one line as `sha256sum` writes it, so that a later run, or `sha256sum -c`,
+detects a damaged file. huggingface_hub does the downloads: progress bar, retries, proxies, HF_ENDPOINT, HF_TOKEN.
 """
 
 import difflib
@@ -35,7 +35,7 @@ class PublishedFile:
     groups: tuple[str, ...]
     use: str
     url: str  # hf://OWNER/REPOSITORY/PATH or https://…
-    sha256: str | None = None  # or how it begins; None: the hub tells, or nobody does
+    sha256: str | None = None  # or its beginning; None: the hub publishes it, or nobody does
 
 
 def select(files: list[PublishedFile], wanted: list[str], option: str) -> list[PublishedFile]:
@@ -49,18 +49,18 @@ def select(files: list[PublishedFile], wanted: list[str], option: str) -> list[P
 
 
 def fetch(url: str, path: Path, published: str | None = None) -> bool:
-    """Make `path` the file that `url` names, and tell whether anything was downloaded.
+    """Make `path` the file that `url` names, and return whether anything was downloaded.
 
-    A file that agrees with its `.sha256` is kept without a look at the network; one that does not is fetched again.
+    A file that agrees with its `.sha256` is kept without using the network; one that does not is fetched again.
     A file without a `.sha256` is kept and gets one, unless another sum is published.
 
     Args:
         url: hf://OWNER/REPOSITORY/PATH for a file of the Hugging Face hub, else an ordinary address.
-        published: the file's SHA-256 or how it begins, in lower-case hex. If None, what the hub says of a large file
-            is taken; other servers tell no sum, and the file is taken as it comes.
+        published: the file's SHA-256 or its beginning, in lower-case hex. If None, the hub's own sum of a large file is
+            checked; other servers publish none, and their files are not checked.
 
     Raises UserError for a place that cannot be written, a full disk, no network, or a file with a wrong sum. A file
-    that was at `path` stays then. The subclass NotPublished is for a file that the server does not have.
+    that was at `path` is then kept. The subclass NotPublished is for a file that the server does not have.
     """
     check_writable(path)
     record = path.with_name(f"{path.name}.sha256")
@@ -73,10 +73,10 @@ def fetch(url: str, path: Path, published: str | None = None) -> bool:
                 promised = _from_hub(url, temporary)
             else:
                 _from_elsewhere(url, temporary)
-            found, wanted = _sha256(temporary), published or promised
-            if wanted and not found.startswith(wanted):
-                raise UserError(f"{url}: came with SHA-256 {found[:8]}…, wanted {wanted[:8]}…; run the command again")
-        _write_record(record, found)
+            actual, wanted = _sha256(temporary), published or promised
+            if wanted and not actual.startswith(wanted):
+                raise UserError(f"{url}: came with SHA-256 {actual[:8]}…, wanted {wanted[:8]}…; run the command again")
+        _write_record(record, actual)
     except OSError as error:
         text = f"{path}: cannot be read or written ({error.strerror}); free space or choose another place"
         raise UserError(text) from error
@@ -84,41 +84,41 @@ def fetch(url: str, path: Path, published: str | None = None) -> bool:
 
 
 def _keep(url: str, path: Path, record: Path, published: str | None) -> bool:
-    """Whether the file that is there is the right one."""
-    found = _sha256(path)
+    """Whether the existing file is the right one."""
+    actual = _sha256(path)
     if record.exists():
-        if record.read_text(encoding="utf-8", errors="replace").startswith(found):
+        if record.read_text(encoding="utf-8", errors="replace").startswith(actual):
             return True
         log.warning("%s is not what %s says, so it is fetched again", path, record.name)
         return False
     if published is None and url.startswith(_HUB):
         published, _ = _hub_says(url)
-    if published and not found.startswith(published):
+    if published and not actual.startswith(published):
         raise UserError(f"{path}: is another file than {url}; move it away to have that one fetched")
-    _write_record(record, found)
+    _write_record(record, actual)
     return True
 
 
-# huggingface_hub is imported where it is used, for the sake of a quick --help.
+# huggingface_hub is imported where it is used, so that --help is quick.
 
 
 def _hub_says(url: str) -> tuple[str | None, str | None]:
-    """SHA-256 of a file of the hub, which only large ones (in Git LFS) have, and the commit that it is of."""
+    """SHA-256 of a file of the hub, which only large ones (in Git LFS) have, and its commit."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    with _told_in_one_line(url):
+    with _one_line_errors(url):
         metadata = get_hf_file_metadata(hf_hub_url(*_parts(url)))
     return metadata.etag if re.fullmatch("[0-9a-f]{64}", metadata.etag or "") else None, metadata.commit_hash
 
 
 def _from_hub(url: str, target: Path) -> str | None:
-    """Download a file of the hub to `target`, and return the SHA-256 that it should have, if the hub tells."""
+    """Download a file of the hub to `target`, and return the SHA-256 that the hub publishes, if it does."""
     from huggingface_hub import hf_hub_download
 
     promised, commit = _hub_says(url)  # the library itself compares only the size
-    # The library makes the repository's folders and some for its own records, which are not wanted beside the file.
+    # The library makes the repository's folders and some for its records, which must not be left beside the file.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:
-        with _told_in_one_line(url):
+        with _one_line_errors(url):
             file = hf_hub_download(*_parts(url), revision=commit, local_dir=folder)
         Path(file).replace(target)
     return promised
@@ -128,7 +128,7 @@ def _from_elsewhere(url: str, target: Path) -> None:
     """Download any address to `target`; an answer that is shorter than announced is an error."""
     from huggingface_hub.file_download import http_get
 
-    with target.open("wb") as file, _told_in_one_line(url):
+    with target.open("wb") as file, _one_line_errors(url):
         http_get(url, file)
 
 
@@ -139,11 +139,11 @@ def _parts(url: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _told_in_one_line(url: str) -> Iterator[None]:
-    """Turn what a download can die of into a UserError; only what the disk says (a full one) passes through."""
+def _one_line_errors(url: str) -> Iterator[None]:
+    """Turn every error of a download into a UserError, except those of the disk, such as a full one."""
     try:
         yield
-    except Exception as error:  # of any type, for the library lets those of its transports (httpx, hf_xet) pass
+    except Exception as error:  # of any type: the library passes on those of its transports (httpx, hf_xet)
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (404, 410):
             raise NotPublished(f"{url}: the server answers {status}; look for the file on its web page") from error

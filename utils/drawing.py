@@ -31,7 +31,7 @@ def image_grid(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image
 
 
 def image_column(images: Sequence[Image.Image]) -> Image.Image:
-    """Images of any size above each other, as they are."""
+    """Images of any size above each other, unscaled."""
     column = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), "white")
     top = 0
     for image in images:

@@ -9,14 +9,14 @@ from utils.errors import UserError
 
 def file_sum(path: Path) -> str:
     """SHA-256 of the file's bytes, as hexadecimal digits. Raises UserError if it cannot be read."""
-    found = hashlib.sha256()
+    total = hashlib.sha256()
     try:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
-                found.update(block)
+                total.update(block)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    return found.hexdigest()
+    return total.hexdigest()
 
 
 def weights_sum(path: Path) -> str:

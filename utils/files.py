@@ -37,29 +37,29 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.\w+")  # names of the files of atomic_
 def check_writable(path: str | Path) -> None:
     """Fail early if a file could not be written at `path`; creates nothing.
 
-    Missing folders are fine as long as they could be made. Raises UserError naming the path and what stands in its way.
+    Missing folders are fine if they could be made. Raises UserError naming the path and what is in its way.
     """
     path = Path(path)
     try:
         if path.is_dir():
             raise UserError(f"{path}: is a folder; give the name of a file in it")
-        # A dangling link counts as standing in the way: mkdir would trip over it.
+        # A dangling link counts as being in the way: mkdir would fail on it.
         folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
         if not folder.is_dir():
             raise UserError(f"{path}: cannot be written, because {folder} is not a folder; choose another place")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise UserError(f"{path}: cannot be written, because {folder} is not writable; choose another place")
     except (OSError, ValueError) as error:  # a name too long or with a NUL in it
-        raise UserError(f"{path}: is no usable file name ({error}); choose another") from error
+        raise UserError(f"{path}: is not a usable file name ({error}); choose another") from error
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path` that takes its place once the block has ended well.
+    """Yield a temporary file beside `path` that replaces it once the block has ended without error.
 
     The temporary file has the suffix of `path`, since some writers choose the format by it, and a leading dot, so
-    that `list_images` never sees it. Missing folders are made. Readers see the old file or the whole new one, even
-    after a power cut; when the block raises, the old file stays as it was and the temporary one is removed. It is
+    that `list_images` skips it. Missing folders are made. Readers see the old file or the whole new one, even
+    after a power cut; when the block raises, the old file is unchanged and the temporary one is removed. It is
     locked as long as it is in use, so that `remove_temporaries` of another run leaves it alone.
 
     Raises UserError if the folder cannot be made or written; what the block raises passes through.
@@ -82,7 +82,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _locked_file(path: Path) -> tuple[Path, int]:
-    """A new temporary file beside `path`, and the descriptor that holds its lock; a killed process lets go of it."""
+    """A new temporary file beside `path`, and the descriptor that holds its lock; a killed process releases it."""
     while True:
         temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
         # Unlike tempfile's, this file gets the permissions that the umask asks for.
@@ -139,10 +139,10 @@ def check_folders_apart(source: Path, inputs: Iterable[str], target: Path, outpu
 
 
 def numbered_files(folder: Path, prefix: str, suffix: str) -> list[tuple[int, Path]]:
-    """Files such as iteration_12.pt with their numbers, which rise; other names, as iteration_12_backup.pt, are not."""
+    """Files such as iteration_12.pt with their numbers, which rise; iteration_12_backup.pt, for one, is left out."""
     names = re.compile(re.escape(prefix) + r"(\d+)" + re.escape(suffix))
-    found = ((names.fullmatch(path.name), path) for path in folder.glob(f"{prefix}*{suffix}"))
-    return sorted((int(match[1]), path) for match, path in found if match)
+    matches = ((names.fullmatch(path.name), path) for path in folder.glob(f"{prefix}*{suffix}"))
+    return sorted((int(match[1]), path) for match, path in matches if match)
 
 
 def _sync(path: Path) -> None:
@@ -160,7 +160,7 @@ def _sync(path: Path) -> None:
 class Listing:
     """The images below a folder, sorted.
 
-    `left_out` says in one line what else lies there and why it is not among them; "" if nothing does.
+    `left_out` says in one line what else is there and why it was left out; "" if nothing was.
     """
 
     paths: list[Path]
@@ -177,10 +177,10 @@ def find_images(
 
     Raises UserError if `folder` does not exist, is a file or cannot be opened. No image is for the caller to judge.
     """
-    folder, own = Path(folder), Path(without).resolve() if without is not None else None
+    folder, results = Path(folder), Path(without).resolve() if without is not None else None
     if not folder.is_dir():
-        found = "is a file" if folder.exists() else "does not exist"
-        raise UserError(f"{folder}: {found}; give a folder of images")
+        fault = "is a file" if folder.exists() else "does not exist"
+        raise UserError(f"{folder}: {fault}; give a folder of images")
     paths: list[Path] = []
     left_out: dict[str, list[str]] = defaultdict(list)
 
@@ -200,7 +200,7 @@ def find_images(
                 leave_out(_HIDDEN, path, "/")
             elif path.is_symlink():
                 leave_out(_LINK, path, "/")
-            elif own is not None and path.resolve() == own:
+            elif results is not None and path.resolve() == results:
                 leave_out(_OWN, path, "/")
             else:
                 continue

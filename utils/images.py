@@ -27,8 +27,8 @@ MIN_SIDE = 8  # px; nothing smaller can be a photograph
 
 # Pillow's other plugins are left out: none holds photographs, and some start programs (EPS runs Ghostscript).
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM", "GIF", "JPEG2000", "AVIF")
-_PNG_TEXT, _PNG_PROFILE = (b"tEXt", b"zTXt", b"iTXt"), (b"iCCP",)  # chunks of a PNG that are not the image
-_SQUARE = 1.02  # longer side : shorter side, up to which an image passes for a square
+_PNG_TEXT, _PNG_PROFILE = (b"tEXt", b"zTXt", b"iTXt"), (b"iCCP",)  # chunks of a PNG beside the image
+_SQUARE = 1.02  # longer side : shorter side, up to which an image counts as square
 
 
 def load_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -39,7 +39,7 @@ def load_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     Raises:
         UserError: the file is missing, not an image, damaged, or smaller than MIN_SIDE; or its header names more than
-            `max_pixels` pixels, which is found out before anything is decoded.
+            `max_pixels` pixels, which is checked before anything is decoded.
     """
     image = open_image(path, max_pixels)
     if min(image.size) < MIN_SIDE:
@@ -55,7 +55,7 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an image of any size and channels: upright, 8 bits a channel, in the mode the file has.
 
     Only the first frame of an animation is read. Colours of another profile than sRGB become RGB or RGBA. Raises
-    UserError as `load_image` does, but for the smallest size.
+    UserError as `load_image` does, except for too small a size.
     """
     path = Path(path)
     try:
@@ -83,7 +83,7 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise UserError(f"{path}: is not an image that can be read; give a {', '.join(_FORMATS)} file") from error
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: cannot be decoded ({reason}); the file may be damaged, get it anew") from error
+        raise UserError(f"{path}: cannot be decoded ({reason}); the file may be damaged, get it again") from error
 
 
 class _TooLargeError(Exception):
@@ -91,7 +91,7 @@ class _TooLargeError(Exception):
 
 
 def _decode(path: Path, max_pixels: int) -> Image.Image:
-    """The image; limits of Pillow's on what a PNG holds beside it are none on the image itself."""
+    """The image. Pillow's limits on a PNG's text and profile do not make the image unreadable: these are left out."""
     dropped: tuple[bytes, ...] = ()
     while True:
         try:
@@ -143,7 +143,7 @@ def _without_chunks(path: Path, dropped: tuple[bytes, ...]) -> BytesIO:
 def _upright(image: Image.Image, path: Path) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception as error:  # broken EXIF data is common, and no reason to refuse a sound image
+    except Exception as error:  # broken EXIF data is common, and not a reason to refuse an intact image
         logger.warning("%s: its EXIF data cannot be read (%s), so no rotation is applied", path, error)
         return image
 
@@ -151,9 +151,9 @@ def _upright(image: Image.Image, path: Path) -> Image.Image:
 def _to_8_bits(image: Image.Image, file_format: str | None) -> Image.Image:
     """Scale 16-bit, 32-bit and float greyscale, which Pillow itself would clip, to mode L; pass others through.
 
-    Such files do not say which number is white. PNG and PPM mean 65535; elsewhere it is the least usual white that the
-    brightest pixel does not exceed (floats may overshoot theirs by half a stop or so, as after sharpening). Where no
-    value is above 1, that is white: the file is a mask.
+    Such files do not say which number is white. PNG and PPM mean 65535; elsewhere it is the smallest usual white that
+    the brightest pixel does not exceed (floats may exceed it by half a stop or so, as after sharpening). Where no value
+    is above 1, white is 1: the file is a mask.
     """
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
@@ -174,9 +174,9 @@ def check_save_path(path: str | Path) -> None:
     """Fail before any work if an image could not be saved at `path`; creates nothing. Raises UserError."""
     suffix = Path(path).suffix
     if suffix.lower() not in SAVED_SUFFIXES:
-        found = f"the extension {suffix}" if suffix else "no extension"
+        ending = f"the extension {suffix}" if suffix else "no extension"
         wanted = ", ".join(sorted(SAVED_SUFFIXES))
-        raise UserError(f"{path}: has {found}, which names no format that is written; use one of {wanted}")
+        raise UserError(f"{path}: has {ending}, which names no format that is written; use one of {wanted}")
     check_writable(path)
 
 
@@ -223,12 +223,12 @@ def to_image(tensor: torch.Tensor) -> Image.Image:
 
 
 def resize(image: Image.Image, size: int) -> Image.Image:
-    """Scale to size×size, bilinear with antialiasing, whatever the sides were."""
+    """Scale to size×size, bilinear with antialiasing; the proportions may change."""
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def load_square(path: str | Path, size: int) -> Image.Image:
-    """`load_image`, scaled to size×size. The first image of a folder that this squashes is warned of."""
+    """`load_image`, scaled to size×size. Warns of the first image of each folder that this squashes."""
     image = load_image(path)
     note = squash_note(path, image)
     if note and Path(path).parent not in _warned:

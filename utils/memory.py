@@ -11,9 +11,9 @@ _MAPS = Path("/proc/self/maps")
 
 
 def mapped_files(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
-    """The address ranges (first, last + 1) of the mapped files in which these tensors lie.
+    """The address ranges (first, last + 1) of the mapped files that hold these tensors.
 
-    Empty where there is none, or where the system does not tell.
+    Empty where there are none, or where the system does not list them.
     """
     pointers = [tensor.data_ptr() for tensor in tensors if tensor.device.type == "cpu"]
     if not _MAPS.exists():
@@ -30,7 +30,7 @@ def mapped_files(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
 def release(ranges: Iterable[tuple[int, int]]) -> None:
     """Give back the pages of `mapped_files`: they stay in the system's file cache and come back at the next use.
 
-    Only for files into whose mapping nothing was written: that would be lost.
+    Only for mappings that nothing was written to: what was written would be lost.
     """
     for first, last in ranges:
         size, advice = ctypes.c_size_t(last - first), ctypes.c_int(mmap.MADV_DONTNEED)
@@ -38,7 +38,7 @@ def release(ranges: Iterable[tuple[int, int]]) -> None:
 
 
 def portions(tensors: Iterable[Tensor], numbers: int) -> Iterator[list[Tensor]]:
-    """All the tensors in order, in lists of about so many numbers together; a larger tensor is a list of its own."""
+    """All the tensors in order, in lists of about that many numbers; a larger tensor is a list by itself."""
     part: list[Tensor] = []
     size = 0
     for tensor in tensors:

@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def eval_mode(*modules: nn.Module) -> Iterator[None]:
-    """Meanwhile the modules are in eval mode; afterwards every part of them is in the mode that it was in."""
+    """Put the modules into eval mode; afterwards every part of them is in its former mode again."""
     before = [(part, part.training) for module in modules for part in module.modules()]
     for module in modules:
         module.eval()

@@ -17,8 +17,8 @@ WAITING = 2  # results that may wait, per thread
 class BoundedPool:
     """Threads that run calls in the background; `submit` blocks while too many of them wait.
 
-    As a context manager it ends once every call has. Threads, not processes: decoding, scaling and encoding of images
-    release the GIL, nothing has to be copied, and nobody is left behind when the run is killed.
+    As a context manager it waits for every call to end. Threads, not processes: decoding, scaling and encoding of
+    images release the GIL, nothing has to be copied, and no process is left over when the run is killed.
     """
 
     def __init__(self, workers: int) -> None:

@@ -25,7 +25,7 @@ from utils.errors import UserError
 from utils.pickle_builders import BUILDERS, NDARRAY, STORAGES, Global, RefusedError, expect, set_state
 
 _MAX_BYTES = 4 << 30  # of a file; the largest published one has 0.4 GB
-_MAX_OPCODES = 1_000_000  # a StyleGAN2 file with G, D and G_ema has some 50,000
+_MAX_OPCODES = 1_000_000  # a StyleGAN2 file with G, D and G_ema has about 50,000
 _DAMAGED = (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 _LITERALS = {

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def sigterm_asks() -> Iterator[Callable[[], bool]]:
-    """Meanwhile SIGTERM does not end the process; the function that is yielded tells whether one was received.
+    """Keep SIGTERM from ending the process; the function that is yielded returns whether one was received.
 
     For the main thread only, like all handling of signals.
     """

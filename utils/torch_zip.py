@@ -22,4 +22,4 @@ def strings(path: Path) -> Iterator[str]:
                 if "UNICODE" in opcode.name:
                     yield str(argument)
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError):
-        return  # whoever loads the file will say what is wrong with it
+        return  # the loader of the file reports what is wrong with it

@@ -1,6 +1,6 @@
-"""Moving images: videos read frame by frame, MP4s and GIFs written.
+"""Videos, read frame by frame, and MP4s and GIFs, written.
 
-Videos go through PyAV, whose wheels bring FFmpeg's libraries along; it is imported when the first video is opened.
+Videos go through PyAV, whose wheels include FFmpeg's libraries; it is imported when the first video is opened.
 """
 
 import logging
@@ -20,22 +20,22 @@ from utils.video_colour import BT601, BT709, HD, HDR, SCALING, UNKNOWN, ToRGB, c
 
 logger = logging.getLogger(__name__)
 
-MAX_FRAME_PIXELS = 4096 * 2304  # 4K; the encoder holds some fifty frames
-QUALITY = {"crf": "17", "preset": "fast"}  # of H.264: hard to tell from the original
+MAX_FRAME_PIXELS = 4096 * 2304  # 4K; the encoder holds about fifty frames
+QUALITY = {"crf": "17", "preset": "fast"}  # of H.264: hardly distinguishable from the original
 
 _MP4_SOUND = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}  # what players expect in an MP4
-_SOUND_RATE = 48_000  # Hz, of sound that has to be encoded anew
+_SOUND_RATE = 48_000  # Hz, of sound that has to be encoded again
 _STILL_FORMATS = ("image2", "_pipe")  # FFmpeg's names of formats that hold one image
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What one has to know of a video to write another like it."""
+    """What is needed to write another video like this one."""
 
     size: tuple[int, int]  # of the upright images
     rate: Fraction  # images a second, on average
     time_base: Fraction  # seconds; the unit of Frame.pts
-    count: int | None = None  # of frames, as far as the file tells
+    count: int | None = None  # of frames; None if the file does not say
     aspect: Fraction = Fraction(1)  # a pixel's width : height
     matrix: int = BT601
     primaries: int = UNKNOWN
@@ -53,8 +53,8 @@ def check_movie_path(path: str | Path, suffixes: Sequence[str]) -> None:
     """Fail before any work if nothing could be written at `path`, or its extension is not one of `suffixes`."""
     suffix = Path(path).suffix
     if suffix.lower() not in suffixes:
-        found = f"the extension {suffix}" if suffix else "no extension"
-        raise UserError(f"{path}: has {found}; use {' or '.join(suffixes)}")
+        ending = f"the extension {suffix}" if suffix else "no extension"
+        raise UserError(f"{path}: has {ending}; use {' or '.join(suffixes)}")
     check_writable(path)
     if suffix.lower() != ".gif":
         _av()
@@ -63,15 +63,15 @@ def check_movie_path(path: str | Path, suffixes: Sequence[str]) -> None:
 def probe(path: str | Path) -> VideoInfo:
     """Look at a video and its first frame.
 
-    Raises UserError if it is missing, no video, damaged, or has more than MAX_FRAME_PIXELS a frame, which is found out
-    before anything is decoded.
+    Raises UserError if it is missing, not a video, damaged, or has more than MAX_FRAME_PIXELS per frame, which is
+    checked before anything is decoded.
     """
     path = Path(path)
-    with _opened(path) as container, _told(path, "cannot be decoded"):
+    with _opened(path) as container, _user_errors(path, "cannot be decoded"):
         stream = _video_stream(path, container)
         frame = next(container.decode(stream), None)
         if frame is None:
-            raise UserError(f"{path}: holds no image that can be decoded; get the video anew")
+            raise UserError(f"{path}: holds no image that can be decoded; get the video again")
         _check_size(path, frame.width, frame.height)
         upright = _upright(frame, ToRGB(stream)(frame, (frame.width, frame.height)))
         aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -93,13 +93,13 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def read_frames(path: str | Path) -> Iterator[Frame]:
-    """Every frame, one at a time; frames that are turned on the screen are turned here, too.
+    """Every frame, one at a time; rotated as a player would show them.
 
     All have the size of the first one. Colours of HDR or of a wide gamut are mapped to BT.709. `pts` always rises, and
     0 is when the video begins. Raises UserError as `probe` does.
     """
     path, last, size = Path(path), -1, None
-    with _opened(path) as container, _told(path, "cannot be decoded"):
+    with _opened(path) as container, _user_errors(path, "cannot be decoded"):
         stream = _video_stream(path, container)
         start = round(_start(container) / stream.time_base)
         usual = max(round(1 / (_rate(stream) * stream.time_base)), 1)
@@ -116,9 +116,9 @@ def mp4_writer(path: str | Path, info: VideoInfo, sound: str | Path | None = Non
     """Yield a function that appends a frame to an MP4 (H.264). The file is there once the block has ended well.
 
     Args:
-        info: size, time base and colours of the frames. Of odd sides, which H.264 does not know, the last line is
-            left out.
-        sound: a video whose sound goes along: copied as it is, or, where players do not expect its format in an MP4,
+        info: size, time base and colours of the frames. H.264 has no odd sizes: the last row or column
+            of such frames is left out.
+        sound: a video whose sound is added: copied unchanged, or, where players do not expect its format in an MP4,
             as AAC of one or two channels.
 
     Raises UserError if the file cannot be written.
@@ -128,7 +128,7 @@ def mp4_writer(path: str | Path, info: VideoInfo, sound: str | Path | None = Non
     options = {"movflags": "+faststart"}  # the index first: the video can be watched while it is fetched
     with (
         atomic_path(path) as temporary,
-        _told(Path(path), "cannot be written"),
+        _user_errors(Path(path), "cannot be written"),
         av.open(str(temporary), "w", container_options=options) as output,
     ):
         stream = output.add_stream("libx264", rate=info.rate, options=dict(QUALITY))
@@ -141,12 +141,12 @@ def mp4_writer(path: str | Path, info: VideoInfo, sound: str | Path | None = Non
 
             def write(frame: Frame) -> None:
                 pixels = np.ascontiguousarray(np.asarray(frame.image.convert("RGB"))[: size[1], : size[0]])
-                picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+                encoded = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
                     format="yuv420p", dst_colorspace=converter(info.matrix), dst_color_range=1,
                     interpolation=SCALING,
                 )  # fmt: skip
-                picture.pts, picture.duration, picture.time_base = frame.pts, frame.duration, info.time_base
-                output.mux(stream.encode(picture))
+                encoded.pts, encoded.duration, encoded.time_base = frame.pts, frame.duration, info.time_base
+                output.mux(stream.encode(encoded))
                 track.copy(float(frame.pts * info.time_base))
 
             yield write
@@ -164,9 +164,9 @@ def save_mp4(images: Sequence[Image.Image], path: str | Path, fps: int) -> None:
 
 
 def save_gif(images: Sequence[Image.Image], path: str | Path, fps: int) -> None:
-    """Write images of one size as a GIF that loops for ever, all in the same 256 colours. Raises UserError.
+    """Write images of one size as an endless GIF, all in the same 256 colours. Raises UserError.
 
-    A GIF counts in hundredths of a second, so `fps` is met as well as they allow.
+    A GIF counts in hundredths of a second, so `fps` is approximated.
     """
     shown = [image.resize((128, 128)) for image in images[:: max(len(images) // 8, 1)]]
     strip = Image.fromarray(np.concatenate([np.asarray(image.convert("RGB")) for image in shown], axis=1))
@@ -174,14 +174,14 @@ def save_gif(images: Sequence[Image.Image], path: str | Path, fps: int) -> None:
     first, *others = (image.convert("RGB").quantize(palette=palette) for image in images)
     try:
         with atomic_path(path) as temporary:
-            duration = 10 * max(round(100 / fps), 2)  # ms; browsers take less than two hundredths for ten
+            duration = 10 * max(round(100 / fps), 2)  # ms; browsers show less than two hundredths as ten
             first.save(temporary, save_all=True, append_images=others, duration=duration, loop=0, disposal=1)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be written ({error}); choose another place") from error
 
 
 class _Sound:
-    """The sound of the video `source` on its way into `output`; None is silence."""
+    """Copies the sound of the video `source` into `output`; None is silence."""
 
     def __init__(self, source: str | Path | None, output: Any) -> None:
         self._source, self._output = source, output
@@ -200,13 +200,13 @@ class _Sound:
             self._container.close()
 
     def copy(self, until: float = float("inf")) -> None:
-        """Pass on what is heard up to this second."""
+        """Copy the sound up to this second."""
         while self._next is not None:
             packet = self._next
             if packet.dts is not None and packet.dts * packet.time_base - self._start > until:
                 return
-            target, anew = self._targets[packet.stream.index]
-            if anew:
+            target, encode = self._targets[packet.stream.index]
+            if encode:
                 for frame in packet.decode():
                     if frame.pts is not None:
                         frame.pts -= round(self._start / frame.time_base)
@@ -240,8 +240,8 @@ def _av() -> Any:
 
 def _input(path: Path) -> Any:
     if not path.is_file():
-        raise UserError(f"{path}: does not exist or is no file; give the path of a video")
-    with _told(path, "is no video that can be read"):
+        raise UserError(f"{path}: does not exist or is not a file; give the path of a video")
+    with _user_errors(path, "is not a video that can be read"):
         # Playlists may name other files, but nothing in the network.
         options = {"protocol_whitelist": "file"}
         return _av().open(str(path.absolute()), container_options=options, metadata_errors="ignore")
@@ -254,7 +254,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _told(path: Path, what: str) -> Iterator[None]:
+def _user_errors(path: Path, what: str) -> Iterator[None]:
     """Turn FFmpeg's errors into UserError."""
     av = _av()
     try:
@@ -265,15 +265,15 @@ def _told(path: Path, what: str) -> Iterator[None]:
 
 
 def _video_stream(path: Path, container: Any) -> Any:
-    """The stream of moving images."""
+    """The video stream."""
     if container.format.name.endswith(_STILL_FORMATS):
         raise UserError(f"{path}: is an image, not a video; give it as --orig_img_pth")
     covers = _av().stream.Disposition.attached_pic
     for stream in container.streams.video:
-        if not stream.disposition & covers:  # the image on a song
+        if not stream.disposition & covers:  # the cover of a song
             _check_size(path, stream.width, stream.height)
             return stream
-    raise UserError(f"{path}: has no moving images in it; give a video")
+    raise UserError(f"{path}: has no video stream; give a video")
 
 
 def _rate(stream: Any) -> Fraction:
@@ -281,7 +281,7 @@ def _rate(stream: Any) -> Fraction:
 
 
 def _start(container: Any) -> Fraction:
-    """When the video begins, in seconds by its own clock: recordings of broadcasts do not begin at 0."""
+    """The time of the video's first frame in seconds: recordings of broadcasts do not begin at 0."""
     return Fraction(max(container.start_time or 0, 0), 1_000_000)
 
 
@@ -294,6 +294,6 @@ def _check_size(path: Path, width: int, height: int) -> None:
 
 
 def _upright(frame: Any, rgb: Any) -> Image.Image:
-    """Turned as the screen would turn `frame`: by whole quarters, counter-clockwise."""
+    """Rotated as a player would rotate `frame`: by quarter turns, counter-clockwise."""
     pixels = np.rot90(rgb.to_ndarray(), round(frame.rotation / 90) % 4)
     return Image.fromarray(np.ascontiguousarray(pixels))

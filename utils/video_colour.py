@@ -59,5 +59,5 @@ def matrix_of(frame: Any) -> int:
 
 
 def converter(matrix: int) -> int:
-    """The converter's number of a matrix: its own are the same, but for one of two names of BT.601."""
+    """The converter's number of a matrix: FFmpeg's, except for one of two numbers of BT.601."""
     return 5 if matrix == BT601 else matrix

@@ -41,7 +41,7 @@ def project(points: Array) -> Array:
 
 
 def crop_window(person: Person) -> Window:
-    """FFHQ's rule, from the true places of eyes and mouth."""
+    """The square that FFHQ's rule (models/faces/alignment.py) cuts out, from the true places of eyes and mouth."""
     left, right, mouth = project(np.concatenate([person.eyes, person.mouth[None]]))
     across, down = right - left, mouth - (left + right) / 2
     x = across + np.array([-down[1], down[0]])

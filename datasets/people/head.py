@@ -6,7 +6,6 @@ to the picture's right, y away from the camera, z up; the origin is midway betwe
 """
 
 import os
-import zipfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from datasets.people.factors import Factors
 from datasets.people.fields import Array
-from utils.errors import UserError
+from utils.arrays import load_npz
 from utils.files import atomic_path
 
 VERSION = 2  # of the cached file
@@ -96,10 +95,7 @@ def head_model() -> HeadModel:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             np.savez(temporary, allow_pickle=False, **arrays)
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-        basis = np.concatenate([arrays.pop(name) for name in ("corners", "identity", "actions")])
-        return HeadModel(basis=basis, **arrays)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it, and it is built again") from error
+    shapes, others = ("corners", "identity", "actions"), ("faces", "template", "masks", "parts", "eyes")
+    arrays = load_npz(path, (*shapes, *others), "delete it, and it is built again")
+    basis = np.concatenate([arrays[name] for name in shapes])
+    return HeadModel(basis=basis, **{name: arrays[name] for name in others})

@@ -68,9 +68,13 @@ class Subject:
 
     def photo(self, rng: np.random.Generator, size: int = PHOTO_SIZE) -> tuple[Picture, Person, Window]:
         """Head and shoulders, size×size, off the centre at random."""
-        person = self.person()
-        window = photo_window(person, rng)
+        person, window = self.photographed(rng)
         return render(person, window, size), person, window
+
+    def photographed(self, rng: np.random.Generator) -> tuple[Person, Window]:
+        """Who a photograph shows, and what part of the scene it is: where things lie in it, without drawing it."""
+        person = self.person()
+        return person, photo_window(person, rng)
 
     def person(self) -> Person:
         """The person as meshes."""

@@ -169,7 +169,7 @@ def _predictor(path: Path) -> Any:
     try:
         return dlib.shape_predictor(str(path))
     except RuntimeError as error:
-        raise UserError(f"{path}: is no 68-landmark predictor of dlib ({error}); get the file anew") from error
+        raise UserError(f"{path}: is not a 68-landmark predictor of dlib ({error}); get the file again") from error
 
 
 def _predictor_file(path: str | Path | None) -> Path:

@@ -144,7 +144,7 @@ def _networks(farl_path: Path, detector_path: Path, device: torch.device) -> tup
             "retinaface/mobilenet", device=device, model_path=str(detector_path), threshold=_LEAST_FACE_SCORE
         )
     except Exception as error:
-        raise UserError(f"{detector_path}: is damaged or no RetinaFace mobilenet0.25 file; get it anew") from error
+        raise UserError(f"{detector_path}: is damaged or no RetinaFace mobilenet0.25 file; get it again") from error
     finally:
         torch.backends.cudnn.benchmark = benchmark  # facer turns it on for the whole process
     try:
@@ -152,7 +152,7 @@ def _networks(farl_path: Path, detector_path: Path, device: torch.device) -> tup
         # TorchScript's restricted language: tensor operations, no imports and no calls of Python.
         parser = facer.face_parser("farl/lapa/448", device=device, model_path=str(farl_path))
     except Exception as error:
-        raise UserError(f"{farl_path}: is damaged or no TorchScript file of FaRL; get it anew") from error
+        raise UserError(f"{farl_path}: is damaged or no TorchScript file of FaRL; get it again") from error
     return detector.requires_grad_(False), parser.requires_grad_(False)
 
 

@@ -58,5 +58,5 @@ def test_a_bad_line_is_named(change: tuple[str, str], words: str | None, tmp_pat
 def test_no_table_at_all(tmp_path: Path) -> None:
     for content in (b"", b"\x00\xff," * 1000, b"x," + b"y" * 200_000 + b"\n\n"):
         (tmp_path / "table").write_bytes(content)
-        with pytest.raises(UserError, match=r"table (has no attribute|is no attribute table)"):
+        with pytest.raises(UserError, match=r"table (has no attribute|is not an attribute table)"):
             CelebaAttributes(tmp_path / "table", "Eyeglasses")

@@ -343,10 +343,18 @@ def test_pictures_of_every_kind_are_read(runner: SimpleRunner, tmp_path: Path) -
         assert result.size == (64, 64) and (tmp_path / f"{name}.png").exists()
 
 
-def test_invert_once_with_align_needs_align(runner: SimpleRunner, photo_path: Path) -> None:
+def test_align_says_of_an_inverted_photo_what_is_written(
+    runner: SimpleRunner, photo_path: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match="align"):
         runner.edit(runner.invert(photo_path), "age", 1, align=True)
-    assert runner.edit(runner.invert(photo_path, align=True), "age", 1, align=True).size == (64, 64)
+    photo = runner.invert(photo_path, align=True)
+    for align, count in ((False, 1), (True, 3)):
+        folder = tmp_path / str(align)
+        edited = runner.edit(photo, "age", 1, folder / "a.png", align=align)
+        assert edited.size == (64, 64) and len(list(folder.iterdir())) == count
+    assert photo.put_back(edited).size == photo.original().size
+    assert runner.edited(photo, [("age", 1)]) == edited
 
 
 def test_no_result_overwrites_an_input(runner: SimpleRunner, photo_path: Path, tmp_path: Path) -> None:

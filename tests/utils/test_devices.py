@@ -22,6 +22,16 @@ def test_cpu(caplog):
     assert not caplog.records
 
 
+def test_tf32_is_off_unless_asked_for():
+    """PyTorch's own default rounds the factors of float32 convolutions on GPUs since Ampere."""
+    for tf32 in (True, False):
+        resolve_device("cpu", tf32)
+        assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
+    resolve_device("cpu", True)
+    resolve_device("cpu")
+    assert not torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize("name", ["0", "cuda", "cuda:0", "1", "cuda:1", "7"])
 def test_a_gpu_that_is_there_or_not(name, caplog):
     index = int(name[-1]) if name[-1].isdigit() else 0

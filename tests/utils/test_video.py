@@ -159,7 +159,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
 
 
 def test_bad_videos_are_told_in_one_line(tmp_path: Path) -> None:
-    words = {"huge": "megapixels", "sound": "no moving images", "picture": "not a video", "missing": "does not exist"}
+    words = {"huge": "megapixels", "sound": "no video stream", "picture": "not a video", "missing": "does not exist"}
     for name, path in bad_files(tmp_path).items():
         for read in (probe, lambda path: list(read_frames(path))):
             with pytest.raises(UserError) as error:

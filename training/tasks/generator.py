@@ -27,6 +27,7 @@ from training.loggers import Sheet
 from training.losses import r1_penalty
 from training.state import TrainState, adopt
 from training.tasks.network import NetworkTask, channels_last
+from utils.errors import UserError
 from utils.images import to_image
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,12 @@ def paired_distance(fake: Tensor, real: Tensor) -> Tensor:
         fake, real = F.avg_pool2d(fake, 2), F.avg_pool2d(real, 2)
         total = total + 0.5 * (fake - real).abs().mean()
     return total
+
+
+def _images(generator: Generator, w: Tensor, size: int) -> Tensor:
+    """The images of w B×n_styles×D, B×3×size×size."""
+    layer = 2 * generator.config.resolutions.index(size) + 1
+    return generator.trunk(generator.affine(w), layer)[1]
 
 
 class PathLength:
@@ -95,6 +102,9 @@ class GeneratorTask(NetworkTask):
 
     def __init__(self, config: GeneratorTrainConfig, domain: DomainConfig, process: Process) -> None:
         self.options = config.train
+        possible = [size for size in domain.generator.resolutions if size < domain.generator.size]
+        if unknown := set(self.options.sizes) - set(possible):
+            raise UserError(f"train.sizes names {min(unknown)} px; the generator has {', '.join(map(str, possible))}")
         self.scores = Scores(config.data.train_dir, domain.generator.style_dim) if config.train.paired else None
         seed = torch.Generator().manual_seed(config.exp.seed)
         super().__init__(config, domain, process)
@@ -109,7 +119,10 @@ class GeneratorTask(NetworkTask):
         self.ema = MovingAverage(self.generator, options.ema)
         self.discriminator = channels_last(Discriminator(config).to(self.device)).train()
         beta1, beta2 = options.betas
-        generator_opt = Adam(self.generator.parameters(), options.lr, (beta1, beta2))
+        mapping = list(self.generator.style.parameters())
+        rest = [value for name, value in self.generator.named_parameters() if not name.startswith("style.")]
+        groups: list[dict[str, Any]] = [{"params": rest}, {"params": mapping, "lr": options.lr * options.mapping_lr}]
+        generator_opt = Adam(groups, options.lr, (beta1, beta2))
         disc_opt = Adam(self.discriminator.parameters(), options.lr, (beta1, beta2))
         self.path_length = PathLength(self.device)
         self.predictor = None
@@ -149,8 +162,8 @@ class GeneratorTask(NetworkTask):
         average, self.state.latent_avg = self.ema.network, self.latent_avg()
         generator = {"g_ema": average.state_dict(), "latent_avg": self.state.latent_avg}
         save(generator, folder / "generators" / f"step_{self.state.step:07d}.pt")
-        w = average.mapping(self.sample_z.to(self.device))[:, None]
-        images = average(average.affine(w.expand(-1, average.config.n_styles, -1)))
+        w = average.mapping(self.sample_z.to(self.device))[:, None].expand(-1, average.config.n_styles, -1)
+        images = _images(average, w, self._size(self.state.step))  # layers above are not trained yet
         return Sheet("samples", to_image(make_grid(images.clamp(-1, 1), nrow=8, padding=0).cpu()))
 
     @torch.no_grad()
@@ -169,7 +182,7 @@ class GeneratorTask(NetworkTask):
                 w = self.generator.mapping(z)[:, None].expand(-1, self.generator.config.n_styles, -1)
             else:
                 w = mixed_w(self.generator, len(real), options.mixing, self.device)
-            fake = self._images(w, real.shape[-1])
+            fake = _images(self.generator, w, real.shape[-1])
             if adversarial:
                 losses["generator"] = F.softplus(-self._logits(fake)).mean()
         if self.scores is not None:
@@ -181,7 +194,7 @@ class GeneratorTask(NetworkTask):
         self.precision.backward(torch.stack([weights[name] * loss for name, loss in losses.items()]).sum())
         if adversarial and options.path_length and step % options.path_length_every == 0:
             w = mixed_w(self.generator, max(len(real) // 2, 1), options.mixing, self.device)  # half, as in the paper
-            penalty = self.path_length(self._images(w, real.shape[-1]), w)
+            penalty = self.path_length(_images(self.generator, w, real.shape[-1]), w)
             self.precision.backward(penalty * options.path_length * options.path_length_every)
             losses["path_length"] = penalty
         return fake.detach(), {name: loss.detach() for name, loss in losses.items()}
@@ -202,11 +215,6 @@ class GeneratorTask(NetworkTask):
             losses["r1"] = penalty.detach()
         self.precision.backward(loss)
         return losses
-
-    def _images(self, w: Tensor, size: int) -> Tensor:
-        """The images of w B×n_styles×D, B×3×size×size."""
-        layer = 2 * self.generator.config.resolutions.index(size) + 1
-        return self.generator.trunk(self.generator.affine(w), layer)[1]
 
     def _logits(self, images: Tensor) -> Tensor:
         return self.discriminator(images).float()

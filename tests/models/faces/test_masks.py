@@ -98,7 +98,7 @@ def test_damaged_weights_are_named(farl, half_white, tmp_path):
     bad = tmp_path / "bad"
     bad.write_text("no weights")
     for files in ((bad, detector), (farl, bad), (detector, farl)):
-        with pytest.raises(UserError, match="get it anew") as error:
+        with pytest.raises(UserError, match="get it again") as error:
             background_probability(half_white, CPU, *files)
         assert "\n" not in str(error.value)
 

@@ -169,7 +169,7 @@ def trained_inverter(toy: TrainingToy, tmp_path_factory: pytest.TempPathFactory)
     with torch.no_grad():
         e4es, *_ = stage_2._known_edit(batch.images(CPU), "age", 0.0)
     pixels = (127.5 * (e4es.clamp(-1, 1) + 1)).round().to(torch.uint8)
-    both = [Batch(torch.cat([batch.pixels, pixels]), batch.names * 2)]
+    both = [Batch(torch.cat([batch.pixels, pixels]), batch.names * 2, batch.flipped.repeat(2))]
     values = [learner.step(RAMP + i, both, adversarial=False)["l2"] for i in range(200)]
     path = tmp_path_factory.mktemp("trained") / "inverter.pt"
     save({"state_dict": {f"encoder.{k}": v for k, v in learner.stage.encoder.state_dict().items()}}, path)

@@ -1,0 +1,158 @@
+"""The generator's training from pictures of known scores: it learns, grows from few pixels, and goes on exactly."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from arguments.domain import load_domain
+from arguments.loader import load_options
+from arguments.loop_options import GeneratorTrainConfig
+from datasets.scores import FILE, write_scores
+from models.weights import read
+from runners.training_runner import train_network
+from training.distributed import Process
+from training.loggers import read_stats
+from training.loop import Plan, TrainingLoop
+from training.tasks.generator import GeneratorTask, paired_distance
+from utils.errors import UserError
+from utils.images import save_image
+
+CPU = torch.device("cpu")
+PICTURES = 16
+
+
+def draw(score: np.ndarray) -> Image.Image:
+    """16×16: a bright bar whose place says the first score, on a colour that says the second; mirrored by the signs."""
+    pixels = np.full((16, 16, 3), 40, np.uint8)
+    pixels[..., 2] = int(np.clip(128 + 80 * score[1], 0, 255))
+    middle = 8 + round(np.clip(4 * score[0], -5, 5))
+    pixels[:, middle - 3 : middle + 3] = (230, 200, 40)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> list[str]:
+    """A tiny domain, and pictures with the scores that they were drawn from."""
+    domain = {
+        "name": "tiny", "encoder_size": 16, "weights": {},
+        "generator": {"size": 16, "style_dim": 8, "n_mlp": 2, "channels": {4: 16, 8: 16, 16: 16}},
+    }  # fmt: skip
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(domain))
+    scores, names = np.random.default_rng(0).standard_normal((PICTURES, 2)), [f"{i}.png" for i in range(PICTURES)]
+    for name, score in zip(names, scores, strict=True):
+        save_image(draw(score), tmp_path / "pictures" / name)
+    write_scores(tmp_path / "pictures", names, scores, ["place", "colour"], np.array([-1, 1]))
+    config = {
+        "exp": {"domain": str(tmp_path / "tiny.yaml"), "exp_dir": str(tmp_path), "name": "run"},
+        "data": {"train_dir": str(tmp_path / "pictures")},
+        "train": {
+            "device": "cpu", "batch_size": 8, "lr": 0.01, "ema": 0.9, "paired": 1, "adversarial": 0, "noise": False,
+            "log_step": 1, "checkpoint_minutes": 60,
+        },
+    }  # fmt: skip
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    return [f"exp.config_dir={tmp_path}", "exp.config=config.yaml"]
+
+
+def task_of(options: list[str], *more: str) -> GeneratorTask:
+    config = load_options(GeneratorTrainConfig, [*options, *more])
+    torch.manual_seed(0)
+    return GeneratorTask(config, load_domain(config.exp.domain), Process(CPU))
+
+
+def train(options: list[str], *more: str) -> Path:
+    return train_network(load_options(GeneratorTrainConfig, [*options, *more]), GeneratorTask)
+
+
+def test_distance_is_that_of_its_formula():
+    """L1, 0.7 of that of the differences along each axis, 0.5 of that at half the size."""
+    fake, real = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
+    off = fake - real
+    wanted = off.abs().mean()
+    wanted = wanted + 0.7 * (
+        (off[..., 1:] - off[..., :-1]).abs().mean() + (off[..., 1:, :] - off[..., :-1, :]).abs().mean()
+    )
+    small = off.reshape(2, 3, 8, 2, 8, 2).mean(dim=(3, 5))
+    assert torch.allclose(paired_distance(fake, real), wanted + 0.5 * small.abs().mean(), rtol=1e-5)
+    assert paired_distance(real, real) == 0
+
+
+def test_it_learns_which_scores_give_which_picture(options: list[str], tmp_path: Path):
+    task = task_of(options)
+    loop = TrainingLoop(task, Plan(1000, 1, 1, 1), Process(CPU), tmp_path)
+    losses = []
+    for step in range(1, 161):
+        values = loop.update(step, task.gradients(step))
+        losses.append(float(values["paired"]))
+    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
+    average, scores = task.ema.network, task.scores
+    names = [f"{i}.png" for i in range(PICTURES)]
+    with torch.no_grad():
+        w = average.mapping(scores.latents(names, torch.zeros(PICTURES, dtype=torch.bool)))[:, None]
+        made = average(average.affine(w.expand(-1, average.config.n_styles, -1)))
+    real = torch.stack([torch.from_numpy(np.array(Image.open(tmp_path / "pictures" / n))) for n in names])
+    real = real.permute(0, 3, 1, 2) / 127.5 - 1
+    distances = (made[:, None] - real[None]).abs().mean(dim=(2, 3, 4))
+    own, others = distances.diagonal().mean(), distances.mean()
+    assert own < 0.92 * others  # scores of other pictures give a ratio of 1
+
+
+def test_sizes_grow_and_batches_shrink(options: list[str]):
+    task = task_of(options, "train.sizes={4: 2, 8: 3}")
+    seen = []
+    learn = task.generator.trunk
+
+    def trunk(styles: object, layer: int) -> object:
+        features, image = learn(styles, layer)
+        seen.append(tuple(image.shape))
+        return features, image
+
+    task.generator.trunk = trunk  # looks on; the arithmetic is the network's
+    for step in (1, 2, 3, 4, 5):
+        assert set(task.gradients(step)) == {"paired"}
+    assert seen == [(32, 3, 4, 4), (32, 3, 4, 4), (16, 3, 8, 8), (8, 3, 16, 16), (8, 3, 16, 16)]
+
+
+def test_both_losses_at_the_full_size_only(options: list[str]):
+    task = task_of(options, "train.sizes={8: 1}", "train.adversarial=1")
+    assert set(task.gradients(1)) == {"paired"}
+    assert {"paired", "generator", "discriminator"} <= set(task.gradients(2))
+
+
+def test_a_run_that_goes_on_equals_one_that_never_stopped(options: list[str]):
+    """Across a change of size, where batches change, too."""
+    options = [*options, "train.sizes={8: 2}"]
+    whole = train(options, "train.steps=5", "exp.name=whole")
+    parts = [train(options, f"train.steps={steps}", "exp.name=parts") for steps in (1, 3, 5)]
+    one, other = (read(folder / "iteration_5.pt")["state_dict"] for folder in (whole, parts[-1]))
+    assert one.keys() == other.keys()
+    assert not [name for name, value in one.items() if not torch.equal(value, other[name])]
+    rows, others = (read_stats(folder / "stats.jsonl") for folder in (whole, parts[-1]))
+    assert [row["paired"] for row in rows] == [row["paired"] for row in others] and len(rows) == 5
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("train.paired=0", "train.paired and train.adversarial are 0"),
+        ("data.train_dir=nowhere", "nowhere"),
+        ("train.sizes={12: 5}", "train.sizes names 12 px; the generator has 4, 8"),
+        ("train.sizes={16: 5}", "train.sizes names 16 px"),
+        ("train.sizes={4: 5, 8: 3}", "last steps of 1 or more that grow"),
+        ("train.paired=-1", "train.paired is -1"),
+        ("train.adversarial=-1", "train.adversarial is -1"),
+    ],
+)
+def test_mistakes_are_told(options: list[str], option: str, words: str):
+    with pytest.raises(UserError, match=words):
+        train(options, "train.steps=1", option)
+
+
+def test_pictures_without_scores_are_refused(options: list[str], tmp_path: Path):
+    (tmp_path / "pictures" / FILE).unlink()
+    with pytest.raises(UserError, match=r"scores\.npz does not exist"):
+        train(options, "train.steps=1")
