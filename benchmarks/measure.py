@@ -37,7 +37,9 @@ def machine() -> str:
     info = Path("/proc/cpuinfo")
     names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     processor = names[0] if names else platform.processor()
-    return f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}, {date.today()}"
+    flags = next((line.split() for line in info.read_text().splitlines() if line.startswith("flags")), [])
+    vectors = " ".join(flag for flag in flags if flag.startswith(("avx2", "avx512", "avx_vnni", "amx")))
+    return f"{processor} ({vectors}), {torch.get_num_threads()} threads, torch {torch.__version__}, {date.today()}"
 
 
 def faces(weights: Path, folder: Path) -> Path:

@@ -205,7 +205,8 @@ class FrozenStyleHeads(SizedConv):
         for x, count in zip(maps, self.counts, strict=True):
             heads = [head for head in self.heads[first : first + count] if isinstance(head, FrozenStyleHead)]
             first += count
-            for head, y in zip(heads, self._convs(x, [head.layers[0] for head in heads]), strict=True):
+            convs = [conv for head in heads for conv in head.layers[:1]]  # none where the map has one pixel already
+            for head, y in zip(heads, self._convs(x, convs) if convs else [x] * count, strict=True):
                 for conv in head.layers[1:]:
                     (y,) = self._convs(y, [conv])
                 styles.append(head.linear(y.flatten(1)))

@@ -209,7 +209,7 @@ def test_a_run_leaves_everything_that_it_promises(toy: TrainingToy, python: Warm
     run_id = full["training"]["wandb_id"]
     (offline,) = (folder / "wandb").glob("offline-run-*")
     content = (offline / f"run-{run_id}.wandb").read_bytes()
-    for trace in (b"train/l2", b"val/l2", b"special", b"picture, inversion", b"input_train_dir", b"source"):
+    for trace in (b"train/l2", b"val/l2", b"special", b"image, inversion", b"input_train_dir", b"source"):
         assert trace in content, trace
     assert len(list((offline / "files/media/images").glob("special_*.png"))) == 16
 
