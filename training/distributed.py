@@ -32,10 +32,10 @@ class Process:
 
 
 def join(device: str, timeout: timedelta | None = None, tf32: bool = True) -> Process:
-    """Meet the other processes of this run, if there are any.
+    """Join the other processes of this run, if there are any.
 
     Args:
-        device: as options name it; under torchrun every process takes a GPU of its own, or all take the CPU.
+        device: as in options; under torchrun every process gets its own GPU, or all use the CPU.
         timeout: how long an exchange of gradients may take (default: torch's, 10 minutes with GPUs).
         tf32: as in `resolve_device`.
 

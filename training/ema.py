@@ -1,4 +1,4 @@
-"""The moving average of a network's weights, which is often better than the weights themselves."""
+"""The moving average of a network's weights, which often performs better than the weights themselves."""
 
 import copy
 from typing import Generic, TypeVar
@@ -16,14 +16,14 @@ class MovingAverage(Generic[M]):
     """
 
     def __init__(self, of: M, decay: float) -> None:
-        """Begins at the weights that `of` has. `decay`: 0 to 1."""
+        """Starts at the weights of `of`. `decay`: 0 to 1."""
         self.network = copy.deepcopy(of).eval().requires_grad_(False)
         self.decay = decay
         self._means, self._values = _tensors(self.network), _tensors(of)
 
     @torch.no_grad()
     def update(self) -> None:
-        """Follow by one step."""
+        """Update the average once."""
         means, values = ([x for x in side if x.is_floating_point()] for side in (self._means, self._values))
         torch._foreach_lerp_(means, values, 1 - self.decay)
         for mean, value in zip(self._means, self._values, strict=True):

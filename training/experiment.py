@@ -17,34 +17,34 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class Experiment:
-    """Where a run writes, and the checkpoints that it may go on from, the one to be preferred last."""
+    """Where a run writes, and the checkpoints that it may resume, the preferred one last."""
 
     folder: Path
     candidates: list[Path]
 
 
 def choose(config: TrainConfig) -> Experiment:
-    """A new folder, or that of the run that train.resume or train.resume_path goes on with. Writes nothing.
+    """A new folder, or that of the run that train.resume or train.resume_path continues. Writes nothing.
 
-    A checkpoint of train.resume_path that is not the newest of its folder begins a new one: another branch of the same
-    steps must not overwrite the first.
+    A checkpoint of train.resume_path that is not the newest of its folder starts a new one: it must not overwrite
+    later checkpoints.
     """
     name = re.escape(config.exp.name)
-    found = [d for d in experiments_dir(config).glob("*") if re.fullmatch(rf"{name}_\d{{3,}}", d.name) and d.is_dir()]
-    found.sort(key=_number)
-    new = experiments_dir(config) / f"{config.exp.name}_{_number(found[-1]) + 1 if found else 0:03d}"
+    runs = [d for d in experiments_dir(config).glob("*") if re.fullmatch(rf"{name}_\d{{3,}}", d.name) and d.is_dir()]
+    runs.sort(key=_number)
+    new = experiments_dir(config) / f"{config.exp.name}_{_number(runs[-1]) + 1 if runs else 0:03d}"
     if config.train.resume_path:
         path = _checkpoint(Path(config.train.resume_path))
         newest = CheckpointFolder(path.parent, 1).files()[-1:] == [path]
-        here = any(folder.resolve() == path.parent.resolve() for folder in found)
+        here = any(folder.resolve() == path.parent.resolve() for folder in runs)
         return Experiment(path.parent if newest and here else new, [path])
-    if config.train.resume and found:
-        return Experiment(found[-1], CheckpointFolder(found[-1], 1).files())
+    if config.train.resume and runs:
+        return Experiment(runs[-1], CheckpointFolder(runs[-1], 1).files())
     return Experiment(new, [])
 
 
 def prepare(folder: Path, config: TrainConfig) -> None:
-    """Make the folder and note in it what is run."""
+    """Make the folder and record the configuration in it."""
     for part in ("metrics", "inference_results"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
@@ -56,11 +56,11 @@ def _number(folder: Path) -> int:
 
 
 def _checkpoint(path: Path) -> Path:
-    """The checkpoint that a path names; save_options.json stands for the one that was written before it."""
+    """The checkpoint that a path names; for save_options.json, the one that was written before it."""
     if path.suffix != ".json":
         return path
     try:
         step = json.loads(path.read_text())["start_step"] - 1
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"train.resume_path: {path} is no {OPTIONS_FILE} ({error!r})") from None
+        raise UserError(f"train.resume_path: {path} is not a {OPTIONS_FILE} ({error!r})") from None
     return CheckpointFolder(path.parent, 1).path(step)

@@ -1,4 +1,4 @@
-"""Where the numbers and images of a run go: console, files in the experiment's folder, Weights & Biases."""
+"""Logs of a run's numbers and images: console, files in the experiment's folder, Weights & Biases."""
 
 import json
 import logging
@@ -32,12 +32,12 @@ class Sheet:
     """Images for the log."""
 
     name: str
-    grid: Image.Image  # all of them as one
-    images: Mapping[str, Image.Image] = field(default_factory=dict)  # caption -> some of them
+    grid: Image.Image  # all images as one
+    images: Mapping[str, Image.Image] = field(default_factory=dict)  # caption -> image, of some of them
 
 
 class Sink:
-    """One place where a run leaves its traces."""
+    """A destination of a run's logs."""
 
     def numbers(self, step: int, values: dict[str, float]) -> None:
         """Values by names such as train/l2."""
@@ -70,7 +70,7 @@ class JsonLines(Sink):
     """`stats.jsonl`: one object for each logged step; and `curves.png`, drawn from it."""
 
     def __init__(self, folder: Path, last_step: int) -> None:
-        """`last_step`: the last that was made; what an interrupted run wrote after it is taken out."""
+        """`last_step`: the last one done; rows that an interrupted run wrote after it are removed."""
         self.path = folder / "stats.jsonl"
         self.curves = folder / "curves.png"
         rows = [row for row in read_stats(self.path) if row["step"] <= last_step]
@@ -99,7 +99,7 @@ class WeightsAndBiases(Sink):
     """Configuration, source, numbers and images on https://wandb.ai, or in the folder for `wandb sync` later."""
 
     def __init__(self, config: TrainConfig, folder: Path, run_id: str) -> None:
-        """`run_id`: that of the run which goes on, or an empty text."""
+        """`run_id`: that of the resumed run, or ""."""
         import wandb
 
         key = os.environ.get("WANDB_KEY") or os.environ.get("WANDB_API_KEY")

@@ -41,46 +41,46 @@ class Validation:
 
 
 class Task(ABC):
-    """What a run trains. The constructor builds it all; the loop decides when something is done.
+    """What a run trains. The constructor builds everything; the loop decides when to do what.
 
     Networks and optimizers are those of `state`, and a task may have any number of them. All processes hold the same
     weights; the loop averages their gradients. Global random generators may be used freely in a step: the loop has
-    seeded them by (seed, rank, step). What must be alike in all processes is drawn from `derive_seed(seed, step)`.
+    seeded them by (seed, rank, step). What must be equal in all processes is drawn from `derive_seed(seed, step)`.
     """
 
-    name: str  # of what is trained, for the progress bar
+    name: str  # for the progress bar
     state: TrainState
     precision: Precision
     batch_names: list[str]  # the files of this step's batch, for errors
 
     @abstractmethod
     def gradients(self, step: int) -> Mapping[str, Tensor]:
-        """Draw a batch of any size and add up the gradients of this step by `precision.backward`.
+        """Draw a batch of any size and accumulate the gradients of this step by `precision.backward`.
 
-        Returns the losses by name, numbers on the device. Those of all optimizers belong to the same weights: the loop
-        updates them afterwards, if all is finite. An optimizer whose parameters got no gradient rests.
+        Returns the losses by name, numbers on the device. All optimizers see the same weights: the loop updates
+        them afterwards, if everything is finite. An optimizer whose parameters have no gradient does nothing.
         """
 
     def updated(self, step: int) -> None:  # noqa: B027
-        """The optimizers have made their step: time for moving averages."""
+        """Called after the optimizers' step, for moving averages."""
 
     def logged(self, losses: Mapping[str, float]) -> dict[str, float]:
         """A line of the log, from the means of the losses since the last."""
         return dict(losses)
 
     def validate(self, step: int) -> Validation:
-        """Measure what is learned. Runs in all processes, in inference mode."""
+        """Measure what has been learned. Runs in all processes, in inference mode."""
         return Validation()
 
     def export(self, folder: Path) -> Sheet | None:
-        """Write the networks as others read them, with each checkpoint. Returns images of what they can do.
+        """Write the networks in the formats of inference, with each checkpoint. Returns samples.
 
         Runs in the first process, in inference mode.
         """
         return None
 
     def finish(self, folder: Path, checkpoint: Path) -> None:  # noqa: B027
-        """The last step is made and saved. Runs in the first process."""
+        """Called after the last step has been saved. Runs in the first process."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Plan:
 
 
 class TrainingLoop:
-    """Runs a task, in one process or several. It can be killed at any time, and goes on from its last checkpoint."""
+    """Runs a task, in one process or several. It can be killed at any time, and resumes from its last checkpoint."""
 
     def __init__(self, task: Task, plan: Plan, process: Process, folder: Path) -> None:
         self.task, self.plan, self.process, self.folder = task, plan, process, folder
@@ -109,7 +109,7 @@ class TrainingLoop:
         self._saved = time.monotonic()
 
     def resume(self, candidates: Sequence[Path]) -> None:
-        """Go on from the last of the checkpoints that can be read; without any, begin. The first process decides.
+        """Resume from the last of the checkpoints that can be read, if there are any. The first process decides.
 
         Raises UserError if none of them can be read.
         """
@@ -118,9 +118,9 @@ class TrainingLoop:
         candidates = gather(list(candidates))[0]
         path = load_newest(self.state, candidates)
         if path is not None:
-            logger.info("going on from %s, after step %d", path, self.state.step)
+            logger.info("resuming from %s, after step %d", path, self.state.step)
         elif candidates:
-            raise UserError(f"none of the checkpoints in {candidates[-1].parent} can be read; move them away to begin")
+            raise UserError(f"none of the checkpoints in {candidates[-1].parent} can be read; move them away")
         for network in self.state.networks.values():
             distributed.copy_from_first(network.state_dict().values())
 
@@ -138,7 +138,7 @@ class TrainingLoop:
                     if best or stop or self._due(step) or signals[0][1]:
                         self._save()
                     if stop:
-                        logger.info("stopped by SIGTERM after step %d; train again to go on from there", step)
+                        logger.info("stopped by SIGTERM after step %d; train again to resume there", step)
                         break
         finally:
             for sink in sinks:
@@ -148,7 +148,7 @@ class TrainingLoop:
 
     @contextmanager
     def _steps(self) -> Iterator[Iterator[int]]:
-        """The steps to make, under a progress bar that is hidden where nobody looks."""
+        """The steps to do, with a progress bar in terminals."""
         steps = range(self.state.step + 1, self.plan.steps + 1)
         hidden = None if self.process.first else True
         with logging_redirect_tqdm(), tqdm(steps, self.task.name, unit="step", disable=hidden) as bar:
@@ -174,7 +174,7 @@ class TrainingLoop:
         values = self._read({**losses, **norms}, len(losses), step)
         for (name, tensors), norm in zip(gradients.items(), norms, strict=True):
             optimizer, limit = self.state.optimizers[name], self.plan.clip_grad_norm
-            if math.isfinite(values[norm]):  # float16 overflowed otherwise: the scale falls, and the step is left out
+            if math.isfinite(values[norm]):  # otherwise float16 overflowed: the scale falls, and the step is skipped
                 if 0 < limit < values[norm]:
                     torch._foreach_mul_(tensors, limit / values[norm])
                 optimizer.step()
@@ -184,24 +184,24 @@ class TrainingLoop:
         return values
 
     def _read(self, values: Mapping[str, Tensor], losses: int, step: int) -> dict[str, float]:
-        """The values on the CPU, averaged over the processes: the only time in a step that waits for a GPU.
+        """The values on the CPU, averaged over the processes: the only point of a step that waits for a GPU.
 
-        The first `losses` of them must be finite, and all of them unless a gradient scaler looks after the others.
+        The first `losses` of them must be finite, and all of them unless a gradient scaler handles the others.
         """
         mean = torch.stack([value.detach().float() for value in values.values()])
-        own = mean.clone() if self.process.ranks > 1 else mean
+        local = mean.clone() if self.process.ranks > 1 else mean
         distributed.average([mean])
         numbers = dict(zip(values, mean.tolist(), strict=True))
         watched = list(numbers.values())[: losses if self.task.precision.scaler.is_enabled() else None]
         if not all(map(math.isfinite, watched)):
-            self._diverge(step, dict(zip(values, own.tolist(), strict=True)), losses)
+            self._diverge(step, dict(zip(values, local.tolist(), strict=True)), losses)
         return numbers
 
-    def _diverge(self, step: int, own: dict[str, float], losses: int) -> None:
-        """Raise the same error in all processes, with the values and files of one whose losses are to blame."""
-        finite = all(map(math.isfinite, list(own.values())[:losses]))
+    def _diverge(self, step: int, local: dict[str, float], losses: int) -> None:
+        """Raise the same error in all processes, with the values and files of the one whose losses are not finite."""
+        finite = all(map(math.isfinite, list(local.values())[:losses]))
         what = "the gradient" if finite else "a loss"
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in own.items())
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in local.items())
         text = f"step {step}: {what} is not finite ({shown}) on {', '.join(self.task.batch_names)}"
         texts = gather((finite, text))
         good = self.checkpoints.files()[-1:]
@@ -222,19 +222,19 @@ class TrainingLoop:
             sink.numbers(step, values)
 
     def _validate(self, step: int) -> bool:
-        """Whether what is learned is the best so far."""
+        """Whether this is the best validation so far."""
         if not self.plan.val_step or step % self.plan.val_step:
             return False
         with torch.inference_mode():
-            found = self.task.validate(step)
-        if self.process.first and found.values:
-            self._numbers(step, {f"val/{name}": value for name, value in found.values.items()})
+            results = self.task.validate(step)
+        if self.process.first and results.values:
+            self._numbers(step, {f"val/{name}": value for name, value in results.values.items()})
             with atomic_path(self.folder / "metrics" / f"iteration_{step}.json") as temporary:
-                temporary.write_text(json.dumps(dict(found.values), indent=1) + "\n")
+                temporary.write_text(json.dumps(dict(results.values), indent=1) + "\n")
         for sink in self.sinks:
-            for sheet in found.sheets:
+            for sheet in results.sheets:
                 sink.images(step, sheet)
-        return found.best
+        return results.best
 
     def _due(self, step: int) -> bool:
         every = self.plan.checkpoint_step
@@ -244,7 +244,7 @@ class TrainingLoop:
         return time.monotonic() - self._saved >= 60 * self.plan.checkpoint_minutes
 
     def _save(self) -> None:
-        """Networks, checkpoint, images and curves; the other processes wait for the first."""
+        """Write networks, checkpoint, images and curves; the other processes wait for the first."""
         if self.process.first:
             with torch.inference_mode():
                 sheet = self.task.export(self.folder)

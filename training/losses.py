@@ -1,4 +1,4 @@
-"""What is minimised: the losses of the trained network and those of the discriminator."""
+"""The losses of the trained network and of the discriminator."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ ImageLoss = Callable[[Tensor, Tensor], Tensor]  # fake, real B×3×S×S in [-1, 
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses by name, each as it is, and their sum weighted by the coefficients."""
+    """Losses by name, unweighted, and their sum weighted by the coefficients."""
 
     total: Tensor
     parts: Mapping[str, Tensor]
@@ -40,8 +40,8 @@ class LossBuilder:
             assert predictor is not None
             self.image_losses["predictor"] = PredictorLoss(predictor).to(device)
 
-    def encoder(self, pairs: Pairs, judgement: Tensor | None) -> Losses:
-        """Losses of the trained network; `judgement`: the discriminator's logits of pairs.judged, None without one."""
+    def encoder(self, pairs: Pairs, logits: Tensor | None) -> Losses:
+        """Losses of the trained network; `logits`: the discriminator's of pairs.generator_fakes, if it is used."""
         fake, real = pool(pairs.fake, self.size), pool(pairs.real, self.size)
         parts = {name: loss(fake, real) for name, loss in self.image_losses.items()}
         for name, compare in FEATURE_LOSSES.items():
@@ -51,12 +51,12 @@ class LossBuilder:
         if "l2_latent" in self.coefficients:
             assert pairs.latents is not None
             parts["l2_latent"] = F.mse_loss(pairs.latents[0].float(), pairs.latents[1].float())
-        if "adv" in self.coefficients and judgement is not None:
-            parts["adv"] = F.softplus(-judgement.float()).mean()
+        if "adv" in self.coefficients and logits is not None:
+            parts["adv"] = F.softplus(-logits.float()).mean()
         return Losses(torch.stack([part * self.coefficients[name] for name, part in parts.items()]).sum(), parts)
 
     def discriminator(self, discriminator: nn.Module, fake: Tensor, real: Tensor, step: int) -> Losses:
-        """Losses of the discriminator for images N×3×H×W and M×3×H×W; R1 on every so-many-th step."""
+        """Losses of the discriminator for images N×3×H×W and M×3×H×W; R1 every N steps."""
         parts = {"main": logistic_loss(discriminator(fake.detach()).float(), discriminator(real).float())}
         total = parts["main"] * self.disc.main.coef
         if self.disc.r1.coef and step % self.disc.r1.hyper_d_reg_every == 0:
@@ -121,7 +121,7 @@ def _moco(device: torch.device) -> ImageLoss:
     return MocoLoss().to(device)
 
 
-# The networks are imported only when a coefficient asks for them.
+# Networks are imported only if their coefficient is not 0.
 IMAGE_LOSSES: dict[str, Callable[[torch.device], ImageLoss]] = {
     "l2": _l2,
     "lpips": _lpips,

@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 
 from utils.memory import portions
 
-PORTION = 2**22  # numbers that are updated together: memory for temporary ones is bounded
+PORTION = 2**22  # numbers that are updated together, which bounds the memory of temporary ones
 
-# What groups of the published checkpoints lack, since they kept it beside the groups
+# Missing from groups of the published checkpoints, which store them beside the groups
 _OPTIONS = {"alpha": 0.5, "k": 6, "N_sma_threshhold": 5, "use_gc": True, "gc_conv_only": False}
 
 
@@ -27,7 +27,7 @@ class Ranger(Optimizer):
         lr: step size.
         alpha: how far the slow weights go towards the fast ones, every `k` steps.
         N_sma_threshhold: length of the moving average above which the step is divided by the gradient's deviation;
-            below it, in the first steps, it is momentum alone.
+            below it, in the first steps, the step is momentum alone.
         betas: decay of the mean and of the mean square.
         eps: added to the deviation.
         weight_decay: decoupled, as in AdamW.
@@ -90,7 +90,7 @@ class Ranger(Optimizer):
         return state["step"]
 
     def _update(self, parameters: list[Tensor], step: int, group: dict[str, Any]) -> None:
-        """A few launches for all of them."""
+        """Update the parameters together, by few kernel launches."""
         means, squares, slow = (
             [self.state[parameter][name] for parameter in parameters]
             for name in ("exp_avg", "exp_avg_sq", "slow_buffer")

@@ -38,7 +38,7 @@ def build_stage(
 ) -> Stage:
     """The stage of train.train_runner, its trained network in train mode.
 
-    directions: further ones that it must know, besides those of train.editings_data.
+    directions: further ones that it needs, besides those of train.editings_data.
     """
     decoder = load_generator(weight_file(domain.weights["generator"]), domain.generator)
     start = config.model.checkpoint_path
@@ -72,7 +72,7 @@ def _e4e(config: TrainConfig, domain: DomainConfig) -> E4E:
 
 
 def build_discriminator(config: TrainConfig, domain: DomainConfig, device: torch.device) -> Discriminator:
-    """The domain's, with the weights of the checkpoint that this stage starts from, if it has some."""
+    """The domain's, with the weights of the checkpoint that this stage starts from, if that has one."""
     discriminator = load_discriminator(weight_file(domain.weights["discriminator"]), domain.generator)
     start = config.model.checkpoint_path or config.methods_args.fse_full.inverter_pth
     tensors = read_tensors(weight_file(start), "state_dict", "discriminator.") if start else {}

@@ -1,4 +1,4 @@
-"""In which numbers networks are computed during training."""
+"""The precision of networks during training."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
@@ -12,9 +12,9 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def cast_once(frozen: M, precision: str) -> M:
-    """Store the convs' weights of a network in the numbers that autocast would turn them into at each of its uses.
+    """Store the weights of a network's convs in the precision to which autocast would cast them at each use.
 
-    For networks that run under autocast only, and that no checkpoint holds.
+    For networks that run only under autocast and are in no checkpoint.
     """
     if precision in DTYPES:
         for part in frozen.modules():
@@ -24,7 +24,7 @@ def cast_once(frozen: M, precision: str) -> M:
 
 
 class Precision:
-    """fp32, or autocast to bf16 or fp16. Weights, losses and gradients are float32 always."""
+    """fp32, or autocast to bf16 or fp16. Weights, losses and gradients are always float32."""
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.device = device
@@ -32,7 +32,7 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
     def autocast(self) -> AbstractContextManager:
-        """In which networks run."""
+        """The context in which networks run."""
         return torch.autocast(self.device.type, self.dtype) if self.dtype is not None else nullcontext()
 
     def backward(self, loss: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What can be wrong with a training run, found before torch is imported: a mistake costs no minute, but a second."""
+"""Checks of a training run before torch is imported, so that a mistake costs a second and not a minute."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def _check_images(option: str, folder: str, required: bool = False, least: int =
             raise UserError(f"{option} is empty; wanted a folder of aligned images")
         return
     if not Path(folder).is_dir():
-        raise UserError(f"{option}: {folder} is no folder; wanted one of aligned images")
+        raise UserError(f"{option}: {folder} is not a folder; wanted one of aligned images")
     count = len(list_images(folder))
     if count < least:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
@@ -96,12 +96,12 @@ def _check_stage_2(config: TrainConfig) -> None:
 
 
 def _check_kind(option: str, file: str, kind: WeightKind) -> None:
-    """That a checkpoint, if one is named, is of this kind."""
+    """Check that a checkpoint, if one is named, is of this kind."""
     if not file:
         return
     path = weight_file(file)
     if not path.is_file():
         raise UserError(f"{option}: {path} does not exist; wanted a checkpoint")
-    found = kind_of(strings(path))
-    if found not in (kind, WeightKind.OTHER):  # which may be of a format that is not read here
-        raise UserError(f"{option}: {path} holds {found.value}; wanted the checkpoint of {kind.value}")
+    actual = kind_of(strings(path))
+    if actual not in (kind, WeightKind.OTHER):  # OTHER may be a format that is not read here
+        raise UserError(f"{option}: {path} holds {actual.value}; wanted the checkpoint of {kind.value}")

@@ -1,4 +1,4 @@
-"""Activation checkpointing: residual blocks keep their input only, and compute the rest again in backward."""
+"""Activation checkpointing: residual blocks keep only their input, and compute the rest again in backward."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,7 +16,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def recompute(network: M) -> M:
-    """Replace the stages of residual blocks by ones that keep less. Numbers and names of parameters stay the same."""
+    """Replace the stages of residual blocks by ones that keep fewer activations. Results and names stay the same."""
     for name, child in network.named_children():
         if isinstance(child, nn.Sequential) and all(isinstance(part, (IResNetBlock, FusionBlock)) for part in child):
             setattr(network, name, Recomputed(*child))
@@ -39,13 +39,13 @@ class Recomputed(nn.Sequential):
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
-    """Of the first computation, and of the second, which must not count the batch twice."""
+    """For the first computation, and for the second, which must not count the batch twice."""
     return nullcontext(), _statistics_kept(block)
 
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Meanwhile BatchNorm in train mode leaves its running statistics as they are."""
+    """Keep the running statistics of BatchNorm in train mode unchanged."""
     norms = [part for part in block.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

@@ -1,4 +1,4 @@
-"""The two stages of training (method of CVPR 2024, arXiv 2406.10601): from images to the pairs that losses read."""
+"""The two stages of training (method of CVPR 2024, arXiv 2406.10601): from images to the pairs that losses compare."""
 
 import random
 from abc import ABC, abstractmethod
@@ -28,18 +28,18 @@ from models.stylegan2.generator import Generator
 
 @dataclass(frozen=True)
 class Pairs:
-    """What the losses of one batch read. Images are N×3×size×size in [-1, 1], and N may be several times B."""
+    """The inputs of one batch's losses. Images are N×3×size×size in [-1, 1], and N may be several times B."""
 
     fake: Tensor
-    real: Tensor  # row by row what `fake` should be
-    judged: Tensor  # images of the adversarial loss
-    learned: Tensor  # images that the discriminator learns as fake
+    real: Tensor  # the target of each row of `fake`
+    generator_fakes: Tensor  # of the adversarial loss, by which the trained network deceives the discriminator
+    discriminator_fakes: Tensor  # what the discriminator learns to tell from real images
     features: tuple[Tensor, Tensor] | None = None  # F_k and F_w, each B×C×h×w
     latents: tuple[Tensor, Tensor] | None = None  # w and e4e's w, each B×n_styles×D
 
 
 class Stage(nn.Module, ABC):
-    """A trained network, `encoder`, and the frozen ones around it, which stay in eval mode."""
+    """A trained network, `encoder`, and the frozen ones that it works with, which stay in eval mode."""
 
     encoder: nn.Module
 
@@ -54,7 +54,7 @@ class Stage(nn.Module, ABC):
 
     @abstractmethod
     def reconstruct(self, x: Tensor) -> Tensor:
-        """The inversion's images of x, as inference makes them."""
+        """The inversions of x, as inference makes them."""
 
     @abstractmethod
     def saved(self) -> dict[str, nn.Module]:
@@ -76,9 +76,9 @@ class InverterStage(Stage):
     def __init__(
         self, domain: DomainConfig, inverter: Inverter, decoder: Generator, ramp: int, e4e: E4E | None = None
     ) -> None:  # fmt: skip
-        """`ramp`: steps until F_k takes the place of the decoder's own features in full, from 0 at step 0.
+        """`ramp`: steps until F_k has fully replaced the decoder's own features, from 0 at step 0.
 
-        `e4e` is needed for the loss l2_latent only.
+        `e4e`: only for the loss l2_latent.
         """
         super().__init__(domain, decoder)
         self.ramp = ramp
@@ -104,24 +104,24 @@ class InverterStage(Stage):
 
 
 class EditorStage(Stage):
-    """Stage 2 trains the Feature Editor: on inversions of x, and on edits of images whose edit is known.
+    """Stage 2 trains the Feature Editor: on inversions of x, and on edits of images whose true edit is known.
 
-    Those are e4e's: x_E = G(w_e4e) is to become y_E = G(edited w_e4e). With true edits, which a domain may be able to
-    draw (this is not in the paper), edits of real images are compared with them, too.
+    These come from e4e: x_E = G(w_e4e) should become y_E = G(edited w_e4e). With true edits, if the domain can draw
+    them (this is not in the paper), edits of real images are compared with them, too.
     """
 
     def __init__(
         self, domain: DomainConfig, editor: FeatureEditor, inverter: Inverter, decoder: Generator, e4e: E4E,
-        direction_editor: DirectionEditor, edits: Mapping[str, Sequence[float]], judged_edits: Sequence[str] = (),
+        direction_editor: DirectionEditor, edits: Mapping[str, Sequence[float]], adversarial_edits: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        """`edits`: direction -> powers; `judged_edits`: directions whose edits of x enter the adversarial loss."""
+        """`edits`: direction -> powers; `adversarial_edits`: directions whose edits of x enter the adversarial loss."""
         super().__init__(domain, decoder)
         self.encoder: FeatureEditor = editor
         self.inverter = inverter
         self.e4e = e4e
         self.direction_editor = direction_editor
         self.edits = {name: list(powers) for name, powers in edits.items()}
-        self.judged_edits = frozenset(judged_edits)
+        self.adversarial_edits = frozenset(adversarial_edits)
 
     def forward(self, x: Tensor, step: int, true_edit: TrueEdit | None = None) -> Pairs:
         name = random.choice(list(self.edits))
@@ -132,15 +132,15 @@ class EditorStage(Stage):
             known, _ = invert(self.inverter, self.decoder, source)
         inversion = self._edited_image(real, torch.zeros_like(change), coarse)
         edited = self._edited_image(known, change, self._edit(known.w, name, [power], source))
-        judged = inversion
-        if name in self.judged_edits:
+        generator_fakes = inversion
+        if name in self.adversarial_edits:
             of_x = self._edited_image(real, change, self._edit(real.w, name, [power], x))
-            judged = torch.cat([inversion, of_x])
-        fake, real_pictures = [inversion, edited], [x, target]
+            generator_fakes = torch.cat([inversion, of_x])
+        fake, real_images = [inversion, edited], [x, target]
         if true_edit is not None:
             fake.append(self._like_true(true_edit))
-            real_pictures.append(true_edit.after)
-        return Pairs(torch.cat(fake), torch.cat(real_pictures), judged, inversion)
+            real_images.append(true_edit.after)
+        return Pairs(torch.cat(fake), torch.cat(real_images), generator_fakes, inversion)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         inversion, coarse = invert(self.inverter, self.decoder, x)

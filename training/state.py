@@ -1,4 +1,4 @@
-"""Everything that a run needs to go on as if it had never stopped, in one file."""
+"""Checkpoints: everything that a run needs to continue as if it had never stopped, in one file."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ OPTIONS_FILE = "save_options.json"
 
 
 class Stateful(Protocol):
-    """What has a state beside networks and optimizers: the stream of images, the gradient scaler, …"""
+    """An object with a state besides networks and optimizers: the stream of images, the gradient scaler, …"""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -30,10 +30,10 @@ class Stateful(Protocol):
 
 @dataclass
 class TrainState:
-    """Every object that changes during training, by name. It knows no names itself.
+    """Every object that changes during training, by name.
 
     Its file has the published full layout: `state_dict` with a prefix per network, the optimizers by their names
-    (`encoder_opt`, `disc_opt`) and `latent_avg` beside it. What that layout lacks is under `training`. The frozen
+    (`encoder_opt`, `disc_opt`) and `latent_avg` beside it. The rest is under `training`. The frozen
     decoder and e4e are not in it: they would add 1.2 GB to each file, and are never changed. Random generators have no
     state: every step seeds them.
     """
@@ -102,22 +102,22 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def adopt(networks: Mapping[str, nn.Module], checkpoints: Sequence[Path]) -> int:
     """Take over the tensors that fit by name and shape; of several checkpoints, the first that has one.
 
-    So a generator goes on at twice the resolution, or learns another domain. Returns how many were taken. Raises
+    So a generator can continue at twice the resolution, or learn another domain. Returns their number. Raises
     UserError if a checkpoint has none.
     """
-    taken: set[str] = set()
+    loaded: set[str] = set()
     for path in checkpoints:
         tensors = read_tensors(path, "state_dict")
-        before = len(taken)
+        before = len(loaded)
         for prefix, network in networks.items():
-            own = {f"{prefix}.{key}": value.shape for key, value in network.state_dict().items()}
-            fitting = [key for key, shape in own.items() if key in tensors and tensors[key].shape == shape]
-            fitting = [key for key in fitting if key not in taken]
+            shapes = {f"{prefix}.{key}": value.shape for key, value in network.state_dict().items()}
+            fitting = [key for key, shape in shapes.items() if key in tensors and tensors[key].shape == shape]
+            fitting = [key for key in fitting if key not in loaded]
             network.load_state_dict({key.removeprefix(f"{prefix}."): tensors[key] for key in fitting}, strict=False)
-            taken |= set(fitting)
-        if len(taken) == before:
+            loaded |= set(fitting)
+        if len(loaded) == before:
             raise UserError(f"{path} has no tensor that fits; wanted a checkpoint of the same kind of training")
-    return len(taken)
+    return len(loaded)
 
 
 class CheckpointFolder:
@@ -147,7 +147,7 @@ class CheckpointFolder:
 
 
 def load_newest(state: TrainState, files: Sequence[Path]) -> Path | None:
-    """Load the last of `files` that can be read, and say which."""
+    """Load the last of `files` that can be read. Returns it."""
     for path in reversed(files):
         try:
             content = read(path)

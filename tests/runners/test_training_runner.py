@@ -96,7 +96,7 @@ def test_10_steps_a_kill_and_10_more_equal_20(
     for path in folder.glob("iteration_[2-9]0.pt"):
         path.unlink()  # the kill came late
     assert python.run("train.py", *broken, "train.steps=20", log=log) == 0, log.read_text()
-    assert "going on from" in log.read_text() and "after step 10" in log.read_text()
+    assert "resuming from" in log.read_text() and "after step 10" in log.read_text()
 
     expected = toy.experiments / f"{name}_whole_000"
     assert_same(read(folder / "iteration_20.pt"), read(expected / "iteration_20.pt"))

@@ -200,7 +200,7 @@ def test_a_run_is_killed_stopped_and_goes_on_with_fewer_processes(toy: TrainingT
         wait_for_step(folder, killed + 2, process)
         process.send_signal(signal.SIGTERM)
         errors = process.communicate(timeout=120)[1]
-    assert f"going on from {folder}/iteration_{killed}.pt" in errors
+    assert f"resuming from {folder}/iteration_{killed}.pt" in errors
     stopped = max(int(path.stem.rpartition("_")[2]) for path in folder.glob("iteration_*.pt"))
     assert f"stopped by SIGTERM after step {stopped}" in errors
     train_network(load_options(GeneratorTrainConfig, [*options, f"train.steps={stopped + 2}"]), GeneratorTask)

@@ -61,7 +61,7 @@ def test_stage_1_pairs_are_the_inversion_and_the_picture_of_w_with_x(toy: Traini
     assert same(pairs.fake[:3], method.reconstruct(inversion))
     assert same(pairs.fake[3:], method.decoder(method.decoder.affine(inversion.w)))
     assert torch.equal(pairs.real, torch.cat([x, x]))
-    assert pairs.judged is pairs.fake and pairs.learned is pairs.fake
+    assert pairs.generator_fakes is pairs.fake and pairs.discriminator_fakes is pairs.fake
     features, own = pairs.features
     assert same(features, inversion.features)
     assert same(own, method.decoder.trunk(method.decoder.affine(inversion.w), method.layer)[0])
@@ -121,7 +121,7 @@ def test_stage_2_pairs_are_an_inversion_with_x_and_an_edit_whose_result_is_known
             delta = sfe.delta(features(decoder.affine(w_e4e)).features, features(moved_e4e).features)
             edited = method.feature_editor(of_source.features, delta)
             assert same(pairs.fake[3:], sfe.decode(decoder, edited, features(moved), method.layer))
-            assert same(pairs.judged, pairs.fake[:3]) and same(pairs.learned, pairs.fake[:3])
+            assert same(pairs.generator_fakes, pairs.fake[:3]) and same(pairs.discriminator_fakes, pairs.fake[:3])
     assert same(stage.reconstruct(x), method.reconstruct(inversion))
 
 
@@ -131,7 +131,8 @@ def test_stage_2_judges_edits_of_the_real_picture_too_where_asked(toy: TrainingT
     assert isinstance(stage, EditorStage)
     stage.edits = {"glasses": [4.0]}
     pairs = stage(x, 1)
-    assert len(pairs.judged) == 6 and same(pairs.judged[:3], pairs.fake[:3]) and len(pairs.learned) == 3
+    assert len(pairs.generator_fakes) == 6 and len(pairs.discriminator_fakes) == 3
+    assert same(pairs.generator_fakes[:3], pairs.fake[:3])
     real, _ = sfe.invert(stage.inverter, stage.decoder, x)
     w_e4e = sfe.invert_e4e(stage.e4e, stage.decoder, x)
     affine, editor = stage.decoder.affine, LatentEditor(toy.domain)
@@ -141,9 +142,9 @@ def test_stage_2_judges_edits_of_the_real_picture_too_where_asked(toy: TrainingT
     )
     features = stage.encoder(real.features, sfe.delta(original.features, edited.features))
     expected = sfe.decode(stage.decoder, features, coarse, stage.layer)
-    assert same(pairs.judged[3:], expected) and not same(pairs.judged[3:], pairs.judged[:3])
+    assert same(pairs.generator_fakes[3:], expected) and not same(pairs.generator_fakes[3:], pairs.generator_fakes[:3])
     stage.edits = {"age": [3.0]}
-    assert len(stage(x, 1).judged) == 3
+    assert len(stage(x, 1).generator_fakes) == 3
 
 
 @torch.no_grad()
@@ -160,7 +161,7 @@ def test_stage_2_compares_edits_made_as_inference_makes_them_with_true_ones(
         inferred = method.edit(method.invert(before[i : i + 1]), [("age", [power])])
         assert same(pairs.fake[6 + i : 7 + i], inferred)
     assert torch.equal(pairs.real[6:], after)
-    assert len(pairs.fake) == len(pairs.real) == 9 and len(pairs.judged) == len(pairs.learned) == 3
+    assert len(pairs.fake) == len(pairs.real) == 9 and len(pairs.generator_fakes) == len(pairs.discriminator_fakes) == 3
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
-"""Training of a domain's W+ encoder (e4e, arXiv 2102.02766) from images and from the generator's own.
+"""Training of a domain's W+ encoder (e4e, arXiv 2102.02766) from real and generated images.
 
-e4e keeps its latents near the generator's by a discriminator of latents. Here images whose w is known do that: half
-of each batch are drawn from the generator, and the encoder learns their w.
+e4e keeps its latents near the generator's by a discriminator of latents. Here generated images do that: half of each
+batch is drawn from the generator, and the encoder learns their known w.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from utils.images import to_image
 from utils.modes import eval_mode
 
 MIXING = 0.5  # probability that a generated image has two w
-SAMPLES = 16  # images that are shown beside their inversions at every checkpoint
+SAMPLES = 16  # images shown with their inversions at every checkpoint
 
 
 class EncoderTask(NetworkTask):
@@ -59,20 +59,20 @@ class EncoderTask(NetworkTask):
         )  # fmt: skip
 
     def learn(self, step: int, images: Tensor) -> Mapping[str, Tensor]:
-        """The second half of the batch gives way to the generator's images."""
+        """The second half of the batch is replaced by generated images."""
         options = self.options
         set_cosine_lr(self.optimizer, options.lr, step, options.steps)
         self.shown = images[:SAMPLES]
-        known = len(images) // 2
+        generated = len(images) // 2
         with torch.no_grad():
-            w = mixed_w(self.decoder, known, MIXING, self.device)
-            images = torch.cat([images[: len(images) - known], self.decoder(self.decoder.affine(w))])
+            w = mixed_w(self.decoder, generated, MIXING, self.device)
+            images = torch.cat([images[: len(images) - generated], self.decoder(self.decoder.affine(w))])
         with self.precision.autocast():
             offsets = self.encoder(self._resize(images))
             decoded = self._decode(offsets)
         losses = {
             "l2": options.l2 * F.mse_loss(decoded.float(), images),
-            "w": options.w * F.mse_loss((offsets[-known:] + self.decoder.latent_avg).float(), w),
+            "w": options.w * F.mse_loss((offsets[-generated:] + self.decoder.latent_avg).float(), w),
             "delta": options.delta * (offsets - offsets[:, :1]).float().square().sum(dim=2).mean(),
         }
         if self.distance is not None:
@@ -93,7 +93,7 @@ class EncoderTask(NetworkTask):
         return self.decoder(self.decoder.affine(offsets + self.decoder.latent_avg))
 
     def _resize(self, images: Tensor) -> Tensor:
-        """As the encoder sees them."""
+        """The images at the encoder's size."""
         size = self.domain.encoder_size
         if images.shape[-1] == size:
             return images

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 SAMPLES = 64  # images of the same z at every checkpoint
 LARGER_BATCH = 4  # times, at most, where there are fewer pixels
-PREDICTOR_SIZE = 64  # the predictor sees nothing in fewer pixels
+PREDICTOR_SIZE = 64  # the predictor cannot read fewer pixels
 
 
 def mixed_w(generator: Generator, count: int, mixing: float, device: torch.device) -> Tensor:

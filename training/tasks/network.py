@@ -1,4 +1,4 @@
-"""What the trainings of a domain's generator, encoder and predictor share."""
+"""The common part of training a domain's generator, encoder and predictor."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class NetworkTask(Task):
 
     @abstractmethod
     def build(self) -> TrainState:
-        """Make what is trained; all that changes is in the state."""
+        """Make the networks and optimizers. Returns the state, which holds all that changes."""
 
     @abstractmethod
     def learn(self, step: int, images: Tensor) -> Mapping[str, Tensor]:

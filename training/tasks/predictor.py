@@ -46,10 +46,10 @@ class PredictorTask(NetworkTask):
             logits = self.predictor(_spoil(images.contiguous(memory_format=torch.channels_last)))
         losses, hits, shown = [], [], 0
         for (name, label), on_device in zip(labels.items(), table, strict=True):
-            if seen := int((label != HIDDEN).sum()):
+            if labelled := int((label != HIDDEN).sum()):
                 losses.append(F.cross_entropy(logits[name].float(), on_device, ignore_index=HIDDEN))
-                hits.append((logits[name].argmax(dim=1) == on_device).sum())  # HIDDEN is no index
-                shown += seen
+                hits.append((logits[name].argmax(dim=1) == on_device).sum())  # HIDDEN is never an index
+                shown += labelled
         loss = torch.stack(losses).mean() if losses else 0 * sum(value.sum() for value in logits.values())
         self.precision.backward(loss)
         return {"cross_entropy": loss, "accuracy": torch.stack(hits).sum() / shown if hits else 0 * loss}

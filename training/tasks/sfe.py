@@ -1,4 +1,4 @@
-"""Training of StyleFeatureEditor, both stages: the trained network, and the discriminator that it learns against."""
+"""Training of StyleFeatureEditor, both stages: the trained network, and the discriminator."""
 
 import logging
 import random
@@ -47,7 +47,7 @@ class SFETask(Task):
     def __init__(
         self, config: TrainConfig, process: Process, stage: Stage, optimizer: Optimizer,
         discriminator: nn.Module | None, disc_optimizer: Optimizer | None, losses: LossBuilder,
-        pictures: TrainingImages, validation: ImageFolder | None, special: ImageFolder | None,
+        images: TrainingImages, validation: ImageFolder | None, special: ImageFolder | None,
         true_edits: TrueEdits | None = None,
     ) -> None:  # fmt: skip
         """`validation`: images that metrics are measured on; `special`: a few whose inversions are shown.
@@ -56,7 +56,7 @@ class SFETask(Task):
         """
         self.config, self.train, self.process, self.device = config, config.train, process, process.device
         self.stage, self.discriminator, self.losses = stage, discriminator, losses
-        self.images, self.validation, self.special = pictures, validation, special
+        self.images, self.validation, self.special = images, validation, special
         self.true_edits = true_edits
         self.precision = Precision(config.train.precision, process.device)
         self.batch_names = []
@@ -67,14 +67,14 @@ class SFETask(Task):
         if discriminator is not None and disc_optimizer is not None:
             networks["discriminator"], optimizers["disc_opt"] = discriminator, disc_optimizer
         self.state = TrainState(
-            networks, optimizers, {"pictures": pictures, "scaler": self.precision.scaler}, stage.decoder.latent_avg,
+            networks, optimizers, {"pictures": images, "scaler": self.precision.scaler}, stage.decoder.latent_avg,
             optional={"discriminator": "", "ema": "encoder"}, step=config.train.start_step - 1,
         )  # fmt: skip
 
     # ---- step ----
 
     def gradients(self, step: int) -> Mapping[str, Tensor]:
-        """Of the trained network and, in its phase, of the discriminator, which learns from the same images."""
+        """Of the trained network and, in the adversarial phase, of the discriminator, which gets the same images."""
         random.seed(derive_seed(self.config.exp.seed, step))  # directions, which are the same in all processes
         train = self.train
         adversarial = train.train_dis and step >= train.dis_train_start_step
@@ -88,7 +88,7 @@ class SFETask(Task):
         return self.learn(step, drawn, adversarial)
 
     def learn(self, step: int, drawn: list[Batch], adversarial: bool) -> dict[str, Tensor]:
-        """Mean gradients and losses of the batches; `adversarial`: both networks learn against each other."""
+        """Mean gradients and losses of the batches; `adversarial`: the discriminator is trained, too."""
         values: dict[str, list[Tensor]] = defaultdict(list)
         for batch in drawn:
             images = batch.images(self.device)
@@ -100,16 +100,16 @@ class SFETask(Task):
     def _learn_stage(
         self, step: int, images: Tensor, adversarial: bool, share: int, values: dict[str, list[Tensor]]
     ) -> Tensor:
-        """Returns what the discriminator is to learn as fake."""
+        """Returns the discriminator's fakes."""
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
         with self.precision.autocast():
             true_edit = self.true_edits.draw(len(images), self.device) if self.true_edits is not None else None
             pairs = self.stage(images, step, true_edit)
-            judge = self.discriminator if adversarial else None
-            logits = judge(pairs.judged) if judge is not None else None
+            discriminator = self.discriminator if adversarial else None
+            logits = discriminator(pairs.generator_fakes) if discriminator is not None else None
         self._backward(self.losses.encoder(pairs, logits), share, values)
-        return pairs.learned.detach()
+        return pairs.discriminator_fakes.detach()
 
     def _learn_discriminator(
         self, step: int, real: Tensor, fake: Tensor, share: int, values: dict[str, list[Tensor]]
@@ -142,9 +142,9 @@ class SFETask(Task):
     # ---- validation ----
 
     def validate(self, step: int) -> Validation:
-        """Measure the inversions of the validation images as they are made, and show the special ones.
+        """Measure inversions of the validation images, and show those of the special ones.
 
-        The first of train.val_metrics decides which is the best so far.
+        The first of train.val_metrics decides which checkpoint is the best.
         """
         values: dict[str, float] = {}
         best = False
@@ -158,7 +158,7 @@ class SFETask(Task):
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Meanwhile the stage has the trained network's moving average, if there is one."""
+        """Use the moving average of the trained network, if there is one."""
         trained = self.stage.encoder
         if self.ema is not None:
             self.stage.encoder = self.ema.network
@@ -169,8 +169,8 @@ class SFETask(Task):
 
     def _measure(self, folder: ImageFolder) -> tuple[dict[str, float], bool]:
         metrics = MetricSet(self.train.val_metrics, self.device)
-        pictures = self._readable(folder, self.process.rank, self.process.ranks)
-        for samples in batches(pictures, self.config.metrics.batch_size):
+        readable = self._readable(folder, self.process.rank, self.process.ranks)
+        for samples in batches(readable, self.config.metrics.batch_size):
             names, images = zip(*samples, strict=True)
             real = torch.stack(images)
             metrics.update(real, self.stage.reconstruct(real.to(self.device)).float().cpu(), names)
@@ -189,23 +189,23 @@ class SFETask(Task):
                 return folder.names[index], error
 
         indices = range(first, len(folder), stride)
-        pictures = ahead(read, indices, self.config.model.workers)
+        images = ahead(read, indices, self.config.model.workers)
         hidden = None if self.process.first else True
-        for name, picture in tqdm(pictures, folder.folder.name, len(indices), leave=False, disable=hidden):
-            if isinstance(picture, UserError):
-                logger.warning("skipped image: %s", picture)
+        for name, image in tqdm(images, folder.folder.name, len(indices), leave=False, disable=hidden):
+            if isinstance(image, UserError):
+                logger.warning("skipped image: %s", image)
             else:
-                yield name, picture
+                yield name, image
 
     def _sheet(self, special: ImageFolder) -> Sheet:
         rows: list[tuple[str, list[Image.Image]]] = []
         for name, x in self._readable(special):
             rows.append((name, [to_image(x), to_image(self.stage.reconstruct(x[None].to(self.device))[0])]))
-        pictures = {f"{name}: image, inversion": image_grid([(name, pair)]) for name, pair in rows}
-        return Sheet("special", image_grid(rows), pictures)
+        images = {f"{name}: image, inversion": image_grid([(name, pair)]) for name, pair in rows}
+        return Sheet("special", image_grid(rows), images)
 
     def finish(self, folder: Path, checkpoint: Path) -> None:
-        """The trained network in the published light format."""
+        """Write the trained network in the published light format."""
         light = folder / LIGHT_NAMES[self.train.train_runner]
         export_light(checkpoint, light)
         logger.info("wrote %s", light)

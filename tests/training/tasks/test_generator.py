@@ -221,7 +221,7 @@ def test_run_survives_being_asked_to_stop_and_being_killed(options: list[str], t
         reached = _newest(folder)
         assert ("stopped by SIGTERM" in errors) == (how == signal.SIGTERM)
     assert f"after step {reached}" in errors
-    assert "going on from" in errors
+    assert "resuming from" in errors
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,9 @@ def test_each_loss_reaches_its_own_network_only(toy: TrainingToy) -> None:
     stage, disc, losses = learner.stage, learner.discriminator, learner.task.losses
     real = batch.images(CPU)
     pairs = stage(real, 16)
-    of_encoder = losses.encoder(pairs, disc(pairs.judged))
+    of_encoder = losses.encoder(pairs, disc(pairs.generator_fakes))
     assert of_encoder.parts["adv"] > 0
-    of_disc = losses.discriminator(disc, pairs.learned, real, 16)
+    of_disc = losses.discriminator(disc, pairs.discriminator_fakes, real, 16)
     for network, loss in ((stage.encoder, of_encoder), (disc, of_disc)):
         expected = torch.autograd.grad(loss.total, list(network.parameters()), retain_graph=True)
         for parameter, gradient in zip(network.parameters(), expected, strict=True):
