@@ -83,4 +83,5 @@ def _become(request: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    sys.path[0] = str(ROOT / "scripts")  # as for a script; in tests/, folders hide the rooms of the same name
     _serve(sys.argv[1:])
