@@ -1,3 +1,3 @@
-"""Orchestration; no compute of its own."""
+"""Orchestration of the other rooms."""
 
 from arguments import check_rooms as check_rooms  # if another `arguments` is imported, this error names its file

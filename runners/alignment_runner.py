@@ -25,15 +25,15 @@ SIZE = 1024  # px, of FFHQ's crops
 def align_folder(root: Path, processes: int, output: Path | None = None) -> tuple[list[str], str]:
     """Cut the main face out of every image below `root`, by FFHQ's rule, into `{output}/{relative path}.jpg`.
 
-    `output`: None stands for `{root}_crops`. Crops that are there already are left as they are, so an interrupted run
-    goes on, but those of an image that was replaced since are made again: `{output}.jsonl` knows what was read.
+    `output`: None means `{root}_crops`. Existing crops are kept, so an interrupted run continues, but crops of images
+    that have been replaced since are made again: `{output}.jsonl` records what was read.
 
-    Returns the failures, a line each, and what else lies in the folder ("" if nothing does). Raises UserError if there
+    Returns the failures, a line each, and what else is in the folder ("" if nothing is). Raises UserError if there
     is no image, if the crops cannot be written or would overwrite an image, or if a process dies.
     """
     target = output.absolute() if output else _beside(root)
-    pictures = ImageNames.find(root, without=target)
-    names = output_names(pictures.names, ".jpg")
+    images = ImageNames.find(root, without=target)
+    names = output_names(images.names, ".jpg")
     if target.resolve() == root.resolve():
         raise UserError(f"--output_dir: {target} is --root_path itself; choose another folder")
     check_folders_apart(root, names, target, list(names.values()), "--output_dir")
@@ -52,7 +52,7 @@ def align_folder(root: Path, processes: int, output: Path | None = None) -> tupl
             manifest.done(name, stamps[name])
     logger.info("%d of %d images to align, into %s", len(jobs), len(names), target)
     failures = []
-    # Started afresh, not forked: threads of the parent that hold a lock at the fork would never give it back.
+    # Spawned, not forked: locks that the parent's threads hold at the fork would never be released.
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
         tasks = {pool.submit(_align, *job): name for name, job in jobs.items()}
         try:
@@ -67,12 +67,12 @@ def align_folder(root: Path, processes: int, output: Path | None = None) -> tupl
         except BrokenProcessPool:
             raise UserError(
                 "a process died while it aligned, perhaps for lack of memory; start again, with a lower --num_threads, "
-                "to go on with the rest"
+                "to continue with the rest"
             ) from None
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return sorted(failures), pictures.left_out
+    return sorted(failures), images.left_out
 
 
 def _beside(root: Path) -> Path:
@@ -84,7 +84,7 @@ def _beside(root: Path) -> Path:
 
 
 def _end_with_parent() -> None:
-    """Let this process not outlive its parent; without this, a killed run would leave its processes behind."""
+    """End this process with its parent; otherwise a killed run would leave its processes behind."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -96,7 +96,7 @@ def _end_with_parent() -> None:
 
 
 def _align(source: Path, target: Path) -> tuple[str, str]:
-    """Runs in a process of its own. Returns what went wrong, and what is worth to know; "" for nothing."""
+    """Runs in a worker process. Returns an error and a note; "" for none."""
     try:
         image = load_image(source)
         try:

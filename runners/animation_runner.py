@@ -1,4 +1,4 @@
-"""Moving images of edits: sweeps and chains of one photograph, and edited videos."""
+"""Animations of edits: sweeps and chains of one photograph, and edited videos."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -39,7 +39,7 @@ Row = tuple[float, ...]  # a power of each edit
 
 
 class AnimationRunner:
-    """Makes moving images with the method of a `SimpleRunner`. Raises UserError, which leaves old files alone."""
+    """Makes animations with the method of a `SimpleRunner`. After a UserError, old files are unchanged."""
 
     def __init__(self, runner: SimpleRunner) -> None:
         self.runner, self.method, self.latent_editor = runner, runner.method, runner.latent_editor
@@ -55,7 +55,7 @@ class AnimationRunner:
             orig_img_pth: an image file, an inversion file, or what `SimpleRunner.invert` gave.
             edits: one direction with two powers, `[("age", [-5, 5])]`, is a sweep from the first power to the second
                 and back. Directions with a power each, `[("age", [5]), ("smile", [3])]`, are a chain: one after
-                another grows from 0 to its power, on top of those before it.
+                the other grows from 0 to its power, added to those before it.
             frames: of the whole animation, two or more.
             fps: frames a second.
             align, use_mask, mask_trashold, mask_path: as in `SimpleRunner.edit`; the animation shows the crop.
@@ -67,14 +67,14 @@ class AnimationRunner:
         mask_of = self._masks(use_mask, mask_trashold, mask_path)
         photo = self.runner.photo(orig_img_pth, align)
         names = [name for name, _ in edits]
-        images = self._pictures(photo, names, list(dict.fromkeys(rows)), mask_of(photo))
+        images = self._images(photo, names, list(dict.fromkeys(rows)), mask_of(photo))
         WRITERS[Path(save_pth).suffix.lower()]([images[row] for row in rows], save_pth, fps)
 
     def morph(
         self, a: str | Path | InvertedPhoto, b: str | Path | InvertedPhoto, save_pth: str | Path, layers: str = "all",
         frames: int = 24, fps: int = 12, align: bool = False,
     ) -> None:  # fmt: skip
-        """Write a GIF or MP4 that goes from one photograph to another and back; see `SimpleRunner.mix`."""
+        """Write a GIF or MP4 that morphs one photograph into another and back; see `SimpleRunner.mix`."""
         check_movie_path(save_pth, list(WRITERS))
         check_apart([save_pth], map(path_of, (a, b)))
         chosen = parse_layers(layers, self.method.domain.generator.n_styles)
@@ -82,8 +82,8 @@ class AnimationRunner:
         first, second = self.runner.photo(a, align).inversion, self.runner.photo(b, align).inversion
         images: dict[Row, Image.Image] = {}
         for batch in tqdm(list(batches(dict.fromkeys(rows), BATCH)), "morph"):
-            pictures = mix(self.method, first, second, [share for (share,) in batch], chosen)
-            images.update(zip(batch, map(to_image, pictures), strict=True))
+            mixed = mix(self.method, first, second, [share for (share,) in batch], chosen)
+            images.update(zip(batch, map(to_image, mixed), strict=True))
         WRITERS[Path(save_pth).suffix.lower()]([images[row] for row in rows], save_pth, fps)
 
     def video(
@@ -92,17 +92,17 @@ class AnimationRunner:
     ) -> None:  # fmt: skip
         """Write an MP4 of the edited video, with its frames' times and its sound.
 
-        In a domain with alignment the main face of each frame is cut out, edited, and put back; where it lies is
-        smoothed over time. A frame in which none is found takes the place from the frames about it, and stays as it is
-        where there are none within half a second. In other domains the frames are squares, edited whole.
+        In a domain with alignment the main face of each frame is cut out, edited, and put back; its position is
+        smoothed over time. In a frame without a detected face it is interpolated, or the frame stays unedited if there
+        is none within half a second. In other domains the frames are squares, and are edited whole.
 
-        The video is read twice, for the faces and for the edits, and no frame is kept, so memory does not grow with
+        The video is read twice, for the faces and for the edits, and no frame is kept, so memory does not depend on
         its length.
 
         Args:
-            edits: directions with one power each, made at once.
+            edits: directions with one power each, applied together.
             use_mask, mask_trashold, mask_path: as in `SimpleRunner.edit`, for the crop of every frame.
-            steady: smooth the latents over time, too, which takes flicker out of the edit; see `models.steady`.
+            steady: smooth the latents over time, too, which reduces the edit's flicker; see `models.steady`.
         """
         for name, powers in edits:
             if len(powers) != 1:
@@ -125,7 +125,7 @@ class AnimationRunner:
 
         with mp4_writer(save_pth, info, video) as write:
             frames = tqdm(read_frames(video), "edits", info.count, unit="frame")
-            for frame, landmarks in zip(frames, places, strict=False):  # without alignment, places have no end
+            for frame, landmarks in zip(frames, places, strict=False):  # without alignment, places are endless
                 write(replace(frame, image=self._edited_frame(frame.image, landmarks, edited)))
 
     def _check(self, edits: Edits) -> None:
@@ -134,17 +134,17 @@ class AnimationRunner:
         check_files(self.method, self.latent_editor, [name for name, _ in edits])
 
     def _masks(self, use: bool, threshold: float, path: str | Path | None) -> Callable[[InvertedPhoto], Tensor | None]:
-        """What makes the mask of a crop. A crop in which no face is found gets the mask of the crop before it."""
+        """A function that makes the mask of a crop; a crop without a detected face gets the mask of the one before."""
         check_mask_options(use, threshold, path)
-        own = read_mask(path) if path else None
-        if own is not None and (note := extent_note(own, str(path))):
+        given = read_mask(path) if path else None
+        if given is not None and (note := extent_note(given, str(path))):
             logger.warning(note)
         last: Tensor | None = None
 
         def mask_of(photo: InvertedPhoto) -> Tensor | None:
             nonlocal last
             try:
-                last = self.runner.mask(photo, own, threshold) if use else None
+                last = self.runner.mask(photo, given, threshold) if use else None
             except NoFaceError:
                 if last is None:
                     raise
@@ -152,16 +152,16 @@ class AnimationRunner:
 
         return mask_of
 
-    def _pictures(
+    def _images(
         self, photo: InvertedPhoto, names: list[str], rows: list[Row], mask: Tensor | None
     ) -> dict[Row, Image.Image]:
-        pictures: dict[Row, Image.Image] = {}
+        images: dict[Row, Image.Image] = {}
         with tqdm(total=len(rows), desc="edits", unit="image") as bar:
             for batch in batches(rows, BATCH):
                 stack = list(zip(names, zip(*batch, strict=True), strict=True))
-                pictures.update(zip(batch, map(to_image, self.method.edit(photo.inversion, stack, mask)), strict=True))
+                images.update(zip(batch, map(to_image, self.method.edit(photo.inversion, stack, mask)), strict=True))
                 bar.update(len(batch))
-        return pictures
+        return images
 
     def _places(self, video: str | Path, info: VideoInfo) -> Iterable[np.ndarray | None]:
         """The landmarks of every frame, or None where there is no face to edit."""
@@ -174,21 +174,21 @@ class AnimationRunner:
                 )
             return repeat(None)
         times: list[float] = []
-        found: list[np.ndarray | None] = []
+        detected: list[np.ndarray | None] = []
         last: np.ndarray | None = None
         for frame in tqdm(read_frames(video), "faces", info.count, unit="frame"):
             times.append(float(frame.pts * info.time_base))
             try:
                 last = find_landmarks(frame.image, weight_file("landmark"), last).astype(np.float32)
-                found.append(last)
+                detected.append(last)
             except NoFaceError:
-                found.append(None)
-        if all(landmarks is None for landmarks in found):
+                detected.append(None)
+        if all(landmarks is None for landmarks in detected):
             raise UserError(
-                f"{video}: no face was found in any of its {len(found)} frames; give a video that shows one from the "
-                "front and at least 80 px wide"
+                f"{video}: no face was found in any of its {len(detected)} frames; give a video that shows one from "
+                "the front and at least 80 px wide"
             )
-        return smooth(times, found)
+        return smooth(times, detected)
 
     def _edited_frame(
         self, image: Image.Image, landmarks: np.ndarray | None, edited: Callable[[Image.Image], Image.Image]
@@ -203,13 +203,13 @@ class AnimationRunner:
 
 
 def timeline(edits: Edits, frames: int) -> list[Row]:
-    """The powers of all edits in each frame; see `AnimationRunner.photo`. Raises UserError for what is neither."""
+    """The powers of all edits in each frame; see `AnimationRunner.photo`. Raises UserError for other edits."""
     if frames < 2:
         raise UserError(f"frames is {frames}; wanted 2 or more")
     counts = [len(powers) for _, powers in edits]
     if counts == [2]:
         (first, last) = edits[0][1]
-        # Counted from both ends alike, so that the way back meets the same powers.
+        # Symmetric, so that the way back has the same powers.
         return [(first + (last - first) * 2 * min(i, frames - i) / frames,) for i in range(frames)]
     if not edits or set(counts) != {1}:
         raise UserError("edits: wanted one direction with a range of powers, or any number with one power each")

@@ -15,7 +15,7 @@ from utils.malloc import tune_malloc
 
 
 def build_method(config: Config) -> tuple[Method, LatentEditor]:
-    """The method of `model.method` for the domain of `exp.domain`, and the editor that knows the domain's directions.
+    """The method of `model.method` for the domain of `exp.domain`, and the editor with the domain's directions.
 
     No weights are read yet. Raises UserError for an unknown domain, or where no checkpoint is named.
     """
@@ -34,7 +34,7 @@ def check_files(
 ) -> None:
     """Raises UserError if a file is missing that these edits need, before any image is read or computed.
 
-    `e4e`: its own images are wanted, too, which need its weights with every method; `latents`: inversion files are.
+    `e4e`: its own images are needed, too, which require its weights with every method; `latents`: inversion files are.
     """
     names = list(names)
     roles = ["generator", *(["e4e"] if e4e or ((names or latents) and isinstance(method, FSEFull)) else [])]

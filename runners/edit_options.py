@@ -7,7 +7,7 @@ from utils.errors import UserError
 
 
 def check_mask_options(use_mask: bool, mask_trashold: float, mask_path: str | Path | None) -> None:
-    """Raises UserError for what makes no sense, or has no effect."""
+    """Raise UserError for values that are impossible or have no effect."""
     if not 0 <= mask_trashold <= 1:
         raise UserError(f"mask_trashold is {mask_trashold:g}; wanted a probability, 0 to 1")
     if mask_path and not use_mask:
@@ -15,7 +15,7 @@ def check_mask_options(use_mask: bool, mask_trashold: float, mask_path: str | Pa
 
 
 def check_face_options(align: bool, face: int | None, landmarks: str | Path | None, inverted: bool) -> None:
-    """Raises UserError for what makes no sense, or has no effect."""
+    """Raise UserError for values that are impossible or have no effect."""
     if face is None and not landmarks:
         return
     given = f"face is {face}" if face is not None else f"landmarks is {landmarks}"
@@ -32,7 +32,7 @@ def check_face_options(align: bool, face: int | None, landmarks: str | Path | No
 def edit_pairs(
     editing_name: str | None, edited_power: float | None, edits: Sequence[tuple[str, float]] | None
 ) -> list[tuple[str, float]]:
-    """The edits, in whichever of the two ways they were given."""
+    """The edits, from either of the two ways to give them."""
     if editing_name is not None and edited_power is not None and edits is None:
         edits = [(editing_name, edited_power)]
     elif edits is None or editing_name is not None or edited_power is not None:
@@ -50,5 +50,5 @@ def edit_pairs(
 
 
 def edit_steps(edits: Sequence[tuple[str, float]]) -> list[tuple[str, list[float]]]:
-    """The edits, all at once, as a method takes them."""
+    """The edits, all applied together, in the form of `Method.edit`."""
     return [(name, [power]) for name, power in edits]

@@ -1,4 +1,4 @@
-"""How well a domain's methods invert and edit: by its attribute predictor, and against true images of edits."""
+"""Measures how well a domain's methods invert and edit, by its attribute predictor and against true images of edits."""
 
 import logging
 from collections import defaultdict
@@ -30,7 +30,7 @@ from utils.parallel import batches
 
 logger = logging.getLogger(__name__)
 
-NOTHING = "no edit"  # the image as it is, for comparison
+NOTHING = "no edit"  # the unedited image, for comparison
 
 INVERSION_COLUMNS = {
     "l2": "L2", "ssim": "SSIM", "distance": "LPIPS-like", "kept": "attributes kept", "frechet": "FID-like",
@@ -44,7 +44,7 @@ Numbers = dict[str, list[Tensor]]  # column -> a number per image (or more), for
 
 @dataclass(frozen=True)
 class Way:
-    """One way to invert and edit. Images are B×3×size×size; `invert` gives what the other two read."""
+    """One way to invert and edit. Images are B×3×size×size; `invert` returns the input of the other two."""
 
     invert: Callable[[Tensor], Any]
     reconstruct: Callable[[Any], Tensor]
@@ -59,7 +59,7 @@ class EvaluationRunner:
     """
 
     def __init__(self, domain: str, inverter: str, editor: str, device: torch.device) -> None:
-        """`inverter`, `editor`: checkpoints of both stages. Raises UserError where something is missing."""
+        """`inverter`, `editor`: checkpoints of both stages. Raises UserError if a file is missing."""
         self.domain, self.device = load_domain(domain), device
         self.metrics = DomainMetrics(self.domain, device)
         self.latent_editor = latent_editor = LatentEditor(self.domain, device=device)
@@ -76,9 +76,10 @@ class EvaluationRunner:
     ) -> str:
         """Measure, and write tables (evaluation.md, .json) and images (grid.png, sweep.png). Returns the tables.
 
-        folders: title -> images; edits and the first `shown` images to look at are of the first folder.
+        folders: title -> images; the edits, and the first `shown` images in the grids, are of the first folder.
 
-        Raises UserError, before anything is measured, for unknown edits, missing files, or an output that cannot be.
+        Raises UserError, before anything is measured, for unknown edits, missing files, or an output that cannot be
+        written.
         """
         for name, power in edits.items():
             self.latent_editor.check(name, [power])
@@ -98,7 +99,7 @@ class EvaluationRunner:
         parts.append(f"Edits of images that lack the trait:\n\n{markdown_table(rows, EDIT_COLUMNS, 'edit | method')}")
         text = "\n".join(parts)
         write_report(output, {"inversions": inversions, "edits": edited}, text)
-        self.pictures(first, edits, relative_names(first)[:shown], output)
+        self.save_grids(first, edits, relative_names(first)[:shown], output)
         return text
 
     @torch.inference_mode()
@@ -130,25 +131,26 @@ class EvaluationRunner:
     def edits(self, folder: Path, edits: Mapping[str, float], truth: Path | None) -> dict[str, dict[str, dict]]:
         """Direction -> way -> column of EDIT_COLUMNS -> value, over the images that lack the direction's trait.
 
-        edits: direction, called as its trait -> power. truth: `{direction}/{any}/NAME`, true images of NAME with the
-        trait, of which the nearest counts; only images that have one are edited.
+        edits: direction, named like its trait -> power. truth: `{direction}/{any}/NAME`, true images of NAME with the
+        trait, of which the nearest counts; only images with true ones are edited.
         """
         return {name: self._edit(name, power, folder, truth) for name, power in edits.items()}
 
     def _edit(self, name: str, power: float, folder: Path, truth: Path | None) -> dict[str, dict]:
         trait = self.domain.traits.get(name)
         if trait is None:
-            raise UserError(f"'{name}' is no trait of {self.domain.name}; there are: {', '.join(self.domain.traits)}")
+            known = ", ".join(self.domain.traits)
+            raise UserError(f"'{name}' is not a trait of {self.domain.name}; there are: {known}")
         variants = sorted(path for path in (truth / name).iterdir() if path.is_dir()) if truth else []
         others = [attribute != trait.attribute for attribute in self.metrics.predictor.attributes]
         ways: dict[str, Numbers] = {way: defaultdict(list) for way in (NOTHING, *self.ways)}
         for files, images in self._batches(folder, name):
-            known = [all((variant / file).is_file() for variant in variants) for file in files]
-            rows = torch.tensor(known) & (self.metrics.log_odds(images, name) < 0)
+            has_truth = [all((variant / file).is_file() for variant in variants) for file in files]
+            rows = torch.tensor(has_truth) & (self.metrics.log_odds(images, name) < 0)
             x, names = images[rows], [file for file, row in zip(files, rows.tolist(), strict=True) if row]
             if not names:
                 continue
-            true = [torch.stack([self._picture(variant, file) for file in names]) for variant in variants]
+            true = [torch.stack([self._image(variant, file) for file in names]) for variant in variants]
             before, shown = self.metrics.attributes(x)[:, others], self._shown(folder, names)[:, others]
             for way, numbers in ways.items():
                 y = x if way == NOTHING else rounded(self.ways[way].edit(self.ways[way].invert(x), [(name, [power])]))
@@ -163,17 +165,17 @@ class EvaluationRunner:
         }
 
     @torch.inference_mode()
-    def pictures(self, folder: Path, edits: Mapping[str, float], names: Sequence[str], output: Path) -> None:
-        """`grid.png`: images, their inversions by every way, and edits by SFE; `sweep.png`: powers of each edit."""
+    def save_grids(self, folder: Path, edits: Mapping[str, float], names: Sequence[str], output: Path) -> None:
+        """Write `grid.png`: images, inversions by every way, and edits by SFE; `sweep.png`: powers of each edit."""
         rows, sweeps = [], []
         for i, name in enumerate(names):
-            x = self._picture(folder, name)[None]
+            x = self._image(folder, name)[None]
             inversion = self.sfe.invert(x)
-            found = [("picture", x)]
-            found += [(way, methods.reconstruct(methods.invert(x))) for way, methods in self.ways.items()]
+            shown = [("picture", x)]
+            shown += [(way, methods.reconstruct(methods.invert(x))) for way, methods in self.ways.items()]
             for edit, power in edits.items():
-                found.append((f"{edit} {power:+g}", self.sfe.edit(inversion, [(edit, [power])])))
-            rows.append(image_strip([(caption if i == 0 else "", to_image(y[0])) for caption, y in found], 128))
+                shown.append((f"{edit} {power:+g}", self.sfe.edit(inversion, [(edit, [power])])))
+            rows.append(image_strip([(caption if i == 0 else "", to_image(y[0])) for caption, y in shown], 128))
             edit, power = list(edits.items())[i % len(edits)]
             steps = [power * share for share in (-1.5, -1, -0.5, 0, 0.5, 1, 1.5)]
             swept = self.sfe.edit(inversion, [(edit, steps)])
@@ -183,20 +185,20 @@ class EvaluationRunner:
 
     def _batches(self, folder: Path, label: str) -> Iterator[tuple[list[str], Tensor]]:
         """Names and images of the folder, B×3×size×size."""
-        pictures = ImageFolder(folder, self.domain.generator.size)
-        for part in batches(tqdm(range(len(pictures)), label, unit="image", leave=False, disable=None), BATCH):
-            yield [pictures.names[i] for i in part], torch.stack([pictures[i] for i in part])
+        images = ImageFolder(folder, self.domain.generator.size)
+        for part in batches(tqdm(range(len(images)), label, unit="image", leave=False, disable=None), BATCH):
+            yield [images.names[i] for i in part], torch.stack([images[i] for i in part])
 
-    def _picture(self, folder: Path, name: str) -> Tensor:
+    def _image(self, folder: Path, name: str) -> Tensor:
         return to_tensor(resize(load_image(folder / name), self.domain.generator.size))
 
     def _milliseconds(self, way: Way, folder: Path) -> float:
-        pictures = ImageFolder(folder, self.domain.generator.size)
-        images = (pictures[i][None] for i in range(len(pictures)))
-        return milliseconds_per_image(lambda x: way.reconstruct(way.invert(x)), images)
+        images = ImageFolder(folder, self.domain.generator.size)
+        batches_of_one = (images[i][None] for i in range(len(images)))
+        return milliseconds_per_image(lambda x: way.reconstruct(way.invert(x)), batches_of_one)
 
     def _shown(self, folder: Path, names: list[str]) -> Tensor:
-        """Which attributes images show, as their labels tell, if they have some: B×A, bool."""
+        """Which attributes images show, according to their labels, if there are some: B×A, bool."""
         attributes = self.metrics.predictor.attributes
         if not (folder / LABELS_FILE).is_file():
             return torch.ones(len(names), len(attributes), dtype=torch.bool)
@@ -205,5 +207,5 @@ class EvaluationRunner:
 
 
 def _mean(parts: list[Tensor]) -> float:
-    """NaN where there are none."""
+    """NaN if there are none."""
     return float(torch.cat(parts).double().mean()) if parts else float("nan")

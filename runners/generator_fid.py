@@ -1,4 +1,4 @@
-"""Which of the generators that a training kept makes images most like those of the domain."""
+"""Compares the generators that a training kept, by the distance of their images to those of the domain."""
 
 import json
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ _SEED = 0
 
 @torch.inference_mode()
 def measure_generators(domain_name: str, generators: Path, images: Path, output: Path, samples: int) -> list[dict]:
-    """`step` and `fid_like` of each `step_{step}.pt`; also written, as fid.jsonl and fid.png. Raises UserError."""
+    """`step` and `fid_like` of each `step_{step}.pt`, also written as fid.jsonl and fid.png. Raises UserError."""
     domain = load_domain(domain_name)
     files = numbered_files(generators, "step_", ".pt")
     if not files:
@@ -35,7 +35,7 @@ def measure_generators(domain_name: str, generators: Path, images: Path, output:
     predictor = load_predictor(weight_file(domain.weights["predictor"]))
     folder = ImageFolder(images, domain.generator.size)
     if len(folder) < 2:
-        raise UserError(f"{images} has one image; a distance between sets wants two or more, better a thousand")
+        raise UserError(f"{images} has one image; a distance between sets needs two or more, better a thousand")
 
     def gaussian(parts: Iterable[Tensor]) -> Gaussian:
         return Gaussian.of(torch.cat([predictor.embedding(part) for part in parts]))

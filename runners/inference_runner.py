@@ -24,23 +24,19 @@ from runners.metrics_runner import measure
 from runners.photo import InvertedPhoto
 from runners.result_files import ResultFiles, power_folder
 from utils.errors import UserError
-from utils.files import (
-    check_apart,
-    check_writable,
-    remove_temporaries,
-)
+from utils.files import check_apart, check_writable, remove_temporaries
 from utils.images import check_save_path, load_square, save_image, to_image, to_tensor
 from utils.parallel import BoundedPool, ahead
 from utils.processes import gather, own_device, rank_and_size
 
 logger = logging.getLogger(__name__)
 
-_UNFINISHED = 8  # images that wait for their last results to be written
+_UNFINISHED = 8  # images whose last results are still being written
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """One that is to be inverted."""
+class _ToInvert:
+    """An image that has to be inverted."""
 
     source: Photograph
     image: Image.Image
@@ -49,11 +45,11 @@ class _Picture:
 class InferenceRunner:
     """Writes `inversion/NAME`, `DIRECTION/edit_power_P/NAME` and `STACK/NAME` for every NAME of `data.inference_dir`.
 
-    Images pass one at a time: read by threads ahead of the computing, inverted once, edited by every direction in
-    batches of powers, written by threads behind it. An image's results depend on nothing but the image, so neither
-    an interrupted run nor the number of processes changes a byte of them. Under torchrun each process takes every
+    Images are processed one at a time: read ahead by threads, inverted once, edited by every direction in batches of
+    powers, and written by threads. An image's results depend on nothing but the image, so neither an interruption nor
+    the number of processes changes a byte of them. Under torchrun each process takes every
     n-th image. `exp.output_dir/manifest.jsonl` records each image's state, and which file was read: the results of
-    an image that was replaced since then are made again. An `exp.output_dir` inside the folder is not read.
+    an image that has been replaced since are made again. An `exp.output_dir` inside the folder is not read.
 
     Inversion files in the folder count as images. With `inference.save_latents` there is one of every image, in
     `latents/NAME.safetensors`; a later run into the same folder reads it instead of inverting the image again.
@@ -107,15 +103,15 @@ class InferenceRunner:
 
         workers = self.config.model.workers
         with BoundedPool(workers) as writers:
-            pictures = ahead(self._load, pending, workers)
-            for name, missing, picture in tqdm(pictures, total=len(pending), unit="image", disable=self.rank > 0):
-                if isinstance(picture, UserError):
-                    failed.append(str(picture))
-                    manifest.add(image=name, state="failed", error=str(picture))
+            loaded = ahead(self._load, pending, workers)
+            for name, missing, image in tqdm(loaded, total=len(pending), unit="image", disable=self.rank > 0):
+                if isinstance(image, UserError):
+                    failed.append(str(image))
+                    manifest.add(image=name, state="failed", error=str(image))
                     continue
                 start = time.monotonic()
-                results = self._make(name, missing, self._inverted(picture))
-                writes = [writers.submit(self._save, image, path) for path, image in results]
+                results = self._make(name, missing, self._inverted(image))
+                writes = [writers.submit(self._save, result, path) for path, result in results]
                 unfinished.append((name, time.monotonic() - start, writes))
                 if len(unfinished) > _UNFINISHED:
                     finish()
@@ -130,11 +126,11 @@ class InferenceRunner:
         if self.metrics is not None:
             self._report(self.metrics, failures)
         if self.rank == 0:
-            remove_temporaries(self.output)  # of killed runs; nobody writes any more
+            remove_temporaries(self.output)  # of killed runs
             logger.info("results: %s; %d images failed", self.output, len(failures))
             if self.files.left_out:
                 logger.info(self.files.left_out)
-        gather(None)  # torchrun ends all processes as soon as one leaves with an error: nobody leaves before the first
+        gather(None)  # torchrun ends all processes as soon as one exits with an error, so all wait for the first
         return len(failures)
 
     def _check_directions(self) -> None:
@@ -144,13 +140,13 @@ class InferenceRunner:
                 raise UserError(f"inference.editings_data: '{name}' becomes a folder's name; leave the '/' out")
             folders = [power_folder(power) for power in powers]
             if len(set(folders)) < len(folders):
-                raise UserError(f"inference.editings_data: two powers of '{name}' are alike to four decimals")
+                raise UserError(f"inference.editings_data: two powers of '{name}' are equal to four decimals")
 
     def _check_stacks(self) -> None:
         options, editor = self.config.inference, self.latent_editor
-        taken = {"inversion", "latents", *options.editings_data}.union(*editor.available().values())
+        reserved = {"inversion", "latents", *options.editings_data}.union(*editor.available().values())
         for folder, edits in options.stacks.items():
-            if folder in taken:
+            if folder in reserved:
                 raise UserError(f"inference.stacks: '{folder}' is the folder of other results; choose another name")
             if "/" in folder or folder.startswith(".") or not folder:
                 raise UserError(f"inference.stacks: '{folder}' becomes a folder's name: no '/', no '.' in front")
@@ -159,11 +155,10 @@ class InferenceRunner:
             for name, power in edits.items():
                 editor.check(name, [power])
 
-
     def _pending(self, manifest: Manifest, stamps: dict[str, Stamp]) -> list[tuple[str, bytes]]:
-        """The images of which results are missing, each with a byte per result: 1 if that is missing.
+        """The images with missing results, each with a byte per result: 1 if it is missing.
 
-        Files appear whole, so one that is there is right. Of an image that was replaced none is.
+        Files are written atomically, so an existing one is complete. All results of a replaced image count as missing.
         """
         pending = []
         for name in self.names:
@@ -172,12 +167,12 @@ class InferenceRunner:
             missing = bytes(replaced or time is None for time in times)
             if any(missing):
                 pending.append((name, missing))
-            elif not manifest.knows(name):  # killed between its last result and its line, or done by an older version
+            elif not manifest.knows(name):  # killed before its line was written, or done by an older version
                 manifest.done(name, stamps[name], written=0)
         return pending
 
     def _settings(self) -> dict[str, str | int]:
-        """What the bytes of the results depend on, besides their own names."""
+        """What the results' bytes depend on, besides their names."""
         checkpoint, options = weight_file(self.config.model.checkpoint_path), self.config.inference
         return {
             "data.inference_dir": str(self.folder.resolve()),
@@ -192,11 +187,11 @@ class InferenceRunner:
         }
 
     def _stacks(self) -> dict[str, dict[str, float]]:
-        """What the name of a stack's folder stands for; a later run may add stacks, but not change one."""
+        """The edits of each stack's folder; a later run may add stacks, but not change one."""
         return {f"inference.stacks.{folder}": edits for folder, edits in self.config.inference.stacks.items()}
 
-    def _load(self, pending: tuple[str, bytes]) -> tuple[str, list[Path], InvertedPhoto | _Picture | UserError]:
-        """One of `_pending`, or its inversion where that is saved, with its missing results."""
+    def _load(self, pending: tuple[str, bytes]) -> tuple[str, list[Path], InvertedPhoto | _ToInvert | UserError]:
+        """Read one of `_pending`, or its saved inversion, with its missing results."""
         name, flags = pending
         path, saved = self.folder / name, self.files.latents(name)
         missing = [result for result, absent in zip(self.files.of(name), flags, strict=True) if absent]
@@ -213,25 +208,25 @@ class InferenceRunner:
                 saved.unlink()
                 if self.config.inference.save_latents and saved not in missing:
                     missing.append(saved)
-            return name, missing, _Picture(Photograph.of(path), load_square(path, self.size))
+            return name, missing, _ToInvert(Photograph.of(path), load_square(path, self.size))
         except UserError as error:
             return name, missing, error
 
-    def _inverted(self, picture: InvertedPhoto | _Picture) -> InvertedPhoto:
-        if isinstance(picture, InvertedPhoto):
+    def _inverted(self, image: InvertedPhoto | _ToInvert) -> InvertedPhoto:
+        if isinstance(image, InvertedPhoto):
             self.reused += 1
-            return picture
-        inversion = self.method.invert(to_tensor(picture.image)[None])
+            return image
+        inversion = self.method.invert(to_tensor(image.image)[None])
         if self.config.inference.save_latents:
             inversion = self.method.complete(inversion)
-        return InvertedPhoto(picture.source, picture.image, inversion, self.method)
+        return InvertedPhoto(image.source, image.image, inversion, self.method)
 
     def _make(
         self, name: str, missing: list[Path], photo: InvertedPhoto
     ) -> Iterator[tuple[Path, Tensor | InvertedPhoto]]:
         """The missing results: images, 3×size×size, and the inversion for its file.
 
-        Batches are the same whatever is missing, and so are the last bits of what they give.
+        Batches do not depend on what is missing, and so neither do the last bits of their results.
         """
         inversion = photo.inversion
         if self.files.latents(name) in missing:
@@ -252,10 +247,10 @@ class InferenceRunner:
             save_image(to_image(result), path, self.config.inference.quality)
 
     def _report(self, metrics: MetricSet, failures: list[str]) -> None:
-        """How near the inversions of all processes and runs come to their images."""
+        """Write the report on the inversions of all processes and runs."""
         model, names = self.config.model, self.files.outputs
-        found = (Pair(name, self.folder / name, self.files.inversion(name)) for name in names)
-        pairs = {pair.name: pair for pair in found if pair.fake.exists()}
+        all_pairs = (Pair(name, self.folder / name, self.files.inversion(name)) for name in names)
+        pairs = {pair.name: pair for pair in all_pairs if pair.fake.exists()}
         errors = measure(metrics, list(pairs.values()), model.batch_size, model.workers)
         if self.rank == 0:
             facts = [f"images: {self.folder}", f"results: {self.output}", f"{model.method}: {model.checkpoint_path}"]

@@ -1,4 +1,4 @@
-"""The record of a run over a folder: JSON lines that several processes append to, and that outlive a kill."""
+"""The record of a run over a folder: JSON lines that several processes append to, and that survive a kill."""
 
 import json
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ Stamp = tuple[int, int]  # size in bytes and time of the last change in ns
 
 
 def stamp(path: Path) -> Stamp:
-    """What tells a file from another of the same name; (0, 0) where there is none."""
+    """Distinguishes a file from another of the same name; (0, 0) if there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -28,9 +28,9 @@ class Manifest:
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], added: dict[str, Any] | None = None) -> None:
-        """Begin the record, or go on with it; `added` are settings that later runs may add to.
+        """Start or continue the record; `added` are settings that later runs may add to.
 
-        Raises UserError if it was begun with other settings, as its results would mix with ours.
+        Raises UserError if it was started with other settings, as results would be mixed.
         """
         settings, added = {**settings, **(added or {})}, added or {}
         self.path = path
@@ -42,7 +42,7 @@ class Manifest:
             file.seek(0)
             text = file.read()
             if text and not text.endswith(b"\n"):
-                file.write(b"\n")  # a line cut short by a power cut must not swallow the next one
+                file.write(b"\n")  # a line cut off by a power failure must not spoil the next one
             lines = [entry for line in text.splitlines() if (entry := _parse(line)) is not None]
             begun = {key: value for entry in lines for key, value in entry.get("settings", {}).items()}
             new = {key: value for key, value in settings.items() if key not in begun and (not begun or key in added)}
@@ -58,21 +58,21 @@ class Manifest:
         self._read = {entry["image"]: (entry["size"], entry["mtime"]) for entry in lines if "mtime" in entry}
 
     def knows(self, image: str) -> bool:
-        """Whether it is known which file of that name was read."""
+        """Whether the record says which file of that name was read."""
         return image in self._read
 
     def replaced(self, image: str, stamp: Stamp, times: Iterable[int | None]) -> bool:
-        """Whether the results are of another file than the one that has this name, and this stamp, now.
+        """Whether the results are of another file than the current one of this name, with this stamp.
 
-        `times`: of its results, by `time_written`. A run that was killed may have left results without a line: of
-        those, the time tells.
+        `times`: of its results, by `time_written`. A killed run may have left results without a line, which are judged
+        by their time.
         """
         if image in self._read:
             return self._read[image] != stamp
         return self.states.get(image) != "done" and any(time is not None and time < stamp[1] for time in times)
 
     def done(self, image: str, stamp: Stamp, **more: Any) -> None:
-        """Note that all results of the image are there."""
+        """Record that all results of the image exist."""
         self.add(image=image, state="done", **more, size=stamp[0], mtime=stamp[1])
 
     def add(self, **entry: Any) -> None:
@@ -83,7 +83,7 @@ class Manifest:
 
 
 def time_written(path: Path) -> int | None:
-    """When the file was written, ns; None where there is none."""
+    """When the file was written, in ns; None if there is none."""
     try:
         return path.stat().st_mtime_ns
     except (FileNotFoundError, NotADirectoryError):

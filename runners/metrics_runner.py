@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass
 class Results:
-    """What a run over pairs found, the same in all processes."""
+    """The results of a run over pairs, the same in all processes."""
 
     means: dict[str, float]  # column -> number over the set
     scores: dict[str, dict[str, float]]  # column -> pair -> number
@@ -63,25 +63,25 @@ def calculate_metrics(
     device: str = "0", fid_stats: Path | None = None, save_fid_stats: Path | None = None,
     metrics_dir: Path | None = None, report: Path | None = None, title: str = "Metrics",
 ) -> Results:  # fmt: skip
-    """Measure the pairs of two folders, in one pass for all metrics; under torchrun the processes share them out.
+    """Measure the pairs of two folders, in one pass for all metrics; under torchrun distributed over the processes.
 
     Args:
-        fid_stats: file of statistics that stand for the original images in FID.
+        fid_stats: file of statistics that replace the original images in FID.
         save_fid_stats: file for those of the original images, for later runs.
         metrics_dir: folder for the numbers of every pair.
         report: HTML file.
 
-    Unpaired and unreadable files are left out and told in `Results.problems`. Raises UserError for bad options, missing
-    weights, or if no pair is left.
+    Unpaired and unreadable files are left out and listed in `Results.problems`. Raises UserError for bad options,
+    missing weights, or if no pair is left.
     """
     for path in (save_fid_stats, report, metrics_dir and metrics_dir / "L2.json"):
         if path is not None:
             check_writable(path)
             check_apart([path], [fid_stats] if fid_stats else [])
     if (fid_stats or save_fid_stats) and "fid" not in metrics:
-        raise UserError("--fid_stats and --save_fid_stats are of use for the metric fid only; add it to --metrics")
-    found = PairedFolders.find(orig_path, reconstr_path)
-    images = [path for pair in found.pairs for path in (pair.real, pair.fake)]
+        raise UserError("--fid_stats and --save_fid_stats are for the metric fid only; add it to --metrics")
+    folders = PairedFolders.find(orig_path, reconstr_path)
+    images = [path for pair in folders.pairs for path in (pair.real, pair.fake)]
     for written in filter(None, (save_fid_stats, report)):
         check_apart([written], images)
     metrics_set = MetricSet(metrics, resolve_device(own_device(device)))
@@ -89,11 +89,11 @@ def calculate_metrics(
     if isinstance(fid, FID) and fid_stats is not None:
         fid.reference = Gaussian.load(fid_stats)
 
-    unreadable = measure(metrics_set, found.pairs, batch_size, workers)
-    if len(unreadable) == len(found.pairs):
+    unreadable = measure(metrics_set, folders.pairs, batch_size, workers)
+    if len(unreadable) == len(folders.pairs):
         raise UserError(f"no pair of {orig_path} and {reconstr_path} can be read; the first: {unreadable[0]}")
-    problems = [f"{path}: has no partner in the other folder" for path in found.unpaired] + unreadable
-    results = Results(metrics_set.compute(), metrics_set.scores(), problems, metrics_set.skipped(), found.left_out)
+    problems = [f"{path}: has no partner in the other folder" for path in folders.unpaired] + unreadable
+    results = Results(metrics_set.compute(), metrics_set.scores(), problems, metrics_set.skipped(), folders.left_out)
     if rank_and_size()[0] == 0:
         if metrics_dir is not None:
             results.write(metrics_dir)
@@ -102,14 +102,14 @@ def calculate_metrics(
         if report is not None:
             facts = [f"original: {orig_path}", f"reconstructed: {reconstr_path}"]
             facts += [f"{name}: {len(pairs)} pairs without a face" for name, pairs in results.skipped.items()]
-            by_name = {pair.name: pair for pair in found.pairs}
+            by_name = {pair.name: pair for pair in folders.pairs}
             Report(title, metrics_set.columns, results.means, results.scores, by_name, facts, problems).write(report)
-    gather(None)  # torchrun ends all processes as soon as one leaves with an error: nobody leaves before the first
+    gather(None)  # torchrun ends all processes as soon as one exits with an error, so all wait for the first
     return results
 
 
 def measure(metrics: MetricSet, pairs: Sequence[Pair], batch_size: int, workers: int) -> list[str]:
-    """Add the pairs; under torchrun each process measures a part, and all have all in the end.
+    """Add the pairs; under torchrun each process measures a part, and all get all results.
 
     Returns the errors of the pairs that cannot be read, sorted.
     """
@@ -133,12 +133,12 @@ def editing_fid(
     transforms: str = "face_1024", batch_size: int = 4, workers: int = 4, device: str = "0",
     fid_stats: Path | None = None, save_fid_stats: Path | None = None,
 ) -> tuple[float, list[str]]:  # fmt: skip
-    """FID between the originals that have an attribute and the edits of the images that had not.
+    """FID between the originals with an attribute and the edits of the images without it.
 
-    `attr_is_reversed`: between those that have it not and the edits of those that had, for edits that remove it.
-    `fid_stats` stands for the originals. Returns the distance and the problems, a line each.
+    `attr_is_reversed`: between those without it and the edits of those with it, for edits that remove it.
+    `fid_stats` replaces the originals. Returns the distance and the problems, a line each.
 
-    Raises UserError for bad options, missing weights, or if less than two images of a set are left.
+    Raises UserError for bad options, missing weights, or if fewer than two images of a set are left.
     """
     check_apart(filter(None, [save_fid_stats]), filter(None, [fid_stats, attr_table]))
     attributes = CelebaAttributes(attr_table, attr_name)

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class EncoderPart(nn.Module):
-    """A picture to its inversion, and e4e's w."""
+    """An image to its inversion, and e4e's w."""
 
     def __init__(self, inverter: Inverter, e4e: E4E, decoder: Generator) -> None:
         super().__init__()
@@ -33,14 +33,14 @@ class EncoderPart(nn.Module):
 
 
 class EditorPart(nn.Module):
-    """What an edit of e4e's w does to F."""
+    """The effect on F of an edit of e4e's w."""
 
     def __init__(self, editor: FeatureEditor, decoder: Generator, layer: int) -> None:
         super().__init__()
         self.editor, self.decoder, self.layer = editor, decoder, layer
 
     def forward(self, features: Tensor, w_e4e: Tensor, w_e4e_edited: Tensor) -> Tensor:
-        """Inputs as EncoderPart gives them, and the edited w_e4e → features for the decoder, 1×C×h×w."""
+        """The outputs of EncoderPart, and the edited w_e4e → features for the decoder, 1×C×h×w."""
         before, after = (
             decode_coarse(self.decoder, self.decoder.affine(w), self.layer).features for w in (w_e4e, w_e4e_edited)
         )
@@ -48,14 +48,14 @@ class EditorPart(nn.Module):
 
 
 class DecoderPart(nn.Module):
-    """Features and w to a picture."""
+    """Features and w to an image."""
 
     def __init__(self, decoder: Generator, layer: int) -> None:
         super().__init__()
         self.decoder, self.layer = decoder, layer
 
     def forward(self, features: Tensor, w: Tensor) -> Tensor:
-        """features 1×C×h×w as EditorPart gives them, the edited w → picture 1×3×size×size, about [-1, 1]."""
+        """features 1×C×h×w of EditorPart, the edited w → picture 1×3×size×size, about [-1, 1]."""
         coarse = decode_coarse(self.decoder, self.decoder.affine(w), self.layer)
         return decode(self.decoder, features, coarse, self.layer)
 
@@ -63,13 +63,13 @@ class DecoderPart(nn.Module):
 def export_onnx(domain: DomainConfig, checkpoint: Path, folder: Path) -> list[Path]:
     """Write encoder.onnx, editor.onnx and decoder.onnx of a domain and a Feature Editor's checkpoint.
 
-    All run at batch size 1 in float32. Raises UserError for weights that do not fit, and where onnx is not installed.
+    All run at batch size 1 in float32. Raises UserError for weights that do not fit, and if onnx is not installed.
     """
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError(f"exporting wants one package more ({error.name}): pip install -e '.[onnx]'") from None
+        raise UserError(f"exporting needs one more package ({error.name}): pip install -e '.[onnx]'") from None
     paths = [folder / f"{name}.onnx" for name in ("encoder", "editor", "decoder")]
     for path in paths:
         check_writable(path)
@@ -77,7 +77,7 @@ def export_onnx(domain: DomainConfig, checkpoint: Path, folder: Path) -> list[Pa
     e4e = load_e4e(weight_file(domain.weights["e4e"]), domain)
     inverter, editor = load_feature_editor(checkpoint, domain, "the checkpoint")
     size, layer = domain.encoder_size, domain.feature_layer
-    # Two tensors, since PyTorch takes one that is given twice for the same input.
+    # Two tensors, since PyTorch would treat one that is given twice as the same input.
     w, other_w = torch.zeros(2, 1, domain.generator.n_styles, domain.generator.style_dim).unbind()
     features = torch.zeros(1, domain.feature_channels, domain.feature_size, domain.feature_size)
     parts: list[tuple[nn.Module, dict[str, Tensor], list[str]]] = [
@@ -85,7 +85,7 @@ def export_onnx(domain: DomainConfig, checkpoint: Path, folder: Path) -> list[Pa
         (EditorPart(editor, decoder, layer), {"features": features, "w_e4e": w, "w_e4e_edited": other_w}, ["edited"]),
         (DecoderPart(decoder, layer), {"edited": features, "w": w}, ["picture"]),
     ]
-    with backend.plain(), torch.no_grad():  # ONNX knows no ops of ours
+    with backend.plain(), torch.no_grad():  # ONNX does not have our custom ops
         for path, (part, inputs, outputs) in zip(paths, parts, strict=True):
             program = torch.onnx.export(
                 part.eval(), tuple(inputs.values()), input_names=list(inputs), output_names=outputs, dynamo=True,

@@ -17,44 +17,44 @@ from utils.images import load_image
 
 @dataclass
 class InvertedPhoto:
-    """What `SimpleRunner.invert` makes of a photograph; whatever takes a photograph's path takes it, too."""
+    """An inverted photograph, from `SimpleRunner.invert`; accepted wherever a photograph's path is."""
 
     photograph: Photograph  # the file
     crop: Image.Image  # what was inverted: size×size of the generator
     inversion: Inversion
     method: Method  # that inverted it
-    quad: np.ndarray | None = None  # 4×2, the crop's corners in the photograph, where it was cut out of one
-    whole: Image.Image | None = None  # the photograph that has the quad, once it is read; see `original`
-    background: Tensor | None = None  # size×size, its probability in the crop; made by the first edit that asks for it
+    quad: np.ndarray | None = None  # 4×2, the crop's corners in the photograph, if it was cut out of one
+    whole: Image.Image | None = None  # the photograph that the quad refers to, once it is read; see `original`
+    background: Tensor | None = None  # size×size, its probability in the crop, from the first edit that needs it
 
     @property
     def path(self) -> Path:
         return self.photograph.path
 
     def original(self) -> Image.Image | None:
-        """The whole photograph, where the crop was cut out of it; else None.
+        """The whole photograph, if the crop was cut out of it; else None.
 
-        After `load` it is read here, from the path that the file names; only the same photograph is taken, which the
-        file's sum proves. Raises UserError if it is not there any more.
+        After `load` it is read here, from the path in the inversion file, and must have the same sum. Raises UserError
+        if it has been removed or changed.
         """
         if self.quad is not None and self.whole is None:
             if not self.photograph.is_still(self.path):
                 raise UserError(
-                    f"{str(self.path)!r} is not there any more, or not the photograph that was inverted; put it back, "
+                    f"{str(self.path)!r} has been removed, or is not the photograph that was inverted; put it back, "
                     "or invert it again"
                 )
             self.whole = load_image(self.path)
         return self.whole
 
     def put_back(self, edited: Image.Image) -> Image.Image:
-        """The photograph with the edited crop in it; the crop itself, where it was not cut out. Raises UserError."""
+        """The photograph with the edited crop in it; the crop itself, if it was not cut out. Raises UserError."""
         original = self.original()
         return edited if original is None or self.quad is None else paste_back(original, edited, self.quad)
 
     def save(self, path: str | Path) -> None:
         """Write an inversion file (.safetensors), whole or not at all: 12 MB for a face of 1024 px.
 
-        It holds w, F, e4e's w, the crop, where the photograph lies, and the sums of the weights. Raises UserError.
+        It holds w, F, e4e's w, the crop, the photograph's path, and the sums of the weights. Raises UserError.
         """
         inversion = self.method.complete(self.inversion)
         crop = np.asarray(self.crop.convert("RGB"))
@@ -74,5 +74,5 @@ class InvertedPhoto:
 
 
 def path_of(photo: str | Path | InvertedPhoto) -> Path:
-    """The file of what may be given as a photograph."""
+    """The file of a photograph, however it was given."""
     return photo.path if isinstance(photo, InvertedPhoto) else Path(photo)

@@ -1,4 +1,4 @@
-"""Where the results of a folder's images lie."""
+"""The files of a folder's results."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ _ALSO = frozenset({INVERSION_SUFFIX})
 class ResultFiles:
     """The images of `folder`, inversion files among them, and the files below `output` that are made of each.
 
-    `outputs`: name -> name of its results. `left_out`: what else lies in the folder; "" if nothing does.
+    `outputs`: name -> name of its results. `left_out`: what else is in the folder; "" if nothing is.
     """
 
     def __init__(self, folder: Path, output: Path, options: InferenceArgs, batch_size: int) -> None:
         """Raises UserError if there is no image, or if a result would overwrite one."""
         self.folder, self.output, self.options, self.batch_size = folder, output, options, batch_size
-        pictures = ImageNames.find(folder, without=output, also=_ALSO)
-        self.outputs, self.left_out = _outputs(pictures.names, _suffix(options.format)), pictures.left_out
+        images = ImageNames.find(folder, without=output, also=_ALSO)
+        self.outputs, self.left_out = _outputs(images.names, _suffix(options.format)), images.left_out
         self._check_apart()
 
     def inversion(self, name: str) -> Path:
@@ -38,7 +38,7 @@ class ResultFiles:
         return self.output / direction / power_folder(power) / self.outputs[name]
 
     def of(self, name: str) -> Iterator[Path]:
-        """All files that are made of an image."""
+        """All result files of an image."""
         options = self.options
         if options.inversions:
             yield self.inversion(name)
@@ -48,7 +48,7 @@ class ResultFiles:
             yield from results
 
     def batches(self, name: str) -> Iterator[tuple[Edits, list[Path]]]:
-        """What is computed together, and the files of its results."""
+        """The edits that are computed together, and their result files."""
         options = self.options
         for direction, powers in options.editings_data.items():
             for batch in batches(powers, self.batch_size):
@@ -57,7 +57,7 @@ class ResultFiles:
             yield [(key, [power]) for key, power in edits.items()], [self.output / folder / self.outputs[name]]
 
     def _check_apart(self) -> None:
-        """That no result would overwrite an image."""
+        """Check that no result would overwrite an image."""
         options, names, outputs = self.options, list(self.outputs), list(self.outputs.values())
         folders = [self.output / "inversion", *(self.output / folder for folder in options.stacks)]
         for direction, powers in options.editings_data.items():
@@ -72,13 +72,13 @@ class ResultFiles:
 
 
 def _outputs(names: list[str], suffix: str) -> dict[str, str]:
-    """Name -> name of its result. An inversion file is called as its image: a.png.safetensors -> a.png."""
+    """Name -> name of its result. An inversion file is named like its image: a.png.safetensors -> a.png."""
     shown = {name: name.removesuffix(INVERSION_SUFFIX) for name in names}
     twins = [name for name, count in Counter(shown.values()).items() if count > 1]
     if twins:
-        raise UserError(f"{twins[0]} and its inversion file would have the same results; take one of them away")
+        raise UserError(f"{twins[0]} and its inversion file would have the same results; remove one of them")
     outputs = output_names(list(shown.values()), suffix)
-    return {name: outputs[picture] for name, picture in shown.items()}
+    return {name: outputs[image] for name, image in shown.items()}
 
 
 def power_folder(power: float) -> str:

@@ -35,14 +35,14 @@ CONFIG = ROOT / "configs" / "simple_inference.yaml"
 
 
 class SimpleRunner:
-    """Inverts and edits photographs, one at a time, by the method that its config names.
+    """Inverts and edits photographs, one at a time, by the method of its config.
 
     Args:
         editor_ckpt_pth: weights of the trained part; None takes `model.checkpoint_path` of the config.
         simple_config_pth: YAML with domain and method.
-        device: "cpu", "0", "cuda:1"; None takes `model.device` of the config. One that is not there gives the CPU.
+        device: "cpu", "0", "cuda:1"; None takes `model.device` of the config. A missing GPU gives the CPU.
 
-    Nothing is loaded before it is needed, so a wrong weight file shows at the first image. Raises UserError.
+    Files are loaded at their first use, so a wrong weight file is reported at the first image. Raises UserError.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class SimpleRunner:
     ) -> InvertedPhoto:  # fmt: skip
         """Read a photograph and invert it; with `align`, the crop around a face.
 
-        That is the largest one, number `face` from left to right (from 1), or the one whose `landmarks` a file holds
-        (`read_landmarks`). An inversion file (.safetensors) is read; with `align` it must have been made so.
+        That is the largest one, number `face` from left to right (from 1), or the one in the file `landmarks`
+        (see `read_landmarks`). An inversion file (.safetensors) is read; with `align` it must have been made with it.
         """
         path = Path(orig_img_pth)
         check_face_options(align, face, landmarks, is_inversion_file(path))
         points = read_landmarks(landmarks) if landmarks else None
         if is_inversion_file(path):
-            return self._own(InvertedPhoto.load(path, self.method), align)
+            return self._check_own(InvertedPhoto.load(path, self.method), align)
         photo, source = load_image(path), Photograph.of(path)
         if not align:
             if note := squash_note(path, photo):
@@ -106,12 +106,12 @@ class SimpleRunner:
         return InvertedPhoto(source, face.image, self._invert(face.image), self.method, face.quad, photo)
 
     def photo(self, orig_img_pth: str | Path | InvertedPhoto, align: bool = False) -> InvertedPhoto:
-        """What `invert` gives for a file; an inverted photograph is taken as it is, if its weights are ours."""
+        """The result of `invert` for a file; an inverted photograph itself, if it was made with the same weights."""
         if not isinstance(orig_img_pth, InvertedPhoto):
             return self.invert(orig_img_pth, align)
-        return self._own(orig_img_pth, align)
+        return self._check_own(orig_img_pth, align)
 
-    def _own(self, photo: InvertedPhoto, align: bool) -> InvertedPhoto:
+    def _check_own(self, photo: InvertedPhoto, align: bool) -> InvertedPhoto:
         if photo.method is not self.method:
             self.method.origin.check(photo.method.origin, photo.path)
         if align and photo.quad is None:
@@ -119,7 +119,7 @@ class SimpleRunner:
         return photo
 
     def reconstruct(self, photo: InvertedPhoto) -> Image.Image:
-        """The inversion's image: what every edit starts from."""
+        """The inversion's image, from which every edit starts."""
         return to_image(self.method.reconstruct(photo.inversion)[0])
 
     def edit(
@@ -133,23 +133,23 @@ class SimpleRunner:
         """Edit a photograph; the edited image (the crop, with `align`) is returned and written to `save_pth`.
 
         Args:
-            orig_img_pth: an image file; or what `invert` gave, or an inversion file, which skip the inversion.
+            orig_img_pth: an image file; or the result of `invert`, or an inversion file, which need no inversion.
             editing_name: a direction, see `available_editings`.
             edited_power: its power; 0 changes nothing.
-            save_pth: the result's file; its extension says the format. Beside it come, where asked for,
+            save_pth: the result's file; its extension sets the format. Beside it are written, if requested,
                 {stem}_aligned.jpg and {stem}_unaligned.jpg (with `align`: the crop, and the whole photograph with the
                 edited crop in it), {stem}_inversion.jpg, {stem}_e4e_inversion.jpg, {stem}_e4e_edit.jpg,
                 {stem}_strip.jpg, {stem}.safetensors, and the mask's images, named after the photograph. None writes
                 nothing.
-            align: cut out the largest face first; for a photograph that is no aligned crop yet.
-            use_mask: leave the background as it is. `mask_trashold`, 0 to 1, is the probability of background from
-                which on a pixel is left unedited; `mask_path` is an own mask instead, white = leave unedited.
-            save_e4e: write also what e4e alone gives.
+            align: cut out the largest face first; for a photograph that is not an aligned crop.
+            use_mask: leave the background unedited. `mask_trashold`, 0 to 1, is the probability of background from
+                which on a pixel is left unedited; `mask_path` is a mask of your own instead, white = leave unedited.
+            save_e4e: write also the results of e4e alone.
             save_inversion: write also the inversion.
-            save_strip: write also what was inverted, the inversion and the edited image side by side.
-            edits: several directions with their powers, in place of `editing_name` and `edited_power`: the image
-                moves by the sum of their latent moves.
-            save_latents: write also the inversion's file, which later edits can take in place of the photograph.
+            save_strip: write also the crop, the inversion and the edited image side by side.
+            edits: several directions with their powers, instead of `editing_name` and `edited_power`: their latent
+                moves are summed.
+            save_latents: write also the inversion file, which later edits can use instead of the photograph.
             face, landmarks: which face is cut out, as in `invert`.
 
         Raises UserError, before anything is computed, for bad options, images, masks, directions and powers, for
@@ -180,7 +180,7 @@ class SimpleRunner:
         check_files(self.method, self.latent_editor, [name for name, _ in pairs], save_e4e)
         photo = inverted or self.invert(path, align, face, landmarks)
         if align and save_pth is not None:
-            photo.original()  # if it is gone, that is known before anything is computed
+            photo.original()  # fails before anything is computed if it has been removed
         mask = self.mask(photo, own_mask, mask_trashold) if use_mask else None
         edited = self.edited(photo, pairs, mask)
         if save_pth is not None:
@@ -197,13 +197,13 @@ class SimpleRunner:
     def edited(
         self, photo: InvertedPhoto, edits: Sequence[tuple[str, float]], mask: Tensor | None = None
     ) -> Image.Image:
-        """The crop after all the edits, pairs of direction and power, at once; `mask` as `mask` gives it."""
+        """The crop after all the edits, pairs of direction and power, at once; `mask`: from the method `mask`."""
         return to_image(self.method.edit(photo.inversion, edit_steps(edits), mask)[0])
 
     def _images_beside(
         self, photo: InvertedPhoto, edits: Sequence[tuple[str, float]], edited: Image.Image, suffixes: Sequence[str]
     ) -> dict[str, Image.Image]:
-        """The images that `edit` writes beside the edited one, by the suffix of their files' names."""
+        """The images that `edit` writes beside the edited one, by the suffix of their file names."""
         inversion = cache(lambda: self.reconstruct(photo))
         text = ", ".join(f"{name} {power:g}" for name, power in edits)
         makers: dict[str, Callable[[], Image.Image]] = {
@@ -225,8 +225,8 @@ class SimpleRunner:
     ) -> Image.Image:  # fmt: skip
         """Edit every upright face of a photograph from left to right and put it back; returns the whole photograph.
 
-        Each is cut out of what the one before has left, since crops of neighbours overlap. As `edit`, but nothing is
-        written beside the photograph.
+        Each is cut out of the result of the one before, since crops of neighbours overlap. As `edit`, but without
+        further files.
         """
         pairs = edit_pairs(None, None, edits)
         for name, power in pairs:
@@ -251,10 +251,10 @@ class SimpleRunner:
         self, a: str | Path | InvertedPhoto, b: str | Path | InvertedPhoto, layers: str = "all", share: float = 0.5,
         save_pth: str | Path | None = None, align: bool = False,
     ) -> Image.Image:  # fmt: skip
-        """An image between two: style mixing and morphing, in w and F together; see `models.mixing.mix`.
+        """An image between two, by style mixing or morphing in w and F; see `models.mixing.mix`.
 
         Args:
-            a, b: image files, inversion files, or what `invert` gave.
+            a, b: image files, inversion files, or results of `invert`.
             layers: the styles that are mixed, as in "4-7" or "0-3,8"; the others are a's. Of 18 (faces), low ones hold
                 pose and shape, high ones colours. "all" is a morph.
             share: of b, 0 to 1. 0 is the inversion of a, 1 of all layers that of b.
@@ -278,10 +278,10 @@ class SimpleRunner:
     def _invert(self, crop: Image.Image) -> Inversion:
         return self.method.invert(to_tensor(crop)[None])
 
-    def mask(self, photo: InvertedPhoto, own: Tensor | None, threshold: float) -> Tensor:
+    def mask(self, photo: InvertedPhoto, given: Tensor | None, threshold: float) -> Tensor:
         """1×1×H×W in [0, 1], 1 where the image is left unedited."""
-        if own is not None:
-            return own[None, None]
+        if given is not None:
+            return given[None, None]
         if photo.background is None:
             paths = weight_file("farl_path"), weight_file("mobile_net_pth"), weight_file("landmark")
             photo.background = background_probability(photo.crop, self.method.device, *paths)

@@ -1,4 +1,4 @@
-"""Training: builds the parts of a run, and hands them to the loop."""
+"""Training: builds the parts of a run, and runs the loop."""
 
 import logging
 from pathlib import Path
@@ -74,7 +74,7 @@ class TrainingRunner:
             MetricSet(self.train.val_metrics, self.process.device)  # a missing file is an error now, not hours later
 
     def _setup_method(self) -> None:
-        """The stage, its discriminator, and what they learn by."""
+        """The stage, its discriminator, losses and optimizers."""
         device, options = self.process.device, self.config.optimizers
         predictor = self.domain.weights.get("predictor")
         losses = LossBuilder(
@@ -128,10 +128,10 @@ class TrainingRunner:
 def train_network(config: LoopConfig, make_task: type[NetworkTask]) -> Path:
     """Train one network of a domain up to train.steps, or until SIGTERM asks to stop. Returns the folder.
 
-    The run goes on from the newest checkpoint in its folder, which gets, at each checkpoint: `iteration_{step}.pt` with
+    The run resumes from the newest checkpoint in its folder, which gets, at each checkpoint: `iteration_{step}.pt` with
     every state, the newest few of which are kept; what the task exports; `stats.jsonl` and `curves.png`.
 
-    Raises UserError if the domain, the images or the folder's checkpoints are not as wanted.
+    Raises UserError if the domain, the images or the folder's checkpoints do not fit.
     """
     train = config.train
     if not config.exp.name:

@@ -79,7 +79,7 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise UserError(f"{path}: has {error} pixels, which is over {limit}") from error
     except Image.UnidentifiedImageError as error:
         if path.suffix.lower() in HEIF_SUFFIXES and not find_spec("pillow_heif"):
-            raise UserError(f"{path}: HEIC images need one package more: pip install pillow-heif") from error
+            raise UserError(f"{path}: HEIC images need one more package: pip install pillow-heif") from error
         raise UserError(f"{path}: is not an image that can be read; give a {', '.join(_FORMATS)} file") from error
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What is kept from gradio: requests that the page's server refuses, proxies on the way to itself, busy ports."""
+"""Protection around gradio: requests that the page's server refuses, proxies on the way to itself, busy ports."""
 
 import json
 import os
@@ -16,7 +16,7 @@ MAX_JSON = 2**20  # bytes; images come as uploads, not as JSON
 
 
 class NoAddresses:
-    """ASGI middleware: requests that ask the server to fetch an address of the internet are refused.
+    """ASGI middleware: requests that make the server fetch an internet address are refused.
 
     gradio would download a file that is named by its URL, and pass on other servers' answers.
     """
@@ -50,7 +50,7 @@ class NoAddresses:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body that was read, then whatever comes."""
+    """A `receive` that returns the body that has been read, then later messages."""
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def first_body() -> Message:
@@ -80,9 +80,9 @@ async def _refuse(send: Send, status: int) -> None:
 
 
 def without_proxies(share: bool) -> None:
-    """Let no proxy of the environment stand between gradio and its own page; with `share` it goes out to the network.
+    """Keep the environment's proxies from being used between gradio and its own page; with `share`, only for localhost.
 
-    Before gradio is imported: it reads them then.
+    Call it before gradio is imported, which reads them.
     """
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         for spelling in (name, name.upper()):

@@ -1,4 +1,4 @@
-"""What the web page shows, and where."""
+"""The layout of the web page."""
 
 import html
 import math
@@ -35,19 +35,19 @@ class Layout:
             gr.HTML(f"<h1>StyleFeatureEditor</h1><p>{html.escape(method)}</p>", elem_id="head")
             with gr.Row():
                 with gr.Column(scale=2, min_width=380):
-                    self._lay_picture()
+                    self._lay_image()
                     self._lay_edit()
                     self._lay_mask()
                 with gr.Column(scale=3, min_width=420, elem_id="result"):
                     self._lay_result()
-            self.wishes: set[gr.blocks.Block] = {
+            self.inputs: set[gr.blocks.Block] = {
                 self.family, self.direction, self.neutral, self.target, self.number, self.power, self.stack, self.mask,
                 self.threshold, self.whole,
             }  # fmt: skip
             files = [self.picture, self.settings, self.mask_file]
             self.results: list[gr.blocks.Block] = [self.compare, *files, self.status]
 
-    def _lay_picture(self) -> None:
+    def _lay_image(self) -> None:
         aligned = self.studio.domain.alignment is not None
         with gr.Accordion("Picture", elem_classes="section"):
             limit = f"Upload an image (up to {MAX_BYTES >> 20} MB)"
@@ -71,7 +71,7 @@ class Layout:
                 self.problem = gr.Markdown()
                 with gr.Row():
                     self.neutral = gr.Textbox("face", label="It is", max_length=200, min_width=100)
-                    self.target = gr.Textbox("smiling face", label="It shall be", max_length=200, min_width=100)
+                    self.target = gr.Textbox("smiling face", label="It should be", max_length=200, min_width=100)
                     self.number = gr.Number(0.1, label="Threshold", minimum=0, maximum=10, step=0.01, min_width=80)
             self.power = gr.Slider(**self.slider(families[0], names[0]), elem_id="power")
             self.labels = gr.State([])
@@ -84,20 +84,20 @@ class Layout:
     def _lay_mask(self) -> None:
         kinds = [NO_MASK, AUTOMATIC, PAINTED, UPLOADED]
         if self.studio.domain.alignment is None:
-            kinds.remove(AUTOMATIC)  # it looks for a face
-        with gr.Accordion("Mask: what stays as it is", open=False, elem_classes="section", elem_id="mask_section"):
+            kinds.remove(AUTOMATIC)  # it needs a face
+        with gr.Accordion("Mask: what stays unedited", open=False, elem_classes="section", elem_id="mask_section"):
             self.mask = gr.Radio(kinds, value=NO_MASK, show_label=False, elem_id="mask")
             self.threshold = gr.Slider(
                 0, 1, value=0.095, step=0.005, label="From this probability of background on", visible=False
             )
             with gr.Column(visible=False) as self.painting:
                 self.canvas = gr.ImageEditor(
-                    type="pil", label="Paint over what shall stay", sources=(), transforms=(), layers=False, buttons=[],
+                    type="pil", label="Paint over what to keep", sources=(), transforms=(), layers=False, buttons=[],
                     brush=gr.Brush(default_size=40, colors=["#f0386b"], color_mode="fixed"), canvas_size=(512, 512),
                     elem_id="canvas",
                 )  # fmt: skip
                 self.paint = gr.Button("Use the painted mask", size="sm", elem_id="paint")
-            self.own_mask = gr.File(label="White is left as it is", height=110, visible=False, elem_id="own_mask")
+            self.own_mask = gr.File(label="White stays unedited", height=110, visible=False, elem_id="own_mask")
 
     def _lay_result(self) -> None:
         self.compare = gr.ImageSlider(

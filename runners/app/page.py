@@ -1,4 +1,4 @@
-"""The web page's events: each asks the studio, and tells what to show."""
+"""The web page's events: each calls the studio, and returns what to show."""
 
 import html
 import logging
@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from runners.app.guard import NoAddresses
 from runners.app.layout import CSS, THEME, Layout
 from runners.app.studio import MAX_BYTES, Studio
-from runners.app.visit import AUTOMATIC, NO_MASK, PAINTED, UPLOADED, Wish
+from runners.app.visit import AUTOMATIC, NO_MASK, PAINTED, UPLOADED, EditRequest
 from utils.errors import UserError
 from utils.images import MAX_PIXELS
 
@@ -28,13 +28,13 @@ MAX_WAITING = 16  # requests
 _COMPUTING: dict[str, Any] = {
     "concurrency_id": "computing", "concurrency_limit": 1, "api_visibility": "private"
 }  # fmt: skip
-# Not in that queue: a second image shall be refused at once, not wait.
+# Not in that queue: a second image is refused at once and does not wait.
 _OPENING: dict[str, Any] = {"concurrency_limit": None, "trigger_mode": "multiple", "api_visibility": "private"}
 _PROGRESS = gr.Progress()
 
 
-def _told(action: Callable[..., Any]) -> Callable[..., Any]:
-    """Show a UserError to the visitor as one line. Anything else goes to the log; the visitor learns that it failed."""
+def _shown(action: Callable[..., Any]) -> Callable[..., Any]:
+    """Show a UserError to the visitor as one line. Log other errors, and show only that something failed."""
 
     @wraps(action)
     def run(*args: Any) -> Any:
@@ -44,13 +44,13 @@ def _told(action: Callable[..., Any]) -> Callable[..., Any]:
             raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from None
         except Exception:
             logger.exception("%s failed", action.__name__)
-            raise gr.Error("Something failed here; the server's log says what.", print_exception=False) from None
+            raise gr.Error("Something failed on the server; see its log.", print_exception=False) from None
 
     return run
 
 
 class Page(Layout):
-    """The page of a studio, alive."""
+    """The page of a studio, with its events."""
 
     def __init__(self, studio: Studio) -> None:
         super().__init__(studio)
@@ -61,29 +61,29 @@ class Page(Layout):
         opened = [*self.results, self.power, self.labels, self.stack, self.canvas, self.mask, self.threshold]
         opened += [self.painting, self.own_mask, self.strip, self.gif, self.whole]
         opening = {**_OPENING, "show_progress_on": self.compare}
-        self.upload.upload(_told(self._open), {self.upload, self.align}, opened, preprocess=False, **opening)
-        self.samples.select(_told(self._choose), {self.align}, opened, **opening)
-        self.align.input(_told(self._realign), {self.align}, opened, **opening)
+        self.upload.upload(_shown(self._open), {self.upload, self.align}, opened, preprocess=False, **opening)
+        self.samples.select(_shown(self._choose), {self.align}, opened, **opening)
+        self.align.input(_shown(self._realign), {self.align}, opened, **opening)
 
         computing = {**_COMPUTING, "show_progress": "minimal", "show_progress_on": self.status}
         texts = [self.direction, self.words, self.problem, self.neutral, self.target, self.number]
-        self.family.input(_told(self._change_family), self.wishes, [*texts, self.power, *self.results], **computing)
-        self.direction.input(_told(self._change_direction), self.wishes, [self.power, *self.results], **computing)
+        self.family.input(_shown(self._change_family), self.inputs, [*texts, self.power, *self.results], **computing)
+        self.direction.input(_shown(self._change_direction), self.inputs, [self.power, *self.results], **computing)
         live = [self.power.input, self.stack.input, self.threshold.release, self.whole.input]
         live += [self.neutral.submit, self.target.submit, self.number.submit]
-        gr.on(live, _told(self._edit), self.wishes, self.results, trigger_mode="always_last", **computing)
+        gr.on(live, _shown(self._edit), self.inputs, self.results, trigger_mode="always_last", **computing)
         stacked = [self.labels, self.stack, self.power, *self.results]
         for button, action in ((self.add, self._add), (self.remove, self._remove), (self.clear, self._clear)):
-            button.click(_told(action), {*self.wishes, self.labels}, stacked, **computing)
+            button.click(_shown(action), {*self.inputs, self.labels}, stacked, **computing)
 
         kinds = [self.threshold, self.painting, self.own_mask, *self.results]
-        self.mask.input(_told(self._change_mask), self.wishes, kinds, **computing)
-        self.paint.click(_told(self._paint), {*self.wishes, self.canvas}, self.results, **computing)
-        self.own_mask.upload(_told(self._upload_mask), {self.own_mask}, [], preprocess=False, **computing).success(
-            _told(self._edit), self.wishes, self.results, **computing
+        self.mask.input(_shown(self._change_mask), self.inputs, kinds, **computing)
+        self.paint.click(_shown(self._paint), {*self.inputs, self.canvas}, self.results, **computing)
+        self.own_mask.upload(_shown(self._upload_mask), {self.own_mask}, [], preprocess=False, **computing).success(
+            _shown(self._edit), self.inputs, self.results, **computing
         )
         computing["show_progress_on"], computing["show_progress"] = self.sweep, "full"
-        self.sweep.click(_told(self._sweep), self.wishes, [self.strip, self.gif], **computing)
+        self.sweep.click(_shown(self._sweep), self.inputs, [self.strip, self.gif], **computing)
         self.blocks.unload(self._leave)
 
     def _open(self, values: Values, request: gr.Request, progress: gr.Progress = _PROGRESS) -> Updates:
@@ -109,7 +109,7 @@ class Page(Layout):
         with self.studio.using(_visitor(request)) as visit:
             canvas, cut_out = str(visit.canvas()), visit.photo.quad is not None
         return {
-            **self._results(request, Wish({})), self.power: 0, self.labels: [], self.mask: NO_MASK,
+            **self._results(request, EditRequest({})), self.power: 0, self.labels: [], self.mask: NO_MASK,
             self.stack: gr.CheckboxGroup(choices=[], value=[], visible=False),
             self.canvas: {"background": canvas, "layers": [], "composite": canvas},
             self.threshold: gr.Slider(visible=False), self.painting: gr.Column(visible=False),
@@ -169,7 +169,7 @@ class Page(Layout):
 
     def _paint(self, values: Values, request: gr.Request) -> Updates:
         self.studio.paint(_visitor(request), (values[self.canvas] or {}).get("layers", []))
-        return self._results(request, self._wish({**values, self.mask: PAINTED}, request))
+        return self._results(request, self._edit_request({**values, self.mask: PAINTED}, request))
 
     def _upload_mask(self, values: Values, request: gr.Request) -> None:
         file = values[self.own_mask]
@@ -178,7 +178,7 @@ class Page(Layout):
     def _sweep(self, values: Values, request: gr.Request, progress: gr.Progress = _PROGRESS) -> Updates:
         name, direction = self._name(values), self.find(values[self.family], values[self.direction])
         powers = direction.low, direction.high
-        files = self.studio.sweep(_visitor(request), self._wish(values, request), name, powers, progress)
+        files = self.studio.sweep(_visitor(request), self._edit_request(values, request), name, powers, progress)
         shown = zip((self.strip, self.gif), files, strict=True)
         return {image: gr.Image(value=str(file), visible=True) for image, file in shown}
 
@@ -193,24 +193,24 @@ class Page(Layout):
         prefix = self.studio.text_families[values[self.family]].prefix
         return "_".join([prefix, *phrases, f"{values[self.number] or 0:g}"])
 
-    def _wish(self, values: Values, request: gr.Request) -> Wish:
-        """An own mask counts from when there is one."""
+    def _edit_request(self, values: Values, request: gr.Request) -> EditRequest:
+        """The visitor's inputs. A mask of the visitor's counts only once it exists."""
         edits = dict(map(_parsed, values[self.stack]))
         if values[self.power]:
             edits[self._name(values)] = values[self.power]
         mask = values[self.mask] if self.studio.has_mask(_visitor(request), values[self.mask]) else NO_MASK
-        return Wish(edits, mask, values[self.threshold], bool(values[self.whole]))
+        return EditRequest(edits, mask, values[self.threshold], bool(values[self.whole]))
 
     def _if_open(self, values: Values, request: gr.Request) -> Updates:
-        """The results, or nothing where no image is open yet."""
+        """The results, or nothing if no image is open yet."""
         if not self.studio.has_visit(_visitor(request)):
             return {}
-        return self._results(request, self._wish(values, request))
+        return self._results(request, self._edit_request(values, request))
 
-    def _results(self, request: gr.Request, wish: Wish) -> Updates:
+    def _results(self, request: gr.Request, edit_request: EditRequest) -> Updates:
         start = time.monotonic()
-        result = self.studio.edit(_visitor(request), wish)
-        edits = ", ".join(_label(name, power) for name, power in wish.edits.items())
+        result = self.studio.edit(_visitor(request), edit_request)
+        edits = ", ".join(_label(name, power) for name, power in edit_request.edits.items())
         seconds = f"{time.monotonic() - start:.2f} s"
         return {
             self.compare: (str(result.before), str(result.after)),

@@ -1,4 +1,4 @@
-"""What the web page does, without the page: visitors, their images, and limits on both."""
+"""The web page's logic: visitors, their images, and limits on both."""
 
 import logging
 import secrets
@@ -15,7 +15,7 @@ from PIL import Image, ImageChops
 
 from arguments.loader import read_yaml
 from configs.paths import ROOT, weight_file
-from runners.app.visit import PAINTED, UPLOADED, Progress, Result, Visit, Wish
+from runners.app.visit import PAINTED, UPLOADED, EditRequest, Progress, Result, Visit
 from runners.simple_runner import CONFIG, SimpleRunner
 from utils.errors import UserError
 from utils.files import list_images
@@ -45,7 +45,7 @@ class Studio:
     Args:
         config: YAML with domain and method.
         device: None takes that of the config.
-        folder: uploads are taken from it and nowhere else; visits have their files in it.
+        folder: uploads are read only from it; visits have their files in it.
     """
 
     def __init__(self, config: Path, device: str | None, folder: Path) -> None:
@@ -72,7 +72,7 @@ class Studio:
     def open(self, visitor: str, upload: Path, name: str, align: bool, progress: Progress) -> Visit:
         """Check and invert an uploaded image; its file is removed.
 
-        Raises UserError for a bad file, one that lies elsewhere than in our folder, or while another is being opened.
+        Raises UserError for a bad file, one outside of `folder`, or while another is being opened.
         """
         self._check_upload(upload, name)
         try:
@@ -81,7 +81,7 @@ class Studio:
             _remove(upload)
 
     def open_sample(self, visitor: str, index: int, align: bool, progress: Progress) -> Visit:
-        """As `open`, for an image of ours."""
+        """As `open`, for a sample."""
         if not 0 <= index < len(self.samples):
             raise UserError(f"there is no sample {index}; there are {len(self.samples)}")
         sample = self.samples[index]
@@ -102,7 +102,7 @@ class Studio:
 
     def _open(self, visitor: str, source: Path, name: str, align: bool, progress: Progress) -> Visit:
         if not self._opening.acquire(blocking=False):
-            raise UserError("another image is being opened just now; wait until it is there, then try again")
+            raise UserError("another image is being opened; try again when it is open")
         try:
             progress(0.1, "waiting for the edits of others")
             with self._computing:
@@ -112,8 +112,8 @@ class Studio:
                 try:
                     kept = folder / f"original{source.suffix if source.suffix.isascii() else ''}"
                     kept.write_bytes(source.read_bytes())
-                    told = {"domain": self.domain.name, "config": _short(self.config)}
-                    visit = Visit(self.runner, folder, kept, name, align, told)
+                    facts = {"domain": self.domain.name, "config": _short(self.config)}
+                    visit = Visit(self.runner, folder, kept, name, align, facts)
                 except BaseException:
                     rmtree(folder, ignore_errors=True)
                     raise
@@ -143,20 +143,20 @@ class Studio:
 
     @contextmanager
     def using(self, visitor: str) -> Iterator[Visit]:
-        """The visitor's image for as long as nobody else computes. Raises UserError if there is none."""
+        """The visitor's image, while nobody else computes. Raises UserError if there is none."""
         with self._computing:
             yield self.visit(visitor)
 
-    def edit(self, visitor: str, wish: Wish) -> Result:
+    def edit(self, visitor: str, request: EditRequest) -> Result:
         """See Visit.edit."""
         with self.using(visitor) as visit:
-            return visit.edit(wish)
+            return visit.edit(request)
 
     def paint(self, visitor: str, layers: list[Image.Image]) -> None:
-        """The painted mask: what is painted on any layer (RGBA) is left unedited. Raises UserError if nothing is."""
+        """Set the painted mask: what is painted on any layer (RGBA) stays unedited. Raises UserError if nothing is."""
         strokes = [layer.getchannel("A") for layer in layers if layer.getbbox()]
         if not strokes:
-            raise UserError("nothing is painted yet; paint over what shall stay as it is")
+            raise UserError("nothing is painted yet; paint over what should stay unedited")
         mask = strokes[0]
         for stroke in strokes[1:]:
             mask = ImageChops.lighter(mask, stroke)
@@ -176,14 +176,14 @@ class Studio:
             visit.set_mask(UPLOADED, mask)
 
     def sweep(
-        self, visitor: str, wish: Wish, direction: str, powers: tuple[float, float], progress: Progress
+        self, visitor: str, request: EditRequest, direction: str, powers: tuple[float, float], progress: Progress
     ) -> tuple[Path, Path]:
         """See Visit.sweep."""
         with self.using(visitor) as visit:
-            return visit.sweep(wish, direction, powers, progress)
+            return visit.sweep(request, direction, powers, progress)
 
     def close(self, visitor: str) -> None:
-        """The visitor has left: nothing of theirs stays."""
+        """Remove everything of a visitor who has left."""
         with self._computing:
             self._drop(visitor)
 
@@ -193,7 +193,7 @@ class Studio:
 
     def _drop_old(self) -> None:
         now = time.monotonic()
-        for visitor in list(self._visits):  # those unused the longest come first
+        for visitor in list(self._visits):  # the longest unused first
             if len(self._visits) > MAX_VISITS or now - self._visits[visitor][0] > MAX_IDLE:
                 self._drop(visitor)
 
@@ -215,13 +215,13 @@ def _samples(domain: str, faces: bool) -> list[Path]:
 
 
 def _remove(upload: Path) -> None:
-    """The file, and the folder that gradio made for it alone."""
+    """Remove the file, and the folder that gradio made for it."""
     upload.unlink(missing_ok=True)
-    with suppress(OSError):  # it is not empty: somebody uploads the same file
+    with suppress(OSError):  # not empty: somebody else uploads the same file
         upload.parent.rmdir()
 
 
 def _short(path: Path) -> str:
-    """The path from the project's folder, where it lies there."""
+    """The path relative to the project's folder, if it is in it."""
     path = path.absolute()
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)

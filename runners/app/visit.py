@@ -1,4 +1,4 @@
-"""One visitor's image: inverted once, edited many times; all files of it lie in one folder."""
+"""One visitor's image: inverted once, edited many times; all its files are in one folder."""
 
 import json
 import re
@@ -21,20 +21,20 @@ from utils.video import save_gif
 
 NO_MASK, AUTOMATIC, PAINTED, UPLOADED = "none", "automatic", "painted", "uploaded"
 FRAMES = 13  # of a strength sweep
-_STRIP_STEP = 3  # every so many-th frame stands in the strip
+_STRIP_STEP = 3  # the strip shows every third frame
 _GIF_SIDES, _GIF_FPS = (256, 384), 11  # least and most px
-_KEPT = 3  # results whose files stay, as the page may still be loading them
+_KEPT = 3  # results whose files are kept, as the page may still be loading them
 
-Progress = Callable[[float, str], None]  # done part from 0 to 1, and what is being done
+Progress = Callable[[float, str], None]  # the fraction done, 0 to 1, and what is being done
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What an image shall look like.
+class EditRequest:
+    """The edits of an image, and how to show it.
 
-    edits: direction -> power; those of power 0 count as none.
+    edits: direction -> power; power 0 means none.
     mask: one of the names above; `threshold` counts for the automatic one.
-    whole: show the whole photograph with the edited crop in it, where the crop was cut out of one.
+    whole: show the whole photograph with the edited crop in it, if the crop was cut out of one.
     """
 
     edits: dict[str, float]
@@ -45,7 +45,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Result:
-    """Files: the images to compare, what is downloaded, and the mask where one was given by the visitor."""
+    """Files: the images to compare, what is downloaded, and the visitor's mask, if there is one."""
 
     before: Path
     after: Path
@@ -57,18 +57,18 @@ class Visit:
     """Edits of one image.
 
     Args:
-        runner: inverts and edits; the caller sees to it that only one thread does at a time.
+        runner: inverts and edits; the caller must let only one thread use it at a time.
         folder: for all files; made here, removed by `close`.
-        source: the image's file; it must stay while the visit lasts.
-        name: what the visitor calls it.
-        told: facts for the settings file, such as the config.
+        source: the image's file; it must exist as long as the visit.
+        name: the visitor's name of the file.
+        facts: facts for the settings file, such as the config.
     """
 
     def __init__(
-        self, runner: SimpleRunner, folder: Path, source: Path, name: str, align: bool, told: dict[str, Any]
+        self, runner: SimpleRunner, folder: Path, source: Path, name: str, align: bool, facts: dict[str, Any]
     ) -> None:
-        self.runner, self.folder, self.source, self.name, self.align, self.told = (
-            runner, folder, source, name, align, told
+        self.runner, self.folder, self.source, self.name, self.align, self.facts = (
+            runner, folder, source, name, align, facts
         )  # fmt: skip
         self.stem = re.sub(r"[^\w-]+", "_", Path(name).stem)[:60].strip("_") or "picture"
         try:
@@ -82,7 +82,7 @@ class Visit:
         if self.original is not None:
             self.before_whole = self._write("photograph.jpg", self.original)
         self._made = 0  # folders of results
-        self._last: tuple[Wish, Result] | None = None
+        self._last: tuple[EditRequest, Result] | None = None
 
     def close(self) -> None:
         """Remove every file."""
@@ -93,7 +93,7 @@ class Visit:
         return self._write("canvas.png", resize(self.photo.crop, max(side, self.photo.crop.width)))
 
     def set_mask(self, kind: str, mask: Image.Image) -> None:
-        """Keep a visitor's own mask, white where the image is left unedited; of any size and mode."""
+        """Keep a visitor's mask of any size and mode, white where the image stays unedited."""
         first = mask.convert("RGB").getchannel(0)  # as simple_inference reads masks
         self._write(self._mask_file(kind).name, resize(first, self.photo.crop.width))
         self._last = None
@@ -105,15 +105,15 @@ class Visit:
     def _mask_file(self, kind: str) -> Path:
         return self.folder / f"{kind}_mask.png"
 
-    def edit(self, wish: Wish) -> Result:
-        """Make the image, at the cost of one edit; none, if it was the last wish too. Raises UserError."""
-        if self._last is not None and self._last[0] == wish:
+    def edit(self, request: EditRequest) -> Result:
+        """The image for a request, which costs one edit unless the last request was the same. Raises UserError."""
+        if self._last is not None and self._last[0] == request:
             return self._last[1]
-        edits, mask = _effective(wish.edits), self._mask(wish)
-        edited = self._edited(edits, wish, mask)
+        edits, mask = _effective(request.edits), self._mask(request)
+        edited = self._edited(edits, request, mask)
         folder = self._new_folder("edit", _KEPT)
         name = f"{folder.name}/{self.stem}_edited"
-        if wish.whole and self.original is not None and self.photo.quad is not None:
+        if request.whole and self.original is not None and self.photo.quad is not None:
             after = self._write(f"{name}.jpg", paste_back(self.original, edited, self.photo.quad))
         else:
             after = self._write(f"{name}.png", edited)
@@ -122,19 +122,21 @@ class Visit:
             mask.write_bytes(content)
         settings = folder / f"{self.stem}_settings.json"
         with atomic_path(settings) as temporary:
-            temporary.write_text(json.dumps(self._settings(edits, wish, mask), indent=1, ensure_ascii=False) + "\n")
+            temporary.write_text(json.dumps(self._settings(edits, request, mask), indent=1, ensure_ascii=False) + "\n")
         result = Result(self.before_whole if after.suffix == ".jpg" else self.before, after, settings, mask)
-        self._last = wish, result
+        self._last = request, result
         return result
 
-    def sweep(self, wish: Wish, direction: str, powers: tuple[float, float], progress: Progress) -> tuple[Path, Path]:
+    def sweep(
+        self, request: EditRequest, direction: str, powers: tuple[float, float], progress: Progress
+    ) -> tuple[Path, Path]:
         """The crop from the lowest to the highest power of a direction, besides the other edits: strip and GIF."""
         low, high = powers
-        mask, frames = self._mask(wish), []
+        mask, frames = self._mask(request), []
         for i in range(FRAMES):
             progress(i / FRAMES, f"{direction}: {i + 1} of {FRAMES}")
             power = low + (high - low) * i / (FRAMES - 1)
-            image = self._edited(_effective({**wish.edits, direction: power}), wish, mask)
+            image = self._edited(_effective({**request.edits, direction: power}), request, mask)
             frames.append((f"{direction} {power:.3g}", image))
         folder = self._new_folder("sweep", 1)
         strip = self._write(f"{folder.name}/{self.stem}_strip.jpg", image_strip(frames[::_STRIP_STEP]))
@@ -145,39 +147,39 @@ class Visit:
         return strip, gif
 
     def _new_folder(self, kind: str, kept: int) -> Path:
-        """For one result's files, at an address that no browser has in its cache; old folders but `kept` − 1 go."""
+        """A folder for a result's files, with a new name, which no browser has cached; keeps `kept` − 1 old ones."""
         old = sorted(self.folder.glob(f"{kind}_*"))
         for folder in old[: max(0, len(old) - kept + 1)]:
             rmtree(folder, ignore_errors=True)
         self._made += 1
         return self.folder / f"{kind}_{self._made:06}"
 
-    def _edited(self, edits: dict[str, float], wish: Wish, mask: Path | None) -> Image.Image:
+    def _edited(self, edits: dict[str, float], request: EditRequest, mask: Path | None) -> Image.Image:
         if not edits:
             return self.unedited
         return self.runner.edit(
-            self.photo, edits=list(edits.items()), use_mask=wish.mask != NO_MASK, mask_trashold=wish.threshold,
+            self.photo, edits=list(edits.items()), use_mask=request.mask != NO_MASK, mask_trashold=request.threshold,
             mask_path=mask,
         )  # fmt: skip
 
-    def _mask(self, wish: Wish) -> Path | None:
-        """The file of the visitor's own mask; None where there is to be none."""
-        if not self.has_mask(wish.mask):
-            raise UserError(f"there is no {wish.mask} mask yet; paint or upload one, or choose another kind of mask")
-        return None if wish.mask in (NO_MASK, AUTOMATIC) else self._mask_file(wish.mask)
+    def _mask(self, request: EditRequest) -> Path | None:
+        """The file of the visitor's mask; None if the request uses none."""
+        if not self.has_mask(request.mask):
+            raise UserError(f"there is no {request.mask} mask yet; paint or upload one, or choose another kind of mask")
+        return None if request.mask in (NO_MASK, AUTOMATIC) else self._mask_file(request.mask)
 
-    def _settings(self, edits: dict[str, float], wish: Wish, mask: Path | None) -> dict[str, Any]:
+    def _settings(self, edits: dict[str, float], request: EditRequest, mask: Path | None) -> dict[str, Any]:
         """Enough to make the image again by scripts/simple_inference.py."""
         command = ["python", "scripts/simple_inference.py", f"--orig_img_pth={self.name}"]
-        command += ["--simple_config_pth", str(self.told["config"]), "--save_pth", f"{self.stem}_edited.png"]
+        command += ["--simple_config_pth", str(self.facts["config"]), "--save_pth", f"{self.stem}_edited.png"]
         command += ["--align"] * self.align + ["--edits", *(f"{name}={power}" for name, power in edits.items())]
-        if wish.mask != NO_MASK:
-            command += ["--use_mask", "--mask_trashold", str(wish.threshold)]
+        if request.mask != NO_MASK:
+            command += ["--use_mask", "--mask_trashold", str(request.threshold)]
         if mask is not None:
             command += ["--mask_path", mask.name]
         return {
-            "picture": self.name, **self.told, "align": self.align, "edits": edits, "mask": wish.mask,
-            "mask_threshold": wish.threshold if wish.mask == AUTOMATIC else None,
+            "picture": self.name, **self.facts, "align": self.align, "edits": edits, "mask": request.mask,
+            "mask_threshold": request.threshold if request.mask == AUTOMATIC else None,
             "mask_file": mask and mask.name, "command": shlex.join(command) if edits else None,
         }  # fmt: skip
 

@@ -21,12 +21,12 @@ import itertools
 from configs.paths import ROOT
 from runners.app import studio as studio_module
 from runners.app.studio import Studio
-from runners.app.visit import AUTOMATIC, FRAMES, PAINTED, UPLOADED, Wish
+from runners.app.visit import AUTOMATIC, FRAMES, PAINTED, UPLOADED, EditRequest
 from runners.simple_runner import CONFIG
 from utils.errors import UserError
 from utils.images import resize
 
-OLDER = Wish({"age": 5})
+OLDER = EditRequest({"age": 5})
 
 
 @pytest.fixture
@@ -66,14 +66,14 @@ def test_a_picture_is_inverted_once_and_a_wish_costs_one_edit(studio: Studio, ph
         network.register_forward_hook(lambda *_, name=name: count(name))
     studio.open("ann", photo, "me.png", False, quiet)
     assert runs == {"backbone": 1, "e4e": 0, "editor": 1}  # the editor made the inversion's image
-    shown = [pixels(studio.edit("ann", Wish({"age": power, "glasses": 2})).after) for power in range(-5, 6)]
+    shown = [pixels(studio.edit("ann", EditRequest({"age": power, "glasses": 2})).after) for power in range(-5, 6)]
     assert runs == {"backbone": 1, "e4e": 1, "editor": 12}
     assert all((a != b).any() for a, b in itertools.pairwise(shown))
-    studio.edit("ann", Wish({"age": 5, "glasses": 2}))
+    studio.edit("ann", EditRequest({"age": 5, "glasses": 2}))
     assert runs["editor"] == 12  # what is shown already
-    nothing = studio.edit("ann", Wish({"age": 0}))
+    nothing = studio.edit("ann", EditRequest({"age": 0}))
     assert runs["editor"] == 12 and (pixels(nothing.after) == pixels(studio.visit("ann").unedited)).all()
-    studio.sweep("ann", Wish({"glasses": 2}), "age", (-10, 10), quiet)
+    studio.sweep("ann", EditRequest({"glasses": 2}), "age", (-10, 10), quiet)
     assert runs == {"backbone": 1, "e4e": 1, "editor": 12 + FRAMES}
 
 
@@ -83,7 +83,7 @@ def test_settings_make_the_picture_again(studio: Studio, photo: Path, photo_path
     mask.paste(255, (0, 0, 150, 200))
     mask.save(uploaded(studio, "mask.png", b""))
     studio.upload_mask("ann", studio.folder / "uploads" / "mask.png", "mask.png")
-    result = studio.edit("ann", Wish({"age": 5, "glasses": -2.5}, UPLOADED))
+    result = studio.edit("ann", EditRequest({"age": 5, "glasses": -2.5}, UPLOADED))
     settings = json.loads(result.settings.read_text())
     assert settings["picture"] == "my photo.png" and settings["align"] and settings["mask_file"] == "my_photo_mask.png"
     assert settings["edits"] == {"age": 5, "glasses": -2.5} and settings["domain"] == "small"
@@ -145,21 +145,21 @@ def test_masks_say_what_stays(studio: Studio, photo: Path) -> None:
     studio.open("ann", photo, "me.png", True, quiet)
     plain = pixels(studio.edit("ann", OLDER).after)
     with pytest.raises(UserError, match="no painted mask yet"):
-        studio.edit("ann", Wish({"age": 5}, PAINTED))
+        studio.edit("ann", EditRequest({"age": 5}, PAINTED))
     blank = Image.new("RGBA", (512, 512))
     with pytest.raises(UserError, match="nothing is painted"):
         studio.paint("ann", [blank])
     studio.paint("ann", [blank, Image.new("RGBA", (512, 512), "red")])
-    painted = studio.edit("ann", Wish({"age": 5}, PAINTED))
+    painted = studio.edit("ann", EditRequest({"age": 5}, PAINTED))
     assert painted.mask is not None and (pixels(painted.mask) == 255).all()
     expected = studio.runner.edit(studio.visit("ann").photo, "age", 5, use_mask=True, mask_path=painted.mask)
     assert (pixels(painted.after) == pixels(expected)).all() and (pixels(painted.after) != plain).any()
     half = Image.new("RGBA", (512, 512))
     half.paste("red", (0, 0, 512, 256))
     studio.paint("ann", [half])
-    assert (pixels(studio.edit("ann", Wish({"age": 5}, PAINTED)).after) != pixels(painted.after)).any()
+    assert (pixels(studio.edit("ann", EditRequest({"age": 5}, PAINTED)).after) != pixels(painted.after)).any()
 
-    some, more = (studio.edit("ann", Wish({"age": 5}, AUTOMATIC, threshold)) for threshold in (0.9, 0.0))
+    some, more = (studio.edit("ann", EditRequest({"age": 5}, AUTOMATIC, threshold)) for threshold in (0.9, 0.0))
     assert some.mask is None and (pixels(some.after) != plain).any()
     assert (pixels(more.after) == pixels(expected)).all()  # every pixel is background with probability 0 or more
     assert json.loads(some.settings.read_text())["mask_threshold"] == 0.9
@@ -167,7 +167,7 @@ def test_masks_say_what_stays(studio: Studio, photo: Path) -> None:
 
 def test_the_whole_photograph(studio: Studio, photo: Path, photo_path: Path) -> None:
     studio.open("ann", photo, "me.png", True, quiet)
-    result = studio.edit("ann", Wish({"age": 5}, whole=True))
+    result = studio.edit("ann", EditRequest({"age": 5}, whole=True))
     before, after, original = pixels(result.before), pixels(result.after), pixels(photo_path)
     assert after.shape == before.shape == original.shape
     assert np.abs(after - original)[400:, :150].mean() < 4 and np.abs(after - original).mean() > 4  # far from the face
@@ -176,7 +176,7 @@ def test_the_whole_photograph(studio: Studio, photo: Path, photo_path: Path) -> 
 
 def test_a_sweep_is_a_strip_and_a_gif_of_edits(studio: Studio, photo: Path) -> None:
     visit = studio.open("ann", photo, "me.png", False, quiet)
-    strip, gif = studio.sweep("ann", Wish({"glasses": 2}), "age", (-6, 6), quiet)
+    strip, gif = studio.sweep("ann", EditRequest({"glasses": 2}), "age", (-6, 6), quiet)
     image = Image.open(strip)
     assert image.width == 5 * 256
     ends = [studio.runner.edit(visit.photo, edits=[("glasses", 2), ("age", power)]) for power in (-6, 6)]
@@ -273,7 +273,7 @@ def test_visits_end(studio: Studio, photo_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(studio_module, "MAX_VISITS", 2)
     for name in ("ann", "bob"):
         visit(name)
-    studio.edit("ann", Wish({"age": 1}))
+    studio.edit("ann", EditRequest({"age": 1}))
     visit("cid")
     assert [studio.has_visit(name) for name in ("ann", "bob", "cid")] == [True, False, True] and folders() == 2
     monkeypatch.setattr(studio_module, "MAX_IDLE", 0.5)
@@ -286,7 +286,7 @@ def test_results_do_not_pile_up(studio: Studio, photo: Path) -> None:
     studio.open("ann", photo, "me.png", False, quiet)
     counts = []
     for i in range(1, 9):
-        studio.edit("ann", Wish({"age": i}))
+        studio.edit("ann", EditRequest({"age": i}))
         counts.append(len(list(studio.folder.rglob("*_edited.png"))))
     assert counts == [1, 2, 3, 3, 3, 3, 3, 3]
 

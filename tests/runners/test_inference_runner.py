@@ -309,7 +309,7 @@ def test_results_of_different_runs_do_not_mix(small: SmallDomain, tmp_path: Path
         ("inference.stacks={older: {age: five}}", "five"),
         ("inference.stacks={older: 5}", "older"),
         ("inference.stacks=[age]", "stacks"),
-        ("inference.editings_data={age: [0.00001, 0.00002]}", "two powers of 'age' are alike to four decimals"),
+        ("inference.editings_data={age: [0.00001, 0.00002]}", "two powers of 'age' are equal to four decimals"),
     ],
 )
 def test_wrong_options_are_told_before_any_work(

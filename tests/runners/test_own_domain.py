@@ -277,5 +277,5 @@ def test_evaluation_measures_what_it_says(tiny: TinyDomain, tmp_path: Path) -> N
     assert 0 <= sfe["kept"] <= 1 and sfe["frechet"] >= 0 and sfe["ms"] > 0
     e4e = found["inversions"]["all"]["W+ encoder"]
     assert e4e["l2"] != sfe["l2"]
-    with pytest.raises(UserError, match="'age' is no trait of small; there are: light, square"):
+    with pytest.raises(UserError, match="'age' is not a trait of small; there are: light, square"):
         runner.edits(tiny.pictures, {"age": 2.0}, None)

@@ -268,7 +268,7 @@ def test_heic_is_read_where_its_package_is_installed(tmp_path, monkeypatch):
     code += "u.find_spec = lambda name, *a: None if name == 'pillow_heif' else f(name, *a)\n"  # as if it were not there
     code += "from utils.images import load_image; load_image(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.heic"], capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1].endswith("a.heic: HEIC images need one package more: pip install pillow-heif")
+    assert done.stderr.splitlines()[-1].endswith("a.heic: HEIC images need one more package: pip install pillow-heif")
 
 
 def test_squashed_pictures_are_warned_of_once_a_folder(tmp_path, caplog):
