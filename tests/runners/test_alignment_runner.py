@@ -93,7 +93,7 @@ def test_a_replaced_photograph_is_cut_again(photo_path: Path, tmp_path: Path) ->
     face.transpose(Image.Transpose.TRANSPOSE).save(folder / "a.png")  # on its side, and mirrored
     os.utime(folder / "a.png", (1e9, 1e9))
     second = run(folder)
-    assert "1 of 2 images to align" in second.stderr and "photos/a.png: no face is upright in it" in second.stderr
+    assert "1 of 2 images to align" in second.stderr and "photos/a.png: it shows no upright face" in second.stderr
     new = {path: path.read_bytes() for path in old}
     assert [path.name for path in old if old[path] != new[path]] == ["a.jpg"]
     lying, upright = (np.asarray(Image.open(path), dtype=int) for path in sorted(new))

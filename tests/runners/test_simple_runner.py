@@ -406,7 +406,7 @@ def test_squashed_and_lying_photographs_are_said(
     runner.invert(tmp_path / "wide.png")
     assert "wide.png: has 450×150 pixels and is squashed" in caplog.text and "--align" in caplog.text
     lying, upright = (runner.invert(path, align=True) for path in (tmp_path / "lying.png", photo_path))
-    assert "lying.png: no face is upright in it; one was found after a turn by 90° clockwise" in caplog.text
+    assert "lying.png: it shows no upright face; one was found after rotating by 90° clockwise" in caplog.text
     assert np.abs(pixels(lying.crop) - pixels(upright.crop)).mean() < 3
     assert len(caplog.messages) == 2
 
