@@ -31,6 +31,7 @@ from models.sfe import (
 )
 from models.stylegan2.generator import Generator, Styles
 from models.weights import load_e4e, load_feature_editor, load_generator, load_inverter
+from utils.devices import send
 from utils.errors import UserError
 from utils.malloc import trim
 from utils.memory import mapped_files, release
@@ -133,7 +134,7 @@ class Method(ABC):
     @inference
     def invert(self, x: Tensor) -> Inversion:
         """x B×3×H×W in [-1, 1] → its Inversion. No image is decoded, and e4e does not run."""
-        return invert(self.inverter, self.decoder, x.to(self.device))[0]
+        return invert(self.inverter, self.decoder, send(x, self.device))[0]
 
     def complete(self, inversion: Inversion) -> Inversion:
         """The same with everything that edits need: w_e4e, if the method uses it. Later edits run no encoder."""
@@ -160,7 +161,7 @@ class Method(ABC):
         steps = _steps(edits)
         styles = self._edited(inversion.image, inversion.w, edits)
         if mask is not None:
-            mask = _repeat(mask.expand(len(inversion.w), -1, -1, -1), steps)
+            mask = _repeat(send(mask, self.device).expand(len(inversion.w), -1, -1, -1), steps)
         change, coarse = self._delta(inversion, edits, styles, mask)
         return self._decode(_repeat(inversion.features, steps), change, coarse)
 
@@ -170,7 +171,7 @@ class Method(ABC):
 
         images: B×3×H×W in [-1, 1], or their Inversion, whose next edit is then faster.
         """
-        image = images.image if isinstance(images, Inversion) else images.to(self.device)
+        image = images.image if isinstance(images, Inversion) else send(images, self.device)
         w, coarse = self._e4e_inversion(images) if isinstance(images, Inversion) else self._invert_e4e(image)
         if edits:
             coarse = self._coarse(self._edited(image, w, edits))

@@ -28,7 +28,10 @@ VALUES: dict[torch.dtype, Any] = {torch.bool: True}  # what reading a fake tenso
 
 
 class FakeGpu(TorchDispatchMode):
-    """Notes, as `file.py, function` with how often: `waits` for the GPU, `copies` to it."""
+    """Notes, as `file.py, function` with how often: `waits` for the GPU, `copies` to it.
+
+    A copy to it that is not `non_blocking` is a wait, too: PyTorch waits for all that the GPU has to do before it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +61,8 @@ class FakeGpu(TorchDispatchMode):
         if packet not in (aten.select, aten.unbind):  # the rows that tolist goes through
             self.operators += 1
         if packet is aten._to_copy or packet is aten.copy_:
-            self._copied(args[0] if packet is aten._to_copy else args[1], result)
+            blocking = not (kwargs or {}).get("non_blocking") and True not in args[2:]
+            self._copied(args[0] if packet is aten._to_copy else args[1], result, blocking)
         return result
 
     def _number(self, tensor: Tensor) -> Any:
@@ -68,9 +72,12 @@ class FakeGpu(TorchDispatchMode):
             self._read = here
         return VALUES.get(tensor.dtype, 1.0 if tensor.is_floating_point() else 1)
 
-    def _copied(self, source: Any, result: Tensor) -> None:
+    def _copied(self, source: Any, result: Tensor, blocking: bool) -> None:
         if isinstance(source, Tensor) and _on_gpu(source) != _on_gpu(result):
-            (self.waits if _on_gpu(source) else self.copies)[_place()] += 1
+            if blocking or _on_gpu(source):
+                self.waits[_place()] += 1
+            if _on_gpu(result):
+                self.copies[_place()] += 1
 
 
 @contextmanager

@@ -38,8 +38,9 @@ def resolve_device(name: str, tf32: bool = False) -> torch.device:
 
 
 def send(x: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A tensor of the CPU on the device; to a GPU from pinned memory, so that the CPU does not wait for the copy."""
-    return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
+    """The tensor on the device; from the CPU to a GPU by pinned memory, so that the CPU does not wait for the copy."""
+    pinned = device.type == "cuda" and x.device.type == "cpu"
+    return (x.pin_memory() if pinned else x).to(device, non_blocking=True)
 
 
 def gpu_count() -> int:
