@@ -155,7 +155,7 @@ def test_report_is_one_file_with_everything(warm: WarmPython, place: Path, tmp_p
             ["--metrics", "fid"],
             r"pt_inception-2015-12-05-6726825d.pth, which FID needs, does not exist; fetch it",
         ),
-        (["--save_fid_stats", "x.npz"], "of use for the metric fid only"),
+        (["--save_fid_stats", "x.npz"], "are for the metric fid only"),
         (["--report", "/proc/x/out.html"], "/proc/x/out.html"),
     ],
 )
