@@ -21,12 +21,13 @@ INTRODUCTION = """\
 <!-- Made by docs/make_reference.py from the dataclasses in arguments/; do not edit. -->
 
 The config-driven scripts read options as `group.name=value`. Later sources win: the default, then the YAML file
-`exp.config_dir/exp.config`, then the command line. An unknown option or a value of the wrong type is an error that names
-it.
+`exp.config_dir/exp.config`, then the command line. An unknown option or a value of the wrong type is an error that
+names it.
 
 - Text is taken literally, except that `~` at its beginning is the home folder. `''` is the empty text.
 - A list is written `[a, b]`; a list of one element may be given by that element.
-- A mapping is written `{a: 1, b: 2}` and replaces that of the YAML file. `group.name.a=1` adds to it or changes one entry.
+- A mapping is written `{a: 1, b: 2}` and replaces that of the YAML file. `group.name.a=1` adds to it or changes one
+  entry.
 """
 SECTIONS = {
     "Editing folders: `scripts/inference.py`": Config,
@@ -45,7 +46,8 @@ def page() -> str:
         for group in fields(config):
             options = getattr(config, group.name)
             parts.append(f"**{group.name}**: {inspect.getdoc(options)}\n\n{table(options, group.name + '.')}")
-    parts.append(f"## A domain: `configs/domains/NAME.yaml`\n\n{inspect.getdoc(DomainConfig)}\n\n{table(DomainConfig())}")
+    about = inspect.getdoc(DomainConfig)
+    parts.append(f"## A domain: `configs/domains/NAME.yaml`\n\n{about}\n\n{table(DomainConfig())}")
     return "\n".join(parts)
 
 
