@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 SAMPLES = 64  # images of the same z at every checkpoint
 LARGER_BATCH = 4  # times, at most, where there are fewer pixels
+FACE = 0.4  # half the width of a face in an aligned image, of half the image's
 PREDICTOR_SIZE = 64  # the predictor cannot read fewer pixels
 
 
@@ -48,15 +49,27 @@ def mixed_w(generator: Generator, count: int, mixing: float, device: torch.devic
     return torch.where(torch.arange(n_styles, device=device)[:, None] < cut, w[0], w[1])
 
 
-def paired_distance(fake: Tensor, real: Tensor) -> Tensor:
-    """Distance of images B×3×S×S that should be the same: L1 of them, of their differences, of smaller versions."""
-    total = (fake - real).abs().mean()
+def paired_distance(fake: Tensor, real: Tensor, centre: float = 0) -> Tensor:
+    """Distance of images B×3×S×S that should be the same: L1 of them, of their differences, of smaller versions.
+
+    In the middle, where aligned faces lie, a difference counts 1 + `centre` times as much as at the border.
+    """
+    total = _weighted(fake - real, centre)
     for axis in (2, 3):
-        total = total + 0.7 * (fake.diff(dim=axis) - real.diff(dim=axis)).abs().mean()
+        total = total + 0.7 * _weighted(fake.diff(dim=axis) - real.diff(dim=axis), centre)
     while fake.shape[-1] > 8:
         fake, real = F.avg_pool2d(fake, 2), F.avg_pool2d(real, 2)
-        total = total + 0.5 * (fake - real).abs().mean()
+        total = total + 0.5 * _weighted(fake - real, centre)
     return total
+
+
+def _weighted(difference: Tensor, centre: float) -> Tensor:
+    """Mean of the absolute values of B×3×H×W; a Gaussian of height `centre` adds weight to the middle."""
+    if not centre:
+        return difference.abs().mean()
+    y, x = (torch.linspace(-1, 1, n, device=difference.device) for n in difference.shape[2:])
+    bell = torch.exp(-((y / FACE)[:, None].square() + (x / FACE).square()) / 2)
+    return ((1 + centre * bell) * difference.abs()).mean()
 
 
 def _images(generator: Generator, w: Tensor, size: int) -> Tensor:
@@ -188,7 +201,7 @@ class GeneratorTask(NetworkTask):
             if adversarial:
                 losses["generator"] = F.softplus(-self._logits(fake)).mean()
         if self.scores is not None:
-            losses["paired"] = paired_distance(fake.float(), real)
+            losses["paired"] = paired_distance(fake.float(), real, options.paired_centre)
             if self.predictor is not None and real.shape[-1] >= PREDICTOR_SIZE:
                 with self.precision.autocast():
                     losses["predictor"] = self.predictor(fake, real)
