@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from arguments.domain import DomainConfig
 from configs.paths import weight_file
 from models.e4e import E4E
-from models.frozen import optimize
+from models.frozen import cast_once, optimize
 from models.inversion_file import Origin
 from models.sfe import (
     Coarse,
@@ -30,8 +30,9 @@ from models.sfe import (
     invert_e4e,
 )
 from models.stylegan2.generator import Generator, Styles
+from models.stylegan2.ops.native import memory_format
 from models.weights import load_e4e, load_feature_editor, load_generator, load_inverter
-from utils.devices import send
+from utils.devices import conv_layout, send
 from utils.errors import UserError
 from utils.malloc import trim
 from utils.memory import mapped_files, release
@@ -122,7 +123,9 @@ class Method(ABC):
         stay mapped to the file: the system reclaims their memory when it is short.
         """
         winograd = self.device.type == "cpu" and self.dtype == torch.float32 and not self.compile
-        network = optimize(network, *inputs, winograd=winograd, frugal=once).to(self.device)
+        layout = conv_layout(self.device, self.dtype)
+        network = optimize(network, *inputs, winograd=winograd, frugal=once, layout=layout)
+        network = cast_once(network, self.dtype).to(self.device)
         release(mapped_files(network.state_dict().values()))  # most weights were copied into another layout
         trim()
         if self.compile:
@@ -280,5 +283,7 @@ def _steps(edits: Edits) -> int:
 
 
 def _repeat(x: Tensor, rows: int) -> Tensor:
-    """Every image's row `rows` times in a row."""
-    return x if rows == 1 else x.repeat_interleave(rows, dim=0)
+    """Every image's row `rows` times in a row; the layout is kept."""
+    if rows == 1:
+        return x
+    return x.repeat_interleave(rows, dim=0).contiguous(memory_format=memory_format(x))

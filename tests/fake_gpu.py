@@ -19,32 +19,42 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 ROOT = Path(__file__).resolve().parent.parent
 GPU = torch.device("cuda", 0)
 aten = torch.ops.aten
+HALF = (torch.float16, torch.bfloat16)
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 VALUES: dict[torch.dtype, Any] = {torch.bool: True}  # what reading a fake tensor gives; 1 for all others
 
 
 class FakeGpu(TorchDispatchMode):
-    """Notes, as `file.py, function` with how often: `waits` for the GPU, `copies` to it.
+    """Notes, as `file.py, function` with how often: `waits` for the GPU, `copies` to it, `casts` of frozen weights, and
+    `channels_first`, convolutions of which the image or the weight does not have its channels innermost.
 
     A copy to it that is not `non_blocking` is a wait, too: PyTorch waits for all that the GPU has to do before it.
+    Casts are those to half precision of what depends on nothing that has been made since `clear`, and does not learn.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: Counter[str] = Counter()
         self.copies: Counter[str] = Counter()
+        self.casts: Counter[str] = Counter()
+        self.channels_first: Counter[str] = Counter()
         self.operators = 0
+        self._made: dict[int, torch.UntypedStorage] = {}  # memory written since `clear`
         self._read: tuple[str, int] | None = None  # where a number was read last, at which operator
 
     def clear(self) -> None:
         """Forget all notes."""
         self.waits.clear()
         self.copies.clear()
+        self.casts.clear()
+        self.channels_first.clear()
         self.operators = 0
+        self._made.clear()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         packet = function.overloadpacket
@@ -63,7 +73,19 @@ class FakeGpu(TorchDispatchMode):
         if packet is aten._to_copy or packet is aten.copy_:
             blocking = not (kwargs or {}).get("non_blocking") and True not in args[2:]
             self._copied(args[0] if packet is aten._to_copy else args[1], result, blocking)
+        if packet is aten.convolution and any(x.stride(1) > 1 for x in args[:2]):
+            self.channels_first[_place()] += 1
+        self._follow(packet, args, result)
         return result
+
+    def _follow(self, packet: Any, args: Any, result: Any) -> None:
+        """Count a cast of frozen weights, and note what has been made from other things."""
+        read = [x for x in tree_leaves(args) if isinstance(x, Tensor) and _on_gpu(x)]
+        if read and all(not x.requires_grad and _memory(x)[0] not in self._made for x in read):
+            if packet is aten._to_copy and result.dtype in HALF and read[0].dtype not in HALF:
+                self.casts[_place()] += 1
+        else:
+            self._made.update(_memory(x) for x in tree_leaves(result) if isinstance(x, Tensor) and _on_gpu(x))
 
     def _number(self, tensor: Tensor) -> Any:
         here = (_place(), self.operators)
@@ -85,6 +107,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     """Tensors made meanwhile are fake; files are read as ever, and modules go to the GPU by `to`."""
     mode, notes = FakeTensorMode(allow_non_fake_inputs=True), FakeGpu()
     monkeypatch.setattr(nn.Module, "to", _module_to)
+    monkeypatch.setattr(FakeTensor, "__deepcopy__", _deepcopy)
     monkeypatch.setattr(Tensor, "backward", _backward)
     monkeypatch.setattr(torch.autograd, "grad", _grad)
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)  # or autocast is off
@@ -128,6 +151,13 @@ def _module_to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
     return module
 
 
+def _deepcopy(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    """As Tensor's own, which would read the memory that a fake one does not have, and corrupt the process's."""
+    copied = torch.empty_like(tensor.detach())
+    memo[id(tensor)] = nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
+    return memo[id(tensor)]
+
+
 def _backward(loss: Tensor, *_: Any, **__: Any) -> None:
     nodes, seen = [loss.grad_fn], set()
     while nodes:
@@ -147,6 +177,11 @@ def _grad(outputs: Tensor, inputs: Tensor, **_: Any) -> tuple[Tensor]:
 
 def _on_gpu(tensor: Tensor) -> bool:
     return tensor.device.type == "cuda"
+
+
+def _memory(tensor: Tensor) -> tuple[int, torch.UntypedStorage]:
+    storage = tensor.untyped_storage()
+    return storage._cdata, storage
 
 
 def _place() -> str:

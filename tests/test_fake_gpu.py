@@ -37,7 +37,6 @@ from utils.images import save_image
 ROOT = Path(__file__).resolve().parent.parent
 AVATARS = ROOT / "pretrained_models" / "avatars"
 PROCESS = Process(GPU)
-pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # by copy.deepcopy
 LOSSES = "training/loop.py, _read"  # of all losses and gradients at once, the one wait of a step
 SENT = "utils/devices.py, send"  # from pinned memory
 
@@ -78,6 +77,17 @@ def test_waits_and_copies_are_noted(gpu: FakeGpu) -> None:
     gpu.clear()
     (x * 2).to(torch.float16).contiguous().to(GPU)
     assert not gpu.copies and not gpu.waits
+
+
+def test_casts_of_frozen_weights_are_noted(gpu: FakeGpu) -> None:
+    frozen, learned = torch.rand(3, 3, device=GPU), torch.rand(3, 3, device=GPU, requires_grad=True)
+    half = frozen.half()
+    for weight, casts in ((lambda: learned, 0), (lambda: half, 0), (lambda: frozen, 1), (lambda: 2 * frozen[:2], 1)):
+        gpu.clear()
+        x = torch.rand(3, 3).to(GPU)
+        with torch.autocast("cuda", torch.float16):
+            x @ weight().T
+        assert sum(gpu.casts.values()) == casts
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU here runs the kernels")
@@ -122,6 +132,11 @@ def test_edits(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: st
         gpu.clear()
         assert method.edit(inversion, edits, mask).shape == (2, 3, 64, 64)
         assert gpu.copies == {SENT: 1} and not gpu.waits  # the mask; powers stay Python's numbers
+    gpu.clear()
+    method.edit(method.invert(x), edits)
+    assert not gpu.casts
+    first = {"models/frozen_layers.py, forward": 2}  # each encoder's first conv, which reads the image
+    assert (gpu.channels_first == first) == (dtype == torch.float16)
 
 
 def loop_of(task: Task, folder: Path) -> TrainingLoop:
@@ -141,12 +156,13 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> TrainingToy:
     return shared_toy(tmp_path_factory.getbasetemp())
 
 
-@pytest.mark.parametrize("stage, precision", [(1, "fp32"), (1, "fp16"), (2, "bf16")])
+@pytest.mark.parametrize("stage, precision", [(1, "fp32"), (1, "bf16"), (2, "fp16")])
 def test_training_of_both_stages(
     toy: TrainingToy, gpu: FakeGpu, stage: int, precision: str, tmp_path: Path
 ) -> None:  # fmt: skip
     """A step with the discriminator and its penalty."""
-    config = toy.config(stage, "fake_gpu", f"train.precision={precision}")
+    options = ["train.train_dis=True", "train.dis_train_start_step=15", f"train.precision={precision}"]
+    config = toy.config(stage, "fake_gpu", *options)
     built = build_stage(config, toy.domain, GPU)
     discriminator = build_discriminator(config, toy.domain, GPU)
     losses = LossBuilder(config.encoder_losses, config.disc_losses, toy.domain.encoder_size, GPU)
@@ -157,6 +173,11 @@ def test_training_of_both_stages(
     one_step(loop_of(task, tmp_path), 16, gpu)
     assert gpu.waits == {LOSSES: 1}
     assert gpu.copies == {SENT: 1}
+    half = precision != "fp32"
+    assert gpu.casts == ({"models/stylegan2/discriminator.py, forward": 11} if half else {})  # each once, it learns
+    if precision == "fp16":  # FakeTensors have no cuDNN for bf16
+        first = {"models/backbone.py, forward": 2, "models/irse.py, stages": 1}  # convs that read images
+        assert gpu.channels_first == {**first, "models/stylegan2/discriminator.py, forward": 4}  # after minibatch_std
 
 
 @pytest.fixture

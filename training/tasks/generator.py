@@ -25,8 +25,10 @@ from training.distributed import Process
 from training.ema import MovingAverage
 from training.loggers import Sheet
 from training.losses import r1_penalty
+from training.precision import in_layout
 from training.state import TrainState, adopt
-from training.tasks.network import NetworkTask, channels_last
+from training.tasks.network import NetworkTask
+from utils.devices import send
 from utils.errors import UserError
 from utils.images import to_image
 
@@ -104,7 +106,7 @@ class PathLength:
 class GeneratorTask(NetworkTask):
     """Generator, its moving average, discriminator and their optimizers.
 
-    Activations are channels_last, which on a CPU is up to 1.6 times as fast. With train.precision=bf16 the adversarial
+    On a CPU activations are channels_last, which is up to 1.6 times as fast. With train.precision=bf16 the adversarial
     losses are computed in bfloat16; weights, and the penalties on gradients, stay in float32.
 
     Besides what every run writes: `generators/step_{step}.pt`, the averaged generator, all of which are kept, so that
@@ -125,12 +127,12 @@ class GeneratorTask(NetworkTask):
 
     def build(self) -> TrainState:
         options, config = self.options, self.domain.generator
-        self.generator = channels_last(Generator(config).to(self.device)).train()
+        self.generator = in_layout(Generator(config).to(self.device), self.layout).train()
         if not options.noise:
             for conv in (self.generator.conv1, *self.generator.convs):
                 conv.noise.weight.requires_grad_(False)  # it stays 0
         self.ema = MovingAverage(self.generator, options.ema)
-        self.discriminator = channels_last(Discriminator(config).to(self.device)).train()
+        self.discriminator = in_layout(Discriminator(config).to(self.device), self.layout).train()
         beta1, beta2 = options.betas
         mapping = list(self.generator.style.parameters())
         rest = [value for name, value in self.generator.named_parameters() if not name.startswith("style.")]
@@ -158,7 +160,7 @@ class GeneratorTask(NetworkTask):
         return self.learn(step, F.adaptive_avg_pool2d(images, size) if size < images.shape[-1] else images)
 
     def learn(self, step: int, images: Tensor) -> Mapping[str, Tensor]:
-        real = images.contiguous(memory_format=torch.channels_last)
+        real = images.contiguous(memory_format=self.layout)
         adversarial = self.options.adversarial and real.shape[-1] == self.domain.generator.size
         fake, losses = self._learn_generator(step, real, bool(adversarial))
         return losses | self._learn_discriminator(step, fake, real) if adversarial else losses
@@ -191,7 +193,7 @@ class GeneratorTask(NetworkTask):
         self.discriminator.requires_grad_(False)
         with self.precision.autocast():
             if self.scores is not None:
-                z = self.scores.latents(self.batch.names, self.batch.flipped).to(self.device)
+                z = send(self.scores.latents(self.batch.names, self.batch.flipped), self.device)
                 w = self.generator.mapping(z)[:, None].expand(-1, self.generator.config.n_styles, -1)
             else:
                 w = mixed_w(self.generator, len(real), options.mixing, self.device)
