@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from arguments.loader import merge, read_yaml
+from arguments.options import option
 from utils.errors import UserError
 
 DOMAINS_DIR = Path(__file__).resolve().parent.parent / "configs" / "domains"
@@ -15,10 +16,10 @@ DOMAINS_DIR = Path(__file__).resolve().parent.parent / "configs" / "domains"
 class GeneratorConfig:
     """StyleGAN2 with skip architecture (config-f layout)."""
 
-    size: int = 0  # pixels, a power of two
-    style_dim: int = 512
-    n_mlp: int = 8  # layers of the mapping network
-    channels: dict[int, int] = field(default_factory=dict)  # resolution -> channels, 4 to `size`
+    size: int = option(0, "pixels, a power of two")
+    style_dim: int = option(512, "numbers of a style vector")
+    n_mlp: int = option(8, "layers of the mapping network")
+    channels: dict[int, int] = option({}, "resolution -> channels, from 4 to generator.size")
 
     @property
     def resolutions(self) -> list[int]:
@@ -35,20 +36,20 @@ class GeneratorConfig:
 class InverterConfig:
     """Feature-Style backbone (iresnet) and Fuser; the Feature Editor has the Fuser's shape."""
 
-    widths: list[int] = field(default_factory=lambda: [64, 64, 128, 256, 512])  # stem, then the four stages
-    blocks: list[int] = field(default_factory=lambda: [3, 4, 14, 3])  # residual blocks of each stage
-    strides: list[int] = field(default_factory=lambda: [2, 2, 1, 2])  # of each stage; the third sets F's resolution
-    fusion_blocks: int = 5  # residual blocks of Fuser and Feature Editor
+    widths: list[int] = option([64, 64, 128, 256, 512], "channels of the stem, then of the four stages")
+    blocks: list[int] = option([3, 4, 14, 3], "residual blocks of each stage")
+    strides: list[int] = option([2, 2, 1, 2], "of each stage; the product of the first three sets F's resolution")
+    fusion_blocks: int = option(5, "residual blocks of Fuser and Feature Editor")
 
 
 @dataclass
 class E4EConfig:
-    """IR-SE body with a feature pyramid: images to W+."""
+    """The W+ encoder: an IR-SE body with a feature pyramid."""
 
-    widths: list[int] = field(default_factory=lambda: [64, 64, 128, 256, 512])  # stem, then the four stages
-    blocks: list[int] = field(default_factory=lambda: [3, 4, 14, 3])
-    coarse_styles: int = 3  # styles 0 … 2 read the coarse map
-    middle_styles: int = 7  # styles 3 … 6 the middle one, the others the fine one
+    widths: list[int] = option([64, 64, 128, 256, 512], "channels of the stem, then of the four stages")
+    blocks: list[int] = option([3, 4, 14, 3], "residual blocks of each stage")
+    coarse_styles: int = option(3, "styles below this number read the coarse map")
+    middle_styles: int = option(7, "the others below this number read the middle map, the rest the fine map")
 
 
 @dataclass
@@ -63,17 +64,17 @@ class Trait:
 class DomainConfig:
     """Everything that differs between domains, such as faces and cars."""
 
-    name: str = ""
+    name: str = option("", "name of the domain")
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    encoder_size: int = 256  # pixels, of the encoders' input
+    encoder_size: int = option(256, "pixels of the images that the encoders read")
     inverter: InverterConfig = field(default_factory=InverterConfig)
     e4e: E4EConfig = field(default_factory=E4EConfig)
-    mirror: bool = True  # a mirrored image belongs to the domain too: training flips half of them
-    weights: dict[str, str] = field(default_factory=dict)  # role -> field of configs/paths.py, or a file
-    alignment: str | None = None  # "ffhq": crops are made by the FFHQ rule; None: images are not aligned
-    traits: dict[str, Trait] = field(default_factory=dict)  # what directions are searched for
-    editings_dir: str = "editings_dir"  # folder of the direction files: a field of configs/paths.py, or a folder
-    editings: dict[str, Any] = field(default_factory=dict)  # family -> its directions
+    mirror: bool = option(True, "mirrored images belong to the domain, too; training then mirrors half of them")
+    weights: dict[str, str] = option({}, "role -> weight file, or a field of configs/paths.py")
+    alignment: str | None = option(None, "ffhq: --align cuts faces out by FFHQ's rule; null: images are not aligned")
+    traits: dict[str, Trait] = option({}, "trait that a direction can be found for -> attribute and values")
+    editings_dir: str = option("editings_dir", "folder of the direction files, or a field of configs/paths.py")
+    editings: dict[str, Any] = option({}, "family -> its directions")
 
     @property
     def feature_size(self) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from utils.devices import send
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.images import load_square, normalize, to_pixels
@@ -70,9 +71,9 @@ class TrueEdits:
         rows = self.rows[direction]
         chosen = [rows[i] for i in torch.randint(len(rows), (count,)).tolist()]
         names, powers = [name for name, _ in chosen], [power for _, power in chosen]
-        before, after = (self._read(side, names).to(device) for side in ("before", "after"))
+        before, after = (self._read(side, names, device) for side in ("before", "after"))
         return TrueEdit(before, after, direction, powers, names)
 
-    def _read(self, side: str, names: list[str]) -> Tensor:
+    def _read(self, side: str, names: list[str], device: torch.device) -> Tensor:
         pixels = [to_pixels(load_square(self.folder / side / name, self.size)) for name in names]
-        return normalize(torch.stack(pixels))
+        return normalize(send(torch.stack(pixels), device))

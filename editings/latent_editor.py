@@ -91,7 +91,7 @@ class LatentEditor:
             values = _checked_powers(name, powers, family.useful_range(name))
             if len(values) not in (1, len(w)):
                 raise UserError(f"editing '{name}': {len(values)} powers for {len(w)} images; give one, or one each")
-            power = w.new_tensor(values).expand(len(w))
+            power = _column(values, w)
             if isinstance(family, WFamily):
                 in_w.append((name, family, power))
             else:
@@ -143,6 +143,13 @@ class LatentEditor:
             f"editing '{name}' is not among the directions of {self.domain.name}; {hint}; "
             "all are listed in available_directions.txt"
         )
+
+
+def _column(powers: Sequence[float], w: Tensor) -> Tensor:
+    """A power for each row of w, written where w is: a copy from the CPU would wait for the GPU."""
+    if len(powers) == 1:
+        return w.new_full((len(w),), powers[0])
+    return torch.cat([w.new_full((1,), power) for power in powers])
 
 
 def _family(domain: str, name: str, spec: dict, resources: Resources) -> WFamily | SFamily:

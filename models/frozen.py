@@ -1,9 +1,10 @@
-"""Frozen networks made fast: BatchNorm folded into the convs, channels_last, weights in the layout that runs best.
+"""Frozen networks made fast: BatchNorm folded into the convs, weights in the layout and dtype that run best.
 
 The results stay the same, which tests/models/test_frozen.py and the goldens check. Everything is decided when a network
 is made ready: a forward changes nothing in it, so that copies and compiled graphs of it are right.
 """
 
+import copy
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -26,8 +27,20 @@ from models.stylegan2.layers import EqualLinear, StyledConv, ToRGB
 
 M = TypeVar("M", bound=nn.Module)
 
+CAST: dict[type[nn.Module], tuple[str, ...]] = {  # what autocast casts: kind of layer -> its tensors
+    nn.Conv2d: ("weight", "bias"),
+    nn.Linear: ("weight", "bias"),
+    nn.PReLU: ("weight",),
+    FrozenConv: ("weight", "bias", "slope"),
+    FrozenStyledConv: ("weight",),
+    FrozenToRGB: ("bias",),
+}
 
-def optimize(module: M, *inputs: Tensor | list[Tensor], winograd: bool = True, frugal: bool = False) -> M:
+
+def optimize(
+    module: M, *inputs: Tensor | list[Tensor], winograd: bool = True, frugal: bool = False,
+    layout: torch.memory_format = torch.channels_last,
+) -> M:  # fmt: skip
     """Replace the parts of a frozen module by faster equivalents; returns the module.
 
     Args:
@@ -36,11 +49,31 @@ def optimize(module: M, *inputs: Tensor | list[Tensor], winograd: bool = True, f
         winograd: use Winograd's convs where they are faster; they are for float32 on the CPU.
         frugal: for networks that run once an image. Winograd's weights are four times as big as the plain ones; they
             are then made at every use, which costs about a fifth of the conv's time, and not kept.
+        layout: of the convs' weights, which results take on.
     """
     module = _fast(module)  # type: ignore[assignment]
     for conv, x in _conv_inputs(module, inputs):
-        conv.make_ready(x, winograd, frugal)
+        conv.make_ready(x, winograd, frugal, layout)
     return module
+
+
+def cast_once(network: M, dtype: torch.dtype) -> M:
+    """The network with weights in the dtype to which autocast would cast them at each use; all else is shared.
+
+    For frozen networks, optimized or plain, under autocast to `dtype`: results stay the same. What autocast leaves in
+    float32 stays so, and with float32 the network is returned.
+    """
+    if dtype == torch.float32:
+        return network
+    network = copy.deepcopy(network, {id(tensor): tensor for tensor in [*network.parameters(), *network.buffers()]})
+    for part in network.modules():
+        for name in next((names for kind, names in CAST.items() if isinstance(part, kind)), ()):
+            tensor = getattr(part, name)
+            if tensor is not None:
+                cast = tensor.detach().to(dtype)
+                parameter = isinstance(tensor, nn.Parameter)
+                setattr(part, name, nn.Parameter(cast, requires_grad=False) if parameter else cast)
+    return network
 
 
 def _conv_inputs(module: nn.Module, inputs: tuple) -> list[tuple[SizedConv, Tensor]]:

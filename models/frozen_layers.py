@@ -26,7 +26,7 @@ class SizedConv(nn.Module, ABC):
     """A conv that is optimized for the size of its input."""
 
     @abstractmethod
-    def make_ready(self, x: Tensor, winograd: bool, frugal: bool) -> None:
+    def make_ready(self, x: Tensor, winograd: bool, frugal: bool, layout: torch.memory_format) -> None:
         """Choose how to compute for inputs of x's size; see `optimize`."""
 
 
@@ -71,11 +71,11 @@ class FrozenConv(SizedConv):
             x = F.prelu(x, self.slope)
         return x if residual is None else x + residual
 
-    def make_ready(self, x: Tensor, winograd: bool, frugal: bool) -> None:
+    def make_ready(self, x: Tensor, winograd: bool, frugal: bool, layout: torch.memory_format) -> None:
         plain = self.size == (3, 3) and self.stride == (1, 1) and self.padding == (1, 1)
         self.winograd, self.frugal = winograd and plain and winograd_pays(x, len(self.weight)), frugal
         if not self.winograd:
-            self.weight = self.weight.contiguous(memory_format=torch.channels_last)
+            self.weight = self.weight.contiguous(memory_format=layout)
         elif not frugal:
             self.weight = winograd_weight(self.weight)
 
@@ -138,12 +138,12 @@ class FrozenStyledConv(SizedConv):
         x = F.conv2d(x * style[:, :, None, None].to(x.dtype), self.weight, padding=1)
         return fused_bias_act(x, self.bias, noise, self.noise_weight, demodulation)
 
-    def make_ready(self, x: Tensor, winograd: bool, frugal: bool) -> None:
+    def make_ready(self, x: Tensor, winograd: bool, frugal: bool, layout: torch.memory_format) -> None:
         self.winograd = winograd and winograd_pays(x, len(self.bias))
         if self.winograd:  # used too often to be frugal
             self.weight = winograd_up_weight(self.weight.transpose(0, 1)) if self.up else winograd_weight(self.weight)
         else:
-            self.weight = self.weight.contiguous(memory_format=torch.channels_last)
+            self.weight = self.weight.contiguous(memory_format=layout)
 
 
 class FrozenToRGB(nn.Module):
@@ -163,10 +163,13 @@ class FrozenToRGB(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, skip: Tensor | None = None) -> Tensor:
         """As ToRGB.forward."""
-        weight = self.weight * style[:, None]  # B×3×C
-        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # B×HW×C, as channels_last has them
-        rgb = (pixels @ weight.transpose(1, 2).to(x.dtype) + self.bias.to(x.dtype)).transpose(1, 2)
-        rgb = rgb.unflatten(2, x.shape[2:]).contiguous()
+        weight, bias = (self.weight * style[:, None]).to(x.dtype), self.bias.to(x.dtype)  # B×3×C, 3
+        if x.is_contiguous(memory_format=torch.channels_last):
+            pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # B×HW×C
+            rgb = (pixels @ weight.transpose(1, 2) + bias).transpose(1, 2).contiguous()
+        else:
+            rgb = torch.baddbmm(bias[:, None], weight, x.flatten(2))  # B×3×HW
+        rgb = rgb.unflatten(2, x.shape[2:])
         return rgb if skip is None else rgb + upfirdn2d(skip, self.kernel, up=2, pad=(2, 1, 2, 1))
 
 
@@ -225,7 +228,7 @@ class FrozenStyleHeads(SizedConv):
             results = [F.conv2d(x, *conv, stride=2, padding=1) for conv in zip(weights, biases, strict=True)]
         return [F.leaky_relu(y, self.SLOPE) for y in results]
 
-    def make_ready(self, x: Tensor, winograd: bool, frugal: bool) -> None:
+    def make_ready(self, x: Tensor, winograd: bool, frugal: bool, layout: torch.memory_format) -> None:
         convs = [conv for conv in self.modules() if isinstance(conv, nn.Conv2d)]
         self.winograd = winograd and all(winograd_fits(conv.in_channels, conv.out_channels) for conv in convs)
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from arguments.domain import DomainConfig
 from configs.paths import weight_file
+from models.cuda_graph import CudaGraphs
 from models.e4e import E4E
-from models.frozen import optimize
+from models.frozen import cast_once, optimize
 from models.inversion_file import Origin
 from models.sfe import (
     Coarse,
@@ -30,7 +31,9 @@ from models.sfe import (
     invert_e4e,
 )
 from models.stylegan2.generator import Generator, Styles
+from models.stylegan2.ops.native import memory_format
 from models.weights import load_e4e, load_feature_editor, load_generator, load_inverter
+from utils.devices import conv_layout, send
 from utils.errors import UserError
 from utils.malloc import trim
 from utils.memory import mapped_files, release
@@ -60,18 +63,19 @@ class Method(ABC):
 
     def __init__(
         self, domain: DomainConfig, checkpoint: str, device: torch.device, editor: DirectionEditor,
-        dtype: torch.dtype = torch.float32, compile: bool = False,
+        dtype: torch.dtype = torch.float32, compile: bool = False, cuda_graph: bool = False,
     ) -> None:  # fmt: skip
         """`checkpoint`: file of the trained part; `editor`: applies directions.
 
         `dtype`: of the convolutions and matrix products; latents, normalisation and images stay float32. `compile`:
-        run the networks through torch.compile.
+        run the networks through torch.compile. `cuda_graph`: run them as CUDA graphs, which a GPU must be there for.
         """
         self.domain = domain
         self.checkpoint = weight_file(checkpoint)
         self.device = device
         self.layer = domain.feature_layer
         self.dtype, self.compile = dtype, compile
+        self._graphs = CudaGraphs(device) if cuda_graph else None
         self._editor = editor
         self._e4e_inversions: WeakKeyDictionary[Inversion, tuple[Tensor, Coarse]] = WeakKeyDictionary()
 
@@ -87,9 +91,8 @@ class Method(ABC):
         config = self.domain.generator
         decoder = load_generator(weight_file(self.domain.weights["generator"]), config)
         decoder = self._ready(decoder, decoder.affine(torch.empty(0, config.n_styles, config.style_dim)))
-        if self.compile:
-            decoder.trunk = torch.compile(decoder.trunk)  # type: ignore[method-assign]
-            decoder.head = torch.compile(decoder.head)  # type: ignore[method-assign]
+        for name in ("affine", "trunk", "head"):
+            setattr(decoder, name, self._fast(getattr(decoder, name)))
         return decoder
 
     @cached_property
@@ -121,19 +124,26 @@ class Method(ABC):
         stay mapped to the file: the system reclaims their memory when it is short.
         """
         winograd = self.device.type == "cpu" and self.dtype == torch.float32 and not self.compile
-        network = optimize(network, *inputs, winograd=winograd, frugal=once).to(self.device)
+        layout = conv_layout(self.device, self.dtype)
+        network = optimize(network, *inputs, winograd=winograd, frugal=once, layout=layout)
+        network = cast_once(network, self.dtype).to(self.device)
         release(mapped_files(network.state_dict().values()))  # most weights were copied into another layout
         trim()
-        if self.compile:
-            network.compile()
+        network.forward = self._fast(network.forward)
         return network
+
+    def _fast(self, function: Callable[P, R]) -> Callable[P, R]:
+        """A network's function as the options want it."""
+        if self._graphs is not None:
+            return self._graphs.of(function)
+        return torch.compile(function) if self.compile else function
 
     # ---- the method ----
 
     @inference
     def invert(self, x: Tensor) -> Inversion:
         """x B×3×H×W in [-1, 1] → its Inversion. No image is decoded, and e4e does not run."""
-        return invert(self.inverter, self.decoder, x.to(self.device))[0]
+        return invert(self.inverter, self.decoder, send(x, self.device))[0]
 
     def complete(self, inversion: Inversion) -> Inversion:
         """The same with everything that edits need: w_e4e, if the method uses it. Later edits run no encoder."""
@@ -160,7 +170,7 @@ class Method(ABC):
         steps = _steps(edits)
         styles = self._edited(inversion.image, inversion.w, edits)
         if mask is not None:
-            mask = _repeat(mask.expand(len(inversion.w), -1, -1, -1), steps)
+            mask = _repeat(send(mask, self.device).expand(len(inversion.w), -1, -1, -1), steps)
         change, coarse = self._delta(inversion, edits, styles, mask)
         return self._decode(_repeat(inversion.features, steps), change, coarse)
 
@@ -170,7 +180,7 @@ class Method(ABC):
 
         images: B×3×H×W in [-1, 1], or their Inversion, whose next edit is then faster.
         """
-        image = images.image if isinstance(images, Inversion) else images.to(self.device)
+        image = images.image if isinstance(images, Inversion) else send(images, self.device)
         w, coarse = self._e4e_inversion(images) if isinstance(images, Inversion) else self._invert_e4e(image)
         if edits:
             coarse = self._coarse(self._edited(image, w, edits))
@@ -279,5 +289,7 @@ def _steps(edits: Edits) -> int:
 
 
 def _repeat(x: Tensor, rows: int) -> Tensor:
-    """Every image's row `rows` times in a row."""
-    return x if rows == 1 else x.repeat_interleave(rows, dim=0)
+    """Every image's row `rows` times in a row; the layout is kept."""
+    if rows == 1:
+        return x
+    return x.repeat_interleave(rows, dim=0).contiguous(memory_format=memory_format(x))

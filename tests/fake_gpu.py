@@ -19,29 +19,44 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 ROOT = Path(__file__).resolve().parent.parent
 GPU = torch.device("cuda", 0)
 aten = torch.ops.aten
+HALF = (torch.float16, torch.bfloat16)
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 VALUES: dict[torch.dtype, Any] = {torch.bool: True}  # what reading a fake tensor gives; 1 for all others
 
 
 class FakeGpu(TorchDispatchMode):
-    """Notes, as `file.py, function` with how often: `waits` for the GPU, `copies` to it."""
+    """Notes what happens, as `file.py, function` with how often.
+
+    `waits`: for the GPU. `copies`: to it. `casts`: of frozen weights. `channels_first`: convolutions of which the image
+    or the weight does not have its channels innermost. `operators`: the names of all that compute, in order.
+
+    A copy to it that is not `non_blocking` is a wait, too: PyTorch waits for all that the GPU has to do before it.
+    Casts are those to half precision of what depends on nothing that has been made since `clear`, and does not learn.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: Counter[str] = Counter()
         self.copies: Counter[str] = Counter()
-        self.operators = 0
+        self.casts: Counter[str] = Counter()
+        self.channels_first: Counter[str] = Counter()
+        self.operators: list[str] = []
+        self._made: dict[int, torch.UntypedStorage] = {}  # memory written since `clear`
         self._read: tuple[str, int] | None = None  # where a number was read last, at which operator
 
     def clear(self) -> None:
         """Forget all notes."""
         self.waits.clear()
         self.copies.clear()
-        self.operators = 0
+        self.casts.clear()
+        self.channels_first.clear()
+        self.operators.clear()
+        self._made.clear()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         packet = function.overloadpacket
@@ -55,22 +70,38 @@ class FakeGpu(TorchDispatchMode):
         if packet is aten._pin_memory and isinstance(args[0], FakeTensor):
             return args[0]
         result = function(*args, **(kwargs or {}))
-        if packet not in (aten.select, aten.unbind):  # the rows that tolist goes through
-            self.operators += 1
+        if packet is not aten.empty_like and not _is_view(function, args, result):
+            self.operators.append(str(function))
         if packet is aten._to_copy or packet is aten.copy_:
-            self._copied(args[0] if packet is aten._to_copy else args[1], result)
+            blocking = not (kwargs or {}).get("non_blocking") and True not in args[2:]
+            self._copied(args[0] if packet is aten._to_copy else args[1], result, blocking)
+        if packet is aten.convolution and any(x.stride(1) > 1 for x in args[:2]):
+            self.channels_first[_place()] += 1
+        self._follow(packet, args, result)
         return result
 
+    def _follow(self, packet: Any, args: Any, result: Any) -> None:
+        """Count a cast of frozen weights, and note what has been made from other things."""
+        read = [x for x in tree_leaves(args) if isinstance(x, Tensor) and _on_gpu(x)]
+        if read and all(not x.requires_grad and _memory(x)[0] not in self._made for x in read):
+            if packet is aten._to_copy and result.dtype in HALF and read[0].dtype not in HALF:
+                self.casts[_place()] += 1
+        else:
+            self._made.update(_memory(x) for x in tree_leaves(result) if isinstance(x, Tensor) and _on_gpu(x))
+
     def _number(self, tensor: Tensor) -> Any:
-        here = (_place(), self.operators)
+        here = (_place(), len(self.operators))
         if _on_gpu(tensor) and self._read != here:  # a list is read as a whole
             self.waits[here[0]] += 1
             self._read = here
         return VALUES.get(tensor.dtype, 1.0 if tensor.is_floating_point() else 1)
 
-    def _copied(self, source: Any, result: Tensor) -> None:
+    def _copied(self, source: Any, result: Tensor, blocking: bool) -> None:
         if isinstance(source, Tensor) and _on_gpu(source) != _on_gpu(result):
-            (self.waits if _on_gpu(source) else self.copies)[_place()] += 1
+            if blocking or _on_gpu(source):
+                self.waits[_place()] += 1
+            if _on_gpu(result):
+                self.copies[_place()] += 1
 
 
 @contextmanager
@@ -78,6 +109,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     """Tensors made meanwhile are fake; files are read as ever, and modules go to the GPU by `to`."""
     mode, notes = FakeTensorMode(allow_non_fake_inputs=True), FakeGpu()
     monkeypatch.setattr(nn.Module, "to", _module_to)
+    monkeypatch.setattr(FakeTensor, "__deepcopy__", _deepcopy)
     monkeypatch.setattr(Tensor, "backward", _backward)
     monkeypatch.setattr(torch.autograd, "grad", _grad)
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)  # or autocast is off
@@ -121,6 +153,13 @@ def _module_to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
     return module
 
 
+def _deepcopy(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    """As Tensor's own, which would read the memory that a fake one does not have, and corrupt the process's."""
+    copied = torch.empty_like(tensor.detach())
+    memo[id(tensor)] = nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
+    return memo[id(tensor)]
+
+
 def _backward(loss: Tensor, *_: Any, **__: Any) -> None:
     nodes, seen = [loss.grad_fn], set()
     while nodes:
@@ -140,6 +179,18 @@ def _grad(outputs: Tensor, inputs: Tensor, **_: Any) -> tuple[Tensor]:
 
 def _on_gpu(tensor: Tensor) -> bool:
     return tensor.device.type == "cuda"
+
+
+def _is_view(function: Any, args: Any, result: Any) -> bool:
+    """Whether the result is an argument's memory as it is."""
+    read = {_memory(x)[0] for x in tree_leaves(args) if isinstance(x, Tensor)}
+    written = {_memory(x)[0] for x in tree_leaves(result) if isinstance(x, Tensor)}
+    return bool(read & written) and not function._schema.is_mutable
+
+
+def _memory(tensor: Tensor) -> tuple[int, torch.UntypedStorage]:
+    storage = tensor.untyped_storage()
+    return storage._cdata, storage
 
 
 def _place() -> str:

@@ -6,11 +6,13 @@ edit fails here. Where one has gone, take it off the list.
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from emulated_graphs import emulate_graphs
 from fake_gpu import GPU, FakeGpu, fake_gpu
 from PIL import Image
 from training_toy import TrainingToy, shared_toy
@@ -20,7 +22,7 @@ from arguments.loader import load_options
 from arguments.loop_options import EncoderTrainConfig, GeneratorTrainConfig, LoopConfig, PredictorTrainConfig
 from datasets.training_images import TrainingImages
 from editings.latent_editor import LatentEditor
-from models.inference import METHODS
+from models.inference import METHODS, Method
 from models.stylegan2.ops import backend, fused_bias_act, native
 from training.distributed import Process
 from training.loop import Plan, Task, TrainingLoop
@@ -37,10 +39,8 @@ from utils.images import save_image
 ROOT = Path(__file__).resolve().parent.parent
 AVATARS = ROOT / "pretrained_models" / "avatars"
 PROCESS = Process(GPU)
-pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # by copy.deepcopy
 LOSSES = "training/loop.py, _read"  # of all losses and gradients at once, the one wait of a step
-POWERS = "editings/latent_editor.py, apply"
-BATCH = "utils/devices.py, send"  # from pinned memory
+SENT = "utils/devices.py, send"  # from pinned memory
 
 
 @pytest.fixture
@@ -71,10 +71,25 @@ def test_waits_and_copies_are_noted(gpu: FakeGpu) -> None:
     for write in (lambda: torch.tensor([1.0], device=GPU), lambda: y.to(GPU), lambda: x.copy_(y)):
         gpu.clear()
         write()
+        assert list(gpu.copies.values()) == list(gpu.waits.values()) == [1]
+    for write in (lambda: y.to(GPU, non_blocking=True), lambda: x.copy_(y, non_blocking=True)):
+        gpu.clear()
+        write()
         assert list(gpu.copies.values()) == [1] and not gpu.waits
     gpu.clear()
     (x * 2).to(torch.float16).contiguous().to(GPU)
     assert not gpu.copies and not gpu.waits
+
+
+def test_casts_of_frozen_weights_are_noted(gpu: FakeGpu) -> None:
+    frozen, learned = torch.rand(3, 3, device=GPU), torch.rand(3, 3, device=GPU, requires_grad=True)
+    half = frozen.half()
+    for weight, casts in ((lambda: learned, 0), (lambda: half, 0), (lambda: frozen, 1), (lambda: 2 * frozen[:2], 1)):
+        gpu.clear()
+        x = torch.rand(3, 3).to(GPU)
+        with torch.autocast("cuda", torch.float16):
+            x @ weight().T
+        assert sum(gpu.casts.values()) == casts
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU here runs the kernels")
@@ -94,17 +109,23 @@ def test_a_gpu_that_does_not_run_the_kernels(monkeypatch: pytest.MonkeyPatch, ca
     backend.forget()
 
 
-@pytest.mark.parametrize("name, ops, dtype", [
-    ("fse_full", "compiled", torch.float32), ("fse_full", "compiled", torch.float16),
-    ("fse_full", "plain", torch.float32), ("fse_inverter", "compiled", torch.float32),
-])  # fmt: skip
-def test_edits(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: str, dtype: torch.dtype) -> None:
-    if ops == "plain":
-        monkeypatch.setattr(backend, "ops_for", lambda x: native)
+def avatars(name: str, dtype: torch.dtype, cuda_graph: bool = False) -> tuple[Method, LatentEditor]:
     domain = load_domain("avatars")
     checkpoint = AVATARS / ("sfe_editor.pt" if name == "fse_full" else "sfe_inverter.pt")
     editor = LatentEditor(domain, device=GPU)
-    method = METHODS[name](domain, str(checkpoint), GPU, editor, dtype)
+    return METHODS[name](domain, str(checkpoint), GPU, editor, dtype, cuda_graph=cuda_graph), editor
+
+
+@pytest.mark.parametrize("name, ops, dtype, operators", [
+    ("fse_full", "compiled", torch.float32, 172), ("fse_full", "compiled", torch.float16, 195),
+    ("fse_full", "plain", torch.float32, 256), ("fse_inverter", "compiled", torch.float32, 119),
+])  # fmt: skip
+def test_edits(
+    gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: str, dtype: torch.dtype, operators: int
+) -> None:
+    if ops == "plain":
+        monkeypatch.setattr(backend, "ops_for", lambda x: native)
+    method, editor = avatars(name, dtype)
     x, mask = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64)
     inversion = method.invert(x)
     assert inversion.features.dtype == dtype and inversion.w.dtype == torch.float32
@@ -112,15 +133,54 @@ def test_edits(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: st
         assert pictures.device == GPU and pictures.shape == (1, 3, 64, 64) and pictures.dtype == torch.float32
     gpu.clear()
     method.invert(x)
-    assert gpu.copies == {"models/inference.py, invert": 1} and not gpu.waits
-    full = name == "fse_full"  # which edits e4e's w, too, and wants the mask for its delta
+    assert gpu.copies == {SENT: 1} and not gpu.waits
     for directions in editor.available().values():
         edits = [(direction, [2.0, -3.0]) for direction in list(directions)[:1]]
         assert method.edit(inversion, edits).device == GPU  # reads the direction's file
         gpu.clear()
         assert method.edit(inversion, edits, mask).shape == (2, 3, 64, 64)
-        assert not gpu.waits
-        assert gpu.copies == ({"models/sfe.py, delta": 1, POWERS: 2} if full else {POWERS: 1})
+        assert gpu.copies == {SENT: 1} and not gpu.waits  # the mask; powers stay Python's numbers
+    gpu.clear()
+    method.edit(method.invert(x), edits)
+    assert not gpu.casts
+    first = {"models/frozen_layers.py, forward": 2}  # each encoder's first conv, which reads the image
+    assert (gpu.channels_first == first) == (dtype == torch.float16)
+    counts = []
+    for powers in ([2.0], [1.0, 2.0], [1.0, 2.0, 3.0, 4.0, 5.0]):
+        gpu.clear()
+        method.edit(inversion, [(next(iter(editor.available()["interfacegan"])), powers)])
+        counts.append(len(gpu.operators))
+    latents = 2 if name == "fse_full" else 1
+    assert counts[0] == operators and counts[2] - counts[1] == 3 * latents  # each further power is written by one
+
+
+@pytest.mark.parametrize("name, graphs, operators", [("fse_full", 8, 33), ("fse_inverter", 5, 12)])
+def test_what_cuda_graphs_record(
+    gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, graphs: int, operators: int
+) -> None:
+    """The same operators as each run before; none that waits for the GPU, or copies to it."""
+    recorded = []
+
+    @contextmanager
+    def record(*_: object, **__: object) -> Iterator[None]:
+        before = list(gpu.operators)
+        gpu.clear()
+        yield
+        recorded.append(list(gpu.operators))
+        assert before[-len(gpu.operators) :] == before[-2 * len(gpu.operators) : -len(gpu.operators)] == gpu.operators
+        assert not gpu.waits and not gpu.copies
+
+    emulate_graphs(monkeypatch, record)
+    method, editor = avatars(name, torch.float16, cuda_graph=True)
+    direction = next(iter(editor.available()["interfacegan"]))
+    for _ in range(2):
+        gpu.clear()
+        inversion = method.invert(torch.rand(1, 3, 64, 64))
+        method.edit(inversion, [(direction, [2.0])])
+    assert len(recorded) == graphs
+    gpu.clear()
+    method.edit(inversion, [(direction, [-3.0])])
+    assert len(gpu.operators) == operators and not gpu.waits and not gpu.copies
 
 
 def loop_of(task: Task, folder: Path) -> TrainingLoop:
@@ -140,12 +200,13 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> TrainingToy:
     return shared_toy(tmp_path_factory.getbasetemp())
 
 
-@pytest.mark.parametrize("stage, precision", [(1, "fp32"), (1, "fp16"), (2, "bf16")])
+@pytest.mark.parametrize("stage, precision", [(1, "fp32"), (1, "bf16"), (2, "fp16")])
 def test_training_of_both_stages(
     toy: TrainingToy, gpu: FakeGpu, stage: int, precision: str, tmp_path: Path
 ) -> None:  # fmt: skip
     """A step with the discriminator and its penalty."""
-    config = toy.config(stage, "fake_gpu", f"train.precision={precision}")
+    options = ["train.train_dis=True", "train.dis_train_start_step=15", f"train.precision={precision}"]
+    config = toy.config(stage, "fake_gpu", *options)
     built = build_stage(config, toy.domain, GPU)
     discriminator = build_discriminator(config, toy.domain, GPU)
     losses = LossBuilder(config.encoder_losses, config.disc_losses, toy.domain.encoder_size, GPU)
@@ -155,7 +216,12 @@ def test_training_of_both_stages(
     task = SFETask(config, PROCESS, built, optimizer, discriminator, disc_optimizer, losses, pictures, None, None)
     one_step(loop_of(task, tmp_path), 16, gpu)
     assert gpu.waits == {LOSSES: 1}
-    assert gpu.copies == {BATCH: 1, **({POWERS: 2} if stage == 2 else {})}
+    assert gpu.copies == {SENT: 1}
+    half = precision != "fp32"
+    assert gpu.casts == ({"models/stylegan2/discriminator.py, forward": 11} if half else {})  # each once, it learns
+    if precision == "fp16":  # FakeTensors have no cuDNN for bf16
+        first = {"models/backbone.py, forward": 2, "models/irse.py, stages": 1}  # convs that read images
+        assert gpu.channels_first == {**first, "models/stylegan2/discriminator.py, forward": 4}  # after minibatch_std
 
 
 @pytest.fixture
@@ -181,4 +247,4 @@ def test_training_of_a_domains_networks(
     config = load_options(kind, options)
     one_step(loop_of(task(config, load_domain("avatars"), PROCESS), folder), 16, gpu)
     assert gpu.waits == {LOSSES: 1}
-    assert gpu.copies == {BATCH: 2 if task is PredictorTask else 1}  # labels, too
+    assert gpu.copies == {SENT: 2 if task is PredictorTask else 1}  # labels, too

@@ -12,8 +12,10 @@ from arguments.train_options import OptimizersArgs, TrainConfig
 from configs.paths import weight_file
 from editings.latent_editor import LatentEditor
 from models.e4e import E4E
+from models.frozen import cast_once, optimize
 from models.sfe import FeatureEditor
 from models.stylegan2.discriminator import Discriminator
+from models.stylegan2.generator import Generator
 from models.weights import (
     load_discriminator,
     load_e4e,
@@ -25,9 +27,10 @@ from models.weights import (
     trainable,
 )
 from training.optimizers import Ranger
-from training.precision import cast_once
+from training.precision import DTYPES, in_layout
 from training.preflight import INVERTER_OPTION
 from training.stages import EditorStage, InverterStage, Stage
+from utils.devices import conv_layout
 
 LIGHT_NAMES = {"fse_inverter": "sfe_inverter_light.pt", "fse_editor": "sfe_editor_light.pt"}
 OPTIMIZERS: dict[str, type[Optimizer]] = {"ranger": Ranger, "adam": Adam}
@@ -40,12 +43,13 @@ def build_stage(
 
     directions: further ones that it needs, besides those of train.editings_data.
     """
-    decoder = load_generator(weight_file(domain.weights["generator"]), domain.generator)
+    dtype = DTYPES[config.train.precision]
+    decoder = _decoder(domain, dtype)
     start = config.model.checkpoint_path
     stage: Stage
     if config.train.train_runner == "fse_inverter":
         inverter = load_inverter(weight_file(start), domain) if start else new_inverter(domain)
-        e4e = _e4e(config, domain) if config.encoder_losses.l2_latent else None
+        e4e = _e4e(domain, dtype) if config.encoder_losses.l2_latent else None
         stage = InverterStage(domain, trainable(inverter), decoder, config.train.feature_ramp, e4e)
     else:
         latent_editor = LatentEditor(domain, device=device)
@@ -58,17 +62,27 @@ def build_stage(
             path = weight_file(config.methods_args.fse_full.inverter_pth)
             inverter, editor = load_inverter(path, domain, INVERTER_OPTION), FeatureEditor(domain)
         stage = EditorStage(
-            domain, trainable(editor), inverter, decoder, _e4e(config, domain), latent_editor,
-            config.train.editings_data, config.train.disc_edits,
+            domain, trainable(editor), inverter, decoder, _e4e(domain, dtype), latent_editor,
+            config.train.editings_data, config.train.disc_edits, dtype,
         )  # fmt: skip
-    if device.type == "cpu":  # convolutions and their gradients take two thirds of the time
-        stage.encoder.to(memory_format=torch.channels_last)
-        decoder.input.to(memory_format=torch.channels_last)
-    return stage.to(device).train()
+    stage = stage.to(device).train()
+    # On a CPU, frozen weights stay in their mapped files: a copy of e4e's alone takes 1 GB.
+    for network in (stage.encoder, decoder.input) if device.type == "cpu" else (stage,):
+        in_layout(network, conv_layout(device, dtype))
+    return stage
 
 
-def _e4e(config: TrainConfig, domain: DomainConfig) -> E4E:
-    return cast_once(load_e4e(weight_file(domain.weights["e4e"]), domain), config.train.precision)
+def _decoder(domain: DomainConfig, dtype: torch.dtype) -> Generator:
+    """The frozen decoder. In half precision, the layers of inference: others scale and cast each weight at each use."""
+    decoder = load_generator(weight_file(domain.weights["generator"]), domain.generator)
+    if dtype == torch.float32:
+        return decoder
+    styles = decoder.affine(torch.empty(0, domain.generator.n_styles, domain.generator.style_dim))
+    return cast_once(optimize(decoder, styles, winograd=False), dtype)
+
+
+def _e4e(domain: DomainConfig, dtype: torch.dtype) -> E4E:
+    return cast_once(load_e4e(weight_file(domain.weights["e4e"]), domain), dtype)
 
 
 def build_discriminator(config: TrainConfig, domain: DomainConfig, device: torch.device) -> Discriminator:
@@ -78,7 +92,7 @@ def build_discriminator(config: TrainConfig, domain: DomainConfig, device: torch
     tensors = read_tensors(weight_file(start), "state_dict", "discriminator.") if start else {}
     if tensors:
         discriminator.load_state_dict(tensors)
-    return trainable(discriminator).to(device)
+    return in_layout(trainable(discriminator).to(device), conv_layout(device, DTYPES[config.train.precision]))
 
 
 def build_optimizer(name: str, parameters: Iterable[nn.Parameter], options: OptimizersArgs) -> Optimizer:

@@ -1,4 +1,4 @@
-"""The precision of networks during training."""
+"""The precision of networks during training, and the layout of their weights."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
@@ -8,19 +8,15 @@ from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def cast_once(frozen: M, precision: str) -> M:
-    """Store the weights of a network's convs in the precision to which autocast would cast them at each use.
-
-    For networks that run only under autocast and are in no checkpoint.
-    """
-    if precision in DTYPES:
-        for part in frozen.modules():
-            if isinstance(part, (nn.Conv2d, nn.Linear)):
-                part.to(DTYPES[precision])
-    return frozen
+def in_layout(module: M, layout: torch.memory_format) -> M:
+    """`module.to(memory_format=…)` for modules that have weights of five dimensions, too."""
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return module
 
 
 class Precision:
@@ -28,12 +24,13 @@ class Precision:
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.device = device
-        self.dtype = DTYPES.get(name)
+        self.dtype = DTYPES[name]
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
     def autocast(self) -> AbstractContextManager:
         """The context in which networks run."""
-        return torch.autocast(self.device.type, self.dtype) if self.dtype is not None else nullcontext()
+        half = self.dtype != torch.float32
+        return torch.autocast(self.device.type, self.dtype) if half else nullcontext()
 
     def backward(self, loss: Tensor) -> None:
         """Add the loss's gradients, times the scale that keeps small ones from vanishing in float16."""

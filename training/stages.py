@@ -4,6 +4,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from arguments.domain import DomainConfig
 from datasets.true_edits import TrueEdit
 from models.e4e import E4E
+from models.frozen import cast_once
 from models.sfe import (
     Coarse,
     DirectionEditor,
@@ -113,8 +115,12 @@ class EditorStage(Stage):
     def __init__(
         self, domain: DomainConfig, editor: FeatureEditor, inverter: Inverter, decoder: Generator, e4e: E4E,
         direction_editor: DirectionEditor, edits: Mapping[str, Sequence[float]], adversarial_edits: Sequence[str] = (),
+        dtype: torch.dtype = torch.float32,
     ) -> None:  # fmt: skip
-        """`edits`: direction -> powers; `adversarial_edits`: directions whose edits of x enter the adversarial loss."""
+        """`edits`: direction -> powers; `adversarial_edits`: directions whose edits of x enter the adversarial loss.
+
+        `dtype`: of the autocast that the stage runs under; float32: none.
+        """
         super().__init__(domain, decoder)
         self.encoder: FeatureEditor = editor
         self.inverter = inverter
@@ -122,14 +128,23 @@ class EditorStage(Stage):
         self.direction_editor = direction_editor
         self.edits = {name: list(powers) for name, powers in edits.items()}
         self.adversarial_edits = frozenset(adversarial_edits)
+        self.dtype = dtype
+
+    @cached_property
+    def _inverter(self) -> Inverter:
+        """The inverter as it runs; `inverter` keeps all digits for checkpoints.
+
+        Made at the first step, before which a checkpoint may change the weights.
+        """
+        return cast_once(self.inverter, self.dtype)
 
     def forward(self, x: Tensor, step: int, true_edit: TrueEdit | None = None) -> Pairs:
         name = random.choice(list(self.edits))
         power = random.choice(self.edits[name])
         with torch.no_grad():
-            real, coarse = invert(self.inverter, self.decoder, x)
+            real, coarse = invert(self._inverter, self.decoder, x)
             source, target, change = self._known_edit(x, name, power)
-            known, _ = invert(self.inverter, self.decoder, source)
+            known, _ = invert(self._inverter, self.decoder, source)
         inversion = self._edited_image(real, torch.zeros_like(change), coarse)
         edited = self._edited_image(known, change, self._edit(known.w, name, [power], source))
         generator_fakes = inversion
@@ -143,7 +158,7 @@ class EditorStage(Stage):
         return Pairs(torch.cat(fake), torch.cat(real_images), generator_fakes, inversion)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        inversion, coarse = invert(self.inverter, self.decoder, x)
+        inversion, coarse = invert(self._inverter, self.decoder, x)
         return self._edited_image(inversion, torch.zeros_like(inversion.features), coarse)
 
     def saved(self) -> dict[str, nn.Module]:
@@ -153,7 +168,7 @@ class EditorStage(Stage):
         """The edits of images whose true edits are known, made as inference makes them."""
         x, name, powers = true_edit.before, true_edit.direction, true_edit.powers
         with torch.no_grad():
-            inversion, _ = invert(self.inverter, self.decoder, x)
+            inversion, _ = invert(self._inverter, self.decoder, x)
             w = invert_e4e(self.e4e, self.decoder, x)
             original = decode_coarse(self.decoder, self.decoder.affine(w), self.layer)
             change = delta(original.features, self._edit(w, name, powers, x).features)

@@ -18,6 +18,8 @@ def resolve_device(name: str, tf32: bool = False) -> torch.device:
 
     A GPU that is not there gives the CPU, with a warning. Raises UserError for a name that is none of these.
     """
+    # Sizes of images and batches recur, so that the search for cuDNN's fastest algorithm for each pays.
+    torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     text = str(name).strip().lower()
     if text == "cpu":
@@ -38,8 +40,19 @@ def resolve_device(name: str, tf32: bool = False) -> torch.device:
 
 
 def send(x: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A tensor of the CPU on the device; to a GPU from pinned memory, so that the CPU does not wait for the copy."""
-    return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
+    """The tensor on the device; from the CPU to a GPU by pinned memory, so that the CPU does not wait for the copy."""
+    pinned = device.type == "cuda" and x.device.type == "cpu"
+    return (x.pin_memory() if pinned else x).to(device, non_blocking=True)
+
+
+def conv_layout(device: torch.device, dtype: torch.dtype) -> torch.memory_format:
+    """The memory format in which convolutions of that dtype are fastest on the device.
+
+    That is channels_last on a CPU, and for half precision on a GPU, whose tensor cores read it. In float32, PyTorch's
+    developers measured a V100 to be 1.6 times as slow by it (pytorch/pytorch issue 44943).
+    """
+    fast = device.type == "cpu" or (device.type == "cuda" and dtype in (torch.float16, torch.bfloat16))
+    return torch.channels_last if fast else torch.contiguous_format
 
 
 def gpu_count() -> int:

@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,14 +16,14 @@ def mapped_files(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
 
     Empty where there are none, or where the system does not list them.
     """
-    pointers = [tensor.data_ptr() for tensor in tensors if tensor.device.type == "cpu"]
+    pointers = sorted(tensor.data_ptr() for tensor in tensors if tensor.device.type == "cpu")
     if not _MAPS.exists():
         return []
     ranges = []
     for line in _MAPS.read_text().splitlines():
         addresses, _, _, _, inode, *_ = line.split(maxsplit=5)
         first, last = (int(address, 16) for address in addresses.split("-"))
-        if inode != "0" and any(first <= pointer < last for pointer in pointers):
+        if inode != "0" and bisect_left(pointers, first) < bisect_left(pointers, last):
             ranges.append((first, last))
     return ranges
 

@@ -99,7 +99,7 @@ def _combed(g: _Growth, template: Array) -> Array:
     flow[:, 0] += side * g.front * (0.9 - 0.6 * abs(f.fringe)) * (0.4 + 0.6 * (f.hair_length > 0.35))
     flow[:, 2] -= 0.5 * (1 - g.top)
     flow[:, 2] += 1.1 * g.front * g.falls_free
-    flow += 0.25 * (g.random[:, 1:4] - 0.5)
+    flow += 0.12 * (g.random[:, 1:4] - 0.5)
     flow = along_surface(flow, g.normal)
     lift = float(np.interp(g.longest, [0.02, 0.05, 0.15], [0.5, 0.35, 0.15]))  # short hair stands
     return normalise(flow * (1 - 0.5 * lift) + g.normal * lift * (0.4 + f.hair_volume))

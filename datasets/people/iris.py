@@ -4,7 +4,7 @@ import numpy as np
 
 from datasets.people.factors import Factors
 from datasets.people.fields import Array, bump, noise, noise_tile, normalise, palette, step
-from datasets.people.paint import Paint, mix
+from datasets.people.paint import Paint, mix, plain
 
 # Linear light, from dark brown to light blue.
 IRIS_COLOURS = [(0.045, 0.022, 0.012), (0.10, 0.05, 0.02), (0.15, 0.11, 0.045), (0.13, 0.16, 0.10), (0.14, 0.20, 0.26),
@@ -29,7 +29,4 @@ def paint_eye(local: Array, f: Factors, gaze: Array) -> Paint:
     colour = mix(colour, np.full(3, 0.006, np.float32), step(PUPIL, PUPIL - 1.5, angle))
     # The upper lid and its lashes keep light from the upper third.
     colour = colour * (1 - 0.45 * step(0.10, 0.55, out[:, 2]))[:, None]
-    count = len(local)
-    return Paint(colour.astype(np.float32), np.full(count, 0.7, np.float32), np.full(count, 220, np.float32),
-                 np.zeros(count, np.float32), np.full(count, 0.3, np.float32),
-                 np.zeros(count, np.float32))  # fmt: skip
+    return plain(colour, 0.7, 220, scatter=0.3)

@@ -1,5 +1,6 @@
 """The light on a scene: a key light with shadow, and an open sky with occlusion."""
 
+import cv2
 import numpy as np
 
 from datasets.people.factors import Factors
@@ -10,6 +11,7 @@ _SKY_REACH = 0.25  # metres: what is farther away darkens nothing
 _SKY_RAYS = 8  # a 2×2 block of samples looks into all of them
 # A ray starts so far from the surface, metres, that it does not meet the triangle it leaves.
 _SHADOW_BIAS, _SKY_BIAS = 1.2e-3, 1.0e-3
+_GRAIN = 4  # samples
 
 
 class Light:
@@ -42,7 +44,8 @@ class Light:
         points, normals: N×3, of the samples `chosen` (N) of a picture of samples×samples.
         """
         towards = self._key_rays[_block(chosen, samples)]
-        return (~self._scene.blocked(points + normals * _SHADOW_BIAS, towards)).astype(np.float32)
+        lit = ~self._scene.blocked(points + normals * _SHADOW_BIAS, towards)
+        return _smoothed(lit.astype(np.float32), chosen, samples)
 
     def openness(self, points: Array, normals: Array, chosen: Array, samples: int) -> Array:
         """The share of the sky that is seen, N; each of a 2×2 block of samples looks into its own directions."""
@@ -53,9 +56,18 @@ class Light:
             # A random direction added to a slightly longer normal never points below the surface.
             towards = normalise(normals * 1.02 + self._sky_rays[(block + 4 * k) % _SKY_RAYS])
             total += ~self._scene.blocked(origins, towards, _SKY_REACH)
-        return total / (_SKY_RAYS // 4)
+        return _smoothed(total / (_SKY_RAYS // 4), chosen, samples)
 
 
 def _block(chosen: Array, samples: int) -> Array:
     """Which of a 2×2 block of samples each is, 0 to 3."""
     return (chosen % samples % 2) + 2 * (chosen // samples % 2)
+
+
+def _smoothed(values: Array, chosen: Array, samples: int) -> Array:
+    """Values N, each the mean of the samples around it that are chosen, too: few rays leave no grain."""
+    grid = np.zeros((2, samples * samples), np.float32)
+    grid[0, chosen], grid[1, chosen] = values, 1
+    planes = grid.reshape(2, samples, samples)
+    total, count = (cv2.boxFilter(plane, -1, (_GRAIN, _GRAIN), normalize=False) for plane in planes)
+    return total.ravel()[chosen] / count.ravel()[chosen]

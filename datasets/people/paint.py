@@ -18,6 +18,7 @@ class Paint:
     height: Array  # N, metres of relief, for shading only
     scatter: Array  # N, 1 where light spreads below the surface
     detail: Array  # N, 1 where a detail covers it
+    cover: Array  # N, metres of hair above it
 
 
 def mix(base: Array, colour: Array, share: Array) -> Array:
@@ -29,7 +30,7 @@ def plain(colour: Array, gloss: float, sharpness: float, height: Array | None = 
     """Paint that is alike at all points of `colour` N×3."""
     flat = np.zeros(len(colour), np.float32)
     height = flat if height is None else height.astype(np.float32)
-    return Paint(colour.astype(np.float32), flat + gloss, flat + sharpness, height, flat + scatter, flat)
+    return Paint(colour.astype(np.float32), flat + gloss, flat + sharpness, height, flat + scatter, flat, flat)
 
 
 def paint_wear(mesh: Mesh, values: Array) -> Paint:

@@ -62,8 +62,9 @@ def _paint(hits: Hits, person: Person) -> Paint:
 def _shade_surface(hits: Hits, normals: Array, paint: Paint, light: Light) -> Array:
     """Diffuse light that reddens where it scatters in skin, one highlight, and a sheen at grazing angles."""
     shading = _relief(normals, paint.height, hits)
-    open_sky = light.openness(hits.points, normals, hits.chosen, hits.samples)
-    lit = light.shadow(hits.points, normals, hits.chosen, hits.samples)
+    points = hits.points + paint.cover[:, None] * normals
+    open_sky = light.openness(points, normals, hits.chosen, hits.samples)
+    lit = light.shadow(points, normals, hits.chosen, hits.samples)
     cosine = shading @ light.direction
     wrap = np.array([0.42, 0.20, 0.12], np.float32) * paint.scatter[:, None]
     diffuse = np.clip((cosine[:, None] + wrap) / (1 + wrap), 0, 1) * (lit + (1 - lit) * 0.05 * paint.scatter)[:, None]
@@ -116,8 +117,9 @@ def _shade_hair(hits: Hits, person: Person, light: Light) -> Array:
     single = noise(noise_tile(16, 8, 60, 0.15), random * 17 + across * 0.02, along * 0.15 + random)
     outward = normalise(outward + 0.22 * single[:, None] * np.cross(tangent, outward))
     colour = _hair_colour(mesh, person.factors.grey, along, random, single)
-    open_sky = light.openness(hits.points, outward, hits.chosen, hits.samples)
-    lit = light.shadow(hits.points, outward * 2.0, hits.chosen, hits.samples)
+    # Seen from above the strands around: what they take from each other is the same everywhere.
+    open_sky = 0.85 * light.openness(hits.points + 0.006 * outward, outward, hits.chosen, hits.samples)
+    lit = light.shadow(hits.points + 0.010 * outward, outward, hits.chosen, hits.samples)
     cosine = np.clip((outward @ light.direction + 0.25) / 1.25, 0, 1)
     sine = np.sqrt(np.clip(1 - (tangent @ light.direction) ** 2, 0, 1))
     diffuse = (0.55 * cosine + 0.45 * sine * cosine) * (0.25 + 0.75 * lit)
@@ -129,12 +131,13 @@ def _shade_hair(hits: Hits, person: Person, light: Light) -> Array:
         shine = np.sqrt(np.clip(1 - dot(bent, half) ** 2, 0, 1)) ** power * strength * lit * np.clip(cosine * 1.5, 0, 1)
         shines += shine[:, None] * (np.full(3, 0.55, np.float32) * (1 - tint) + np.sqrt(colour) * tint * 0.8)
     sky = light.sky * (0.60 + 0.40 * outward[:, 2:3]) * (0.15 + 0.85 * open_sky[:, None])
-    return (colour * (light.key * diffuse[:, None] * 1.25 + sky * 1.1) + shines * light.key * 0.6).astype(np.float32)
+    shines *= 0.5 * open_sky[:, None]
+    return (colour * (light.key * diffuse[:, None] * 1.25 + sky * 1.1) + shines * light.key).astype(np.float32)
 
 
 def _hair_colour(mesh: Mesh, share: float, along: Array, random: Array, single: Array) -> Array:
     """N×3: lighter towards the ends, no two strands alike, the share `share` of them grey."""
     grey = step(-0.3, 0.3, share * 1.6 - 0.3 - random + 0.15 * single)
-    colour = mesh.colour * (0.76 + 0.30 * along + 0.26 * (random - 0.5) + 0.13 * single)[:, None]
+    colour = mesh.colour * (0.76 + 0.30 * along + 0.16 * (random - 0.5) + 0.10 * single)[:, None]
     colour = colour + (skin.GREY * (0.8 + 0.3 * random[:, None]) - colour) * grey[:, None] * 0.9
     return colour if mesh.material == "hair" else colour * np.array([1.1, 0.95, 0.85], np.float32)  # beards are redder

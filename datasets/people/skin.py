@@ -46,7 +46,7 @@ def paint_head(
 ) -> Paint:
     """Paint of points on the head: template coordinates t N×3, masks N×5, parts N; gaze: 3, where the eyes look."""
     count = len(t)
-    paint = Paint(*(np.empty((count, 3), np.float32), *(np.empty(count, np.float32) for _ in range(5))))
+    paint = Paint(*(np.empty((count, 3), np.float32), *(np.empty(count, np.float32) for _ in range(6))))
     for part in (SKIN, MOUTH, 1, 2):
         chosen = parts == part
         if not chosen.any():
@@ -76,7 +76,8 @@ def _paint_skin(at: Spot, f: Factors, details: Details) -> Paint:
     gloss = (0.16 + oily * 0.5 + 0.45 * lips * (0.5 + f.makeup)) * (1 - 0.7 * np.clip(stubble + scalp, 0, 1))
     sharpness = np.where(lips > 0.5, 45.0, 18.0).astype(np.float32)
     scatter = 1 - np.clip(scalp + 0.5 * stubble + brow * 0.5, 0, 1)
-    return _clothed(Paint(colour, gloss, sharpness, height, scatter, detail), at, f, details)
+    cover = 0.020 * scalp * f.hair_length**0.5
+    return _clothed(Paint(colour, gloss, sharpness, height, scatter, detail, cover), at, f, details)
 
 
 def ageing(f: Factors) -> float:
@@ -172,7 +173,7 @@ def _clothed(paint: Paint, at: Spot, f: Factors, details: Details) -> Paint:
     return Paint(
         mix(paint.colour, cloth * (weave * hem)[:, None], share), paint.gloss * (1 - share) + 0.02 * share,
         paint.sharpness, paint.height * (1 - share) + share * folds, paint.scatter * (1 - share),
-        np.where(share > 0.5, printed, paint.detail),
+        np.where(share > 0.5, printed, paint.detail), paint.cover,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from arguments.domain import GeneratorConfig
 from models.stylegan2.layers import EqualLinear, blur_kernel, normal
 from models.stylegan2.ops import fused_bias_act, upfirdn2d
+from models.stylegan2.ops.native import memory_format
 
 
 class EqualConv(nn.Module):
@@ -104,6 +105,7 @@ class Discriminator(nn.Module):
         self.b4 = DiscriminatorEpilogue(config.channels[4], group_size, clamp)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=memory_format(self.b4.conv.weight))  # else every map would be converted
         for block in self.children():
             x = block(x)
         return x

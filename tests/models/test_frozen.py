@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from models.backbone import Backbone
 from models.e4e import E4E
-from models.frozen import optimize
+from models.frozen import cast_once, optimize
 from models.frozen_layers import FrozenConv, FrozenStyledConv, SizedConv
 from models.sfe import FeatureEditor
 from models.stylegan2.generator import Generator
@@ -22,7 +23,7 @@ from utils.memory import mapped_files, release
 class Case:
     """A network, plain and made fast, with inputs of batch size 2; wide enough that Winograd fits some of its convs."""
 
-    def __init__(self, small: SmallDomain, name: str, **options: bool) -> None:
+    def __init__(self, small: SmallDomain, name: str, **options: Any) -> None:
         domain = small.load()
         domain.generator.channels = dict.fromkeys(domain.generator.channels, 32)
         domain.inverter.widths = domain.e4e.widths = [32] * 5
@@ -49,13 +50,13 @@ def none_of(x: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
 
 
 NAMES = ["backbone", "editor", "e4e", "decoder"]
-WAYS = [{}, {"frugal": True}, {"winograd": False}]
+WAYS = [{}, {"frugal": True}, {"winograd": False}, {"winograd": False, "layout": torch.contiguous_format}]
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("options", WAYS, ids=str)
 @torch.inference_mode()
-def test_same_function(name: str, options: dict[str, bool], small: SmallDomain) -> None:
+def test_same_function(name: str, options: dict[str, Any], small: SmallDomain) -> None:
     case = Case(small, name, **options)
     assert any(isinstance(part, SizedConv) for part in case.fast.modules())
     assert not any(isinstance(part, nn.BatchNorm2d) for part in case.fast.modules())
@@ -78,6 +79,23 @@ def test_winograd_is_chosen_where_it_pays(small: SmallDomain) -> None:
     editor = Case(small, "editor")
     assert chosen(editor.fast) == {there}
     assert chosen(optimize(editor.plain, *[torch.empty(0, 32, 4, 4)] * 2)) == {False}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_weights_in_half_precision_give_what_autocast_gives(name: str, small: SmallDomain) -> None:
+    case = Case(small, name, winograd=False)
+    for network in (case.fast, *([] if name == "decoder" else [case.plain])):  # the plain one scales its weights first
+        before = {key: value.clone() for key, value in network.state_dict().items()}
+        half = cast_once(network, torch.bfloat16)
+        convs = [part for part in half.modules() if isinstance(part, nn.Conv2d | nn.Linear | SizedConv)]
+        weights = [part.weight for part in convs if isinstance(getattr(part, "weight", None), Tensor)]
+        assert weights and all(weight.dtype == torch.bfloat16 for weight in weights)
+        with torch.autocast("cpu", torch.bfloat16):
+            for found, wanted in zip(*(torch.atleast_1d(net(*case.inputs)) for net in (half, network)), strict=True):
+                assert torch.equal(found, wanted)
+        assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+        assert cast_once(network, torch.float32) is network
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -234,18 +234,20 @@ def header(text: bytes, data: bytes = b"", length: int | None = None) -> bytes:
 
 
 HOSTILE = {
-    "empty": (lambda old, t: b"", "no inversion file"),
+    "empty": (lambda old, t: b"", "not an inversion file"),
     "text": (lambda old, t: b"hello there, no tensors", "its header has"),
-    "truncated": (lambda old, t: old.read_bytes()[:-100], "no inversion file"),
-    "truncated header": (lambda old, t: old.read_bytes()[:50], "no inversion file"),
+    "truncated": (lambda old, t: old.read_bytes()[:-100], "not an inversion file"),
+    "truncated header": (lambda old, t: old.read_bytes()[:50], "not an inversion file"),
     "huge header": (lambda old, t: header(b"{}", length=2**63), f"its header has {2**63} bytes"),
     "header of 1 GB": (lambda old, t: header(b"{}", length=2**30), "its header has"),
     "no metadata": (lambda old, t: header(b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', b"0000"), "lacks"),
     "offsets beyond": (
-        lambda old, t: header(b'{"w":{"dtype":"F32","shape":[9],"data_offsets":[0,99999]}}', b"0000"), "no inversion"
+        lambda old, t: header(b'{"w":{"dtype":"F32","shape":[9],"data_offsets":[0,99999]}}', b"0000"),
+        "not an inversion file",
     ),
     "petabytes": (
-        lambda old, t: header(b'{"w":{"dtype":"F32","shape":[999999999,999999],"data_offsets":[0,4]}}', b"0000"), "no "
+        lambda old, t: header(b'{"w":{"dtype":"F32","shape":[999999999,999999],"data_offsets":[0,4]}}', b"0000"),
+        "not an inversion file",
     ),
     "other tensors": (lambda old, t: rewritten(old, t, {"\x1b[2Jzz": torch.zeros(1)}), r"'\x1b[2Jzz' is missing, or"),
     "w is missing": (lambda old, t: rewritten(old, t, {"w": None}), "'w' is missing"),
@@ -263,9 +265,9 @@ HOSTILE = {
         )
         for name in ("w", "features", "w_e4e", "quad")
     },
-    "tiny quad": (lambda old, t: rewritten(old, t, {"quad": load_file(old)["quad"] * 1e-6}), "'quad' is no square"),
-    "far quad": (lambda old, t: rewritten(old, t, {"quad": load_file(old)["quad"] + 1e12}), "'quad' is no square"),
-    "twisted quad": (lambda old, t: rewritten(old, t, {"quad": load_file(old)["quad"].flip(0)}), "'quad' is no square"),
+    "tiny quad": (lambda old, t: rewritten(old, t, {"quad": load_file(old)["quad"] * 1e-6}), "'quad' is not"),
+    "far quad": (lambda old, t: rewritten(old, t, {"quad": load_file(old)["quad"] + 1e12}), "'quad' is not"),
+    "twisted quad": (lambda old, t: rewritten(old, t, {"quad": load_file(old)["quad"].flip(0)}), "'quad' is not"),
     "no JSON": (lambda old, t: rewritten(old, t, facts="{"), "JSONDecodeError"),
     "deep JSON": (lambda old, t: rewritten(old, t, facts="[" * 200_000), "RecursionError"),
     "a list": (lambda old, t: rewritten(old, t, facts="[]"), "TypeError"),

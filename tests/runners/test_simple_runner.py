@@ -391,7 +391,7 @@ def test_masks_of_one_colour_and_of_ones_are_said(
     assert "white.png is white: the whole image is left unedited" in caplog.text
     Image.new("L", (64, 64), 1).save(tmp_path / "ones.png")
     ones = runner.edit(photo, "age", 8, use_mask=True, mask_path=tmp_path / "ones.png")
-    assert np.array_equal(pixels(ones), pixels(edited["white"])) and "1 is taken for white" in caplog.text
+    assert np.array_equal(pixels(ones), pixels(edited["white"])) and "1 is read as white" in caplog.text
     caplog.clear()
     runner.edit(runner.invert(photo_path, align=True), "age", 8, use_mask=True, mask_trashold=0)
     assert "the mask of mask_trashold 0 is white" in caplog.text

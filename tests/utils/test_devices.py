@@ -32,6 +32,12 @@ def test_tf32_is_off_unless_asked_for():
     assert not torch.backends.cudnn.allow_tf32
 
 
+def test_the_fastest_convolution_is_searched_for():
+    torch.backends.cudnn.benchmark = False
+    resolve_device("cpu")
+    assert torch.backends.cudnn.benchmark
+
+
 @pytest.mark.parametrize("name", ["0", "cuda", "cuda:0", "1", "cuda:1", "7"])
 def test_a_gpu_that_is_there_or_not(name, caplog):
     index = int(name[-1]) if name[-1].isdigit() else 0

@@ -22,9 +22,10 @@ from models.weights import load_generator, save
 from training.distributed import Process, synchronise_batch_norm
 from training.loggers import Sheet
 from training.optimizers import set_cosine_lr
+from training.precision import in_layout
 from training.state import TrainState
 from training.tasks.generator import mixed_w
-from training.tasks.network import NetworkTask, channels_last
+from training.tasks.network import NetworkTask
 from utils.images import to_image
 from utils.modes import eval_mode
 
@@ -47,7 +48,7 @@ class EncoderTask(NetworkTask):
     def build(self) -> TrainState:
         domain, options, device = self.domain, self.options, self.device
         self.decoder = load_generator(weight_file(domain.weights["generator"]), domain.generator).to(device)
-        self.encoder = channels_last(E4E(domain).to(device)).train()
+        self.encoder = in_layout(E4E(domain).to(device), self.layout).train()
         synchronise_batch_norm(self.encoder, device)
         self.optimizer = Adam(self.encoder.parameters(), options.lr)
         self.distance: PredictorLoss | None = None

@@ -2,10 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TypeVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from arguments.domain import DomainConfig
 from arguments.loop_options import LoopConfig
@@ -14,8 +12,7 @@ from training.distributed import Process
 from training.loop import Task
 from training.precision import Precision
 from training.state import TrainState
-
-M = TypeVar("M", bound=nn.Module)
+from utils.devices import conv_layout
 
 
 class NetworkTask(Task):
@@ -27,6 +24,7 @@ class NetworkTask(Task):
         self.domain, self.process, self.device = domain, process, process.device
         self.batch_size, self.batch_names = config.train.batch_size, []
         self.precision = Precision(config.train.precision, process.device)
+        self.layout = conv_layout(process.device, self.precision.dtype)
         self.images = TrainingImages(
             data.train_dir, size, config.exp.seed, data.workers, process.rank, process.ranks, domain.mirror
         )
@@ -47,11 +45,3 @@ class NetworkTask(Task):
 
     def logged(self, losses: Mapping[str, float]) -> dict[str, float]:
         return {"images": self.images.position, **losses}
-
-
-def channels_last(module: M) -> M:
-    """`module.to(memory_format=…)` for modules that have weights of five dimensions, too."""
-    for parameter in module.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return module

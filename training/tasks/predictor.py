@@ -15,8 +15,9 @@ from models.predictor import Predictor
 from models.weights import save_predictor
 from training.distributed import Process, synchronise_batch_norm
 from training.optimizers import set_cosine_lr
+from training.precision import in_layout
 from training.state import TrainState
-from training.tasks.network import NetworkTask, channels_last
+from training.tasks.network import NetworkTask
 from utils.devices import send
 
 NOISE = 0.1  # the largest standard deviation of the noise on images
@@ -33,7 +34,7 @@ class PredictorTask(NetworkTask):
         super().__init__(config, domain, process)
 
     def build(self) -> TrainState:
-        self.predictor = channels_last(Predictor(self.labels.attributes).to(self.device)).train()
+        self.predictor = in_layout(Predictor(self.labels.attributes).to(self.device), self.layout).train()
         synchronise_batch_norm(self.predictor, self.device)
         self.optimizer = Adam(self.predictor.parameters(), self.options.lr)
         return TrainState({"predictor": self.predictor}, {"predictor_opt": self.optimizer}, {"pictures": self.images})
@@ -43,7 +44,7 @@ class PredictorTask(NetworkTask):
         labels = self.labels.of(self.batch_names)
         table = send(torch.stack(list(labels.values())), self.device)  # attributes×B
         with self.precision.autocast():
-            logits = self.predictor(_spoil(images.contiguous(memory_format=torch.channels_last)))
+            logits = self.predictor(_spoil(images.contiguous(memory_format=self.layout)))
         losses, hits, shown = [], [], 0
         for (name, label), on_device in zip(labels.items(), table, strict=True):
             if labelled := int((label != HIDDEN).sum()):

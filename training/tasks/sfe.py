@@ -29,6 +29,7 @@ from training.parts import LIGHT_NAMES
 from training.precision import Precision
 from training.stages import Stage
 from training.state import TrainState
+from utils.devices import send
 from utils.drawing import image_grid
 from utils.errors import UserError
 from utils.images import to_image
@@ -173,11 +174,16 @@ class SFETask(Task):
         for samples in batches(readable, self.config.metrics.batch_size):
             names, images = zip(*samples, strict=True)
             real = torch.stack(images)
-            metrics.update(real, self.stage.reconstruct(real.to(self.device)).float().cpu(), names)
+            metrics.update(real, self._reconstruct(real).cpu(), names)
         metrics.reduce()
         values = metrics.compute()
         name, value = next(iter(values.items()))
         return values, self.state.improves(value, metrics.columns[name])
+
+    def _reconstruct(self, images: Tensor) -> Tensor:
+        """The inversions of images of the CPU, float32 on the device."""
+        with self.precision.autocast():
+            return self.stage.reconstruct(send(images, self.device)).float()
 
     def _readable(self, folder: ImageFolder, first: int = 0, stride: int = 1) -> Iterator[tuple[str, Tensor]]:
         """Every `stride`-th image with its name, read ahead; damaged ones are skipped, with a warning."""
@@ -200,7 +206,7 @@ class SFETask(Task):
     def _sheet(self, special: ImageFolder) -> Sheet:
         rows: list[tuple[str, list[Image.Image]]] = []
         for name, x in self._readable(special):
-            rows.append((name, [to_image(x), to_image(self.stage.reconstruct(x[None].to(self.device))[0])]))
+            rows.append((name, [to_image(x), to_image(self._reconstruct(x[None])[0])]))
         images = {f"{name}: image, inversion": image_grid([(name, pair)]) for name, pair in rows}
         return Sheet("special", image_grid(rows), images)
 

@@ -81,8 +81,16 @@ def test_distance_is_that_of_its_formula():
     assert paired_distance(real, real) == 0
 
 
+def test_the_middle_counts_more() -> None:
+    real = torch.zeros(1, 3, 32, 32)
+    corner, middle = real.clone(), real.clone()
+    corner[..., :4, :4], middle[..., 14:18, 14:18] = 1, 1
+    assert paired_distance(middle, real, 2) > 1.4 * paired_distance(corner, real, 2)
+    assert torch.allclose(paired_distance(corner, real, 2), paired_distance(corner, real), rtol=0.1)
+
+
 def test_it_learns_which_scores_give_which_picture(options: list[str], tmp_path: Path):
-    task = task_of(options)
+    task = task_of(options, "train.mapping_lr=100")
     loop = TrainingLoop(task, Plan(1000, 1, 1, 1), Process(CPU), tmp_path)
     losses = []
     for step in range(1, 161):
@@ -98,7 +106,7 @@ def test_it_learns_which_scores_give_which_picture(options: list[str], tmp_path:
     real = real.permute(0, 3, 1, 2) / 127.5 - 1
     distances = (made[:, None] - real[None]).abs().mean(dim=(2, 3, 4))
     own, others = distances.diagonal().mean(), distances.mean()
-    assert own < 0.92 * others  # scores of other pictures give a ratio of 1
+    assert own < 0.6 * others  # scores of other pictures give a ratio of 1
 
 
 def test_sizes_grow_and_batches_shrink(options: list[str]):

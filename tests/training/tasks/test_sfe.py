@@ -14,7 +14,7 @@ from arguments.train_options import TrainArgs
 from datasets.images import ImageFolder
 from datasets.training_images import Batch, TrainingImages
 from metrics.metric_set import MetricSet
-from models.weights import load_e4e, read, save
+from models.weights import load_e4e, load_inverter, read, save
 from runners.training_runner import TrainingRunner
 from training.distributed import Process
 from training.loggers import read_stats
@@ -250,12 +250,25 @@ def test_a_moving_average_is_measured_exported_and_begun_from(toy: TrainingToy, 
     assert row["val/l2"] == pytest.approx(metrics.compute()["l2"], rel=1e-4)
 
 
-def test_e4e_is_stored_in_half_precision_and_computes_the_same(toy: TrainingToy) -> None:
-    e4e = build_stage(toy.config(2, "x", "train.precision=bf16"), toy.domain, CPU).e4e
-    for part in e4e.modules():
-        kinds = {parameter.dtype for parameter in part.parameters(recurse=False)}
-        assert kinds <= {torch.bfloat16 if isinstance(part, nn.Conv2d) else torch.float32}
-    plain = load_e4e(toy.files.e4e, toy.domain)
+def test_frozen_networks_are_stored_in_half_precision_but_checkpoints_keep_all_digits(toy: TrainingToy) -> None:
+    measured = [f"data.input_val_dir={toy.pictures}", "train.val_step=2", "train.train_dis=False"]
+    folder = train(toy, 2, "half", "train.precision=bf16", "train.steps=2", *measured)
+    tensors = read(folder / "iteration_2.pt")["state_dict"]
+    inverter = load_inverter(toy.files.inverter, toy.domain).state_dict()
+    assert all(torch.equal(tensors[f"inverter.{key}"], value) for key, value in inverter.items())
+
+    def build() -> EditorStage:
+        stage = build_stage(toy.config(2, "x", "train.precision=bf16"), toy.domain, CPU).eval()
+        assert isinstance(stage, EditorStage)
+        return stage
+
+    stage, plain = build(), load_e4e(toy.files.e4e, toy.domain)
+    assert all(p.dtype == torch.bfloat16 for part in stage.e4e.styles.modules() for p in part.parameters(recurse=False)
+               if isinstance(part, nn.Conv2d))  # fmt: skip
     (batch,) = taken(toy, 1, 4)
+    x = batch.images(CPU)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(e4e(batch.images(CPU)), plain(batch.images(CPU)))
+        assert torch.equal(stage.e4e(x), plain(x))
+        moved = {key: value + 0.01 for key, value in inverter.items() if key.endswith("conv.weight")}
+        stage.inverter.load_state_dict(moved, strict=False)  # as a checkpoint does before the first step
+        assert not torch.equal(stage.reconstruct(x), build().reconstruct(x))
