@@ -3,7 +3,7 @@
 import argparse
 import logging
 
-from arguments.flags import at_least, path
+from arguments.flags import Parser, at_least, path
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -17,9 +17,7 @@ Exit code 3: some images failed; they are listed.
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__, EXAMPLES)
     parser.add_argument("--root_path", required=True, type=path, help="folder of the photographs")
     parser.add_argument("--output_dir", type=path, help="folder of the crops (default: {root_path}_crops)")
     parser.add_argument("--num_threads", type=at_least(1), default=4, help="processes at once (%(default)s)")

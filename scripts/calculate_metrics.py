@@ -3,7 +3,7 @@
 import argparse
 import logging
 
-from arguments.flags import at_least, path
+from arguments.flags import Parser, at_least, path
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -19,9 +19,7 @@ Exit code 3: some files had no partner or could not be read; they are listed.
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--orig_path", required=True, type=path, help="folder of the original images, aligned")
     add("--reconstr_path", required=True, type=path, help="folder of the reconstructed ones")

@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from arguments.flags import at_least, path
+from arguments.flags import Parser, at_least, path
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -20,9 +20,7 @@ Exit code 3: some images could not be read or are not in the attribute table; th
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--orig_path", type=path, help="folder of the original images; not needed with --fid_stats")
     add("--synt_path", required=True, type=path, help="folder of the edited ones, with the originals' names")

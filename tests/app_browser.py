@@ -20,7 +20,7 @@ FLAGS = """--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-r
 
 
 def missing() -> str:
-    """What there is no browser test without; "" if all is there."""
+    """What is missing for browser tests; "" if nothing is."""
     try:
         import selenium  # noqa: F401
     except ImportError:
@@ -66,16 +66,16 @@ class Browser:
 
     def visible(self, selector: str) -> bool:
         """Whether the first match is there and shown."""
-        found = self.find(selector)
-        return found is not None and found.is_displayed()
+        result = self.find(selector)
+        return result is not None and result.is_displayed()
 
     def wait(self, condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
         """What the condition gives once it is true."""
         end = time.monotonic() + seconds
-        while not (found := condition()):
+        while not (result := condition()):
             assert time.monotonic() < end, f"{what}: waited for in vain; the page: {self.find('body').text}"
             time.sleep(0.05)
-        return found
+        return result
 
     def upload(self, path: Path, box: str = "upload") -> None:
         """Give a file box a file, in place of the one that it may have."""
@@ -133,7 +133,7 @@ class Browser:
                 moves.click_and_hold()
         moves.release().perform()
 
-    def pictures(self) -> list[str]:
+    def images(self) -> list[str]:
         """Addresses of the two images that are compared; none before there are any."""
         return [image.get_attribute("src") for image in self.all("#compare img")]
 
@@ -169,7 +169,7 @@ def main(target: Path, config: Path, direction: str, part: float) -> None:
         try:
             browser.open(server.url)
             browser.press(browser.present("#samples .thumbnail-item, #samples button.thumbnail-lg"))
-            browser.wait(lambda: len(browser.pictures()) == 2, "the sample")
+            browser.wait(lambda: len(browser.images()) == 2, "the sample")
             if direction:
                 browser.choose("direction", direction)
                 browser.wait(lambda: direction in browser.present("#power").text, "the direction")

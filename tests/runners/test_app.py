@@ -1,4 +1,4 @@
-"""The page's logic without a browser: one inversion, one edit a wish, limits, and files that go away."""
+"""The page's logic without a browser: one inversion, one edit a request, limits, and files that are removed."""
 
 import json
 import logging
@@ -54,7 +54,7 @@ def pixels(path: Path | Image.Image) -> np.ndarray:
     return np.asarray(path if isinstance(path, Image.Image) else Image.open(path), dtype=int)
 
 
-def test_a_picture_is_inverted_once_and_a_wish_costs_one_edit(studio: Studio, photo: Path) -> None:
+def test_an_image_is_inverted_once_and_a_request_costs_one_edit(studio: Studio, photo: Path) -> None:
     method = studio.runner.method
     networks = {"backbone": method.inverter.fs_backbone, "e4e": method.e4e, "editor": method.feature_editor}
     runs = dict.fromkeys(networks, 0)
@@ -77,7 +77,7 @@ def test_a_picture_is_inverted_once_and_a_wish_costs_one_edit(studio: Studio, ph
     assert runs == {"backbone": 1, "e4e": 1, "editor": 12 + FRAMES}
 
 
-def test_settings_make_the_picture_again(studio: Studio, photo: Path, photo_path: Path, tmp_path: Path) -> None:
+def test_settings_make_the_image_again(studio: Studio, photo: Path, photo_path: Path, tmp_path: Path) -> None:
     studio.open("ann", photo, "my photo.png", True, quiet)
     mask = Image.new("L", (300, 200))
     mask.paste(255, (0, 0, 150, 200))
@@ -229,7 +229,7 @@ def test_only_uploads_are_read(studio: Studio, photo: Path, photo_path: Path, tm
     assert photo_path.exists() and studio.has_visit("ann")
 
 
-def test_a_second_picture_is_refused_while_one_is_opened(studio: Studio, photo: Path, photo_path: Path) -> None:
+def test_a_second_image_is_refused_while_one_is_opened(studio: Studio, photo: Path, photo_path: Path) -> None:
     """Finding the face in 36 megapixels takes a while."""
     large = uploaded(studio, "large.jpg", b"")
     resize(Image.open(photo_path), 6000).save(large)

@@ -44,8 +44,8 @@ def browser(server: AppServer, window: Browser) -> Browser:
 
 def shown(browser: Browser) -> list[np.ndarray]:
     """The pixels of the images that are compared."""
-    pictures = browser.wait(lambda: len(browser.pictures()) == 2 and browser.pictures(), "two images")
-    return [np.asarray(Image.open(io.BytesIO(requests.get(url, timeout=60).content)), dtype=int) for url in pictures]
+    images = browser.wait(lambda: len(browser.images()) == 2 and browser.images(), "two images")
+    return [np.asarray(Image.open(io.BytesIO(requests.get(url, timeout=60).content)), dtype=int) for url in images]
 
 
 def edited(browser: Browser, words: str) -> np.ndarray:
@@ -78,8 +78,8 @@ def test_upload_choose_move_compare_download(browser: Browser, small: SmallDomai
     browser.drag(browser.find("#compare .slider-wrap, #compare .wrap"), [0.5, 0.6, 0.7])
     browser.wait(lambda: handle.location["x"] > before + 30, "the line between before and after to move")
 
-    picture = browser.downloaded("picture", ".png")
-    assert picture.name == "astronaut_edited.png" and (np.asarray(Image.open(picture), dtype=int) == other).all()
+    image = browser.downloaded("picture", ".png")
+    assert image.name == "astronaut_edited.png" and (np.asarray(Image.open(image), dtype=int) == other).all()
     settings = json.loads(browser.downloaded("settings", ".json").read_text())
     assert settings["edits"] == {"glasses": -6} and settings["picture"] == "astronaut.png"
 

@@ -51,9 +51,9 @@ def test_a_busy_port_is_one_line(server: AppServer) -> None:
 def test_edits_are_made_and_served(server: AppServer, photo_path: Path) -> None:
     opened(server, "ann", photo_path)
     answer = server.call("ann", "power", "input", {"power": 5})
-    pictures = [file["url"] for file in answer["output"]["data"][0]]
-    assert len(set(pictures)) == 2
-    for url in pictures:
+    images = [file["url"] for file in answer["output"]["data"][0]]
+    assert len(set(images)) == 2
+    for url in images:
         assert Image.open(requests.get(url, stream=True, timeout=60).raw).size == (64, 64)
     assert answer["output"]["data"][-1].startswith("age +5 ")
 
@@ -102,7 +102,7 @@ def test_errors_are_one_line_without_a_trace(server: AppServer, photo_path: Path
     assert "Traceback" not in requests.get(f"{server.url}/gradio_api/queue/data", timeout=60).text
 
 
-def test_a_second_picture_is_refused_while_one_is_opened(server: AppServer, photo_path: Path, tmp_path: Path) -> None:
+def test_a_second_image_is_refused_while_one_is_opened(server: AppServer, photo_path: Path, tmp_path: Path) -> None:
     resize(Image.open(photo_path), 6000).save(tmp_path / "large.jpg")
     large, small = server.upload(tmp_path / "large.jpg"), server.upload(photo_path)
     server.join("ann", "upload", "upload", {"upload": large, "align": True})
@@ -116,7 +116,7 @@ def test_a_second_picture_is_refused_while_one_is_opened(server: AppServer, phot
     assert answers[0]["success"]
 
 
-def test_a_full_queue_is_told(server: AppServer, photo_path: Path) -> None:
+def test_a_full_queue_gives_a_message(server: AppServer, photo_path: Path) -> None:
     opened(server, "ann", photo_path)
     answers = [server.join("ann", "sweep", "click", {}) for _ in range(24)]
     full = [answer for answer in answers if answer.status_code == 503]

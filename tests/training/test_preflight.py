@@ -63,7 +63,7 @@ def train(toy: TrainingToy, stage: int, *options: str) -> str:
     ],
 )
 def test_mistakes_name_their_key(toy: TrainingToy, stage: int, option: str, expected: str) -> None:
-    assert expected.format(images=toy.pictures) in train(toy, stage, option.format(images=toy.pictures))
+    assert expected.format(images=toy.images) in train(toy, stage, option.format(images=toy.images))
 
 
 def test_a_feature_editor_given_as_the_inverter(toy: TrainingToy) -> None:
@@ -83,7 +83,7 @@ def test_an_e4e_encoder_given_as_the_inverter(toy: TrainingToy) -> None:
     assert "holds an e4e encoder; wanted the checkpoint of an Inverter" in line
 
 
-def test_a_folder_without_pictures(toy: TrainingToy, tmp_path: Path) -> None:
+def test_a_folder_without_images(toy: TrainingToy, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     line = train(toy, 1, f"data.input_train_dir={tmp_path}")
     assert "data.input_train_dir" in line and "0 images" in line
@@ -98,7 +98,7 @@ def test_a_missing_weight_file_of_the_domain(toy: TrainingToy, stage: int, role:
     assert line == f"error: domain small: weights.{role}: {gone} does not exist; download or train it first"
 
 
-def test_a_large_checkpoint_is_told_apart_as_fast(toy: TrainingToy, tmp_path: Path) -> None:
+def test_the_kind_of_a_large_checkpoint_is_found_as_fast(toy: TrainingToy, tmp_path: Path) -> None:
     """As many tensors as a full checkpoint of the published size has; the kind shows in its very last key."""
     tensors = {f"encoder.body.{i}": torch.zeros(1) for i in range(3000)}
     tensors["inverter.fs_backbone.conv.weight"] = torch.zeros(1)

@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind: order, bounds, errors."""
+"""Reading ahead and writing in the background: order, bounds, errors."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ import pytest
 from utils.parallel import WAITING, BoundedPool, ahead, batches
 
 
-def test_ahead_keeps_order_and_works_meanwhile() -> None:
+def test_ahead_keeps_order_and_works_in_parallel() -> None:
     def slow(i: int) -> int:
         time.sleep(0.02 * (i % 3))
         return i
