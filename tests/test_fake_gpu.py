@@ -15,6 +15,7 @@ import torch
 from emulated_graphs import emulate_graphs
 from fake_gpu import GPU, FakeGpu, fake_gpu
 from PIL import Image
+from torch import nn
 from training_toy import TrainingToy, shared_toy
 
 from arguments.domain import load_domain
@@ -25,8 +26,10 @@ from editings.latent_editor import LatentEditor
 from models.inference import METHODS, Method
 from models.stylegan2.ops import backend, fused_bias_act, native
 from training.distributed import Process
+from training.ema import MovingAverage
 from training.loop import Plan, Task, TrainingLoop
 from training.losses import LossBuilder
+from training.optimizers import Ranger
 from training.parts import build_discriminator, build_optimizer, build_stage
 from training.tasks.encoder import EncoderTask
 from training.tasks.generator import GeneratorTask
@@ -182,6 +185,24 @@ def test_what_cuda_graphs_record(
     gpu.clear()
     method.edit(inversion, [(direction, [-3.0])])
     assert len(gpu.operators) == operators and not gpu.waits and not gpu.copies
+
+
+def test_updates_start_as_many_kernels_for_many_parameters(gpu: FakeGpu) -> None:
+    """Ranger's and the moving average's; only to centralise a matrix's gradient takes two of its own."""
+    counts = []
+    for vectors, matrices in ((2, 1), (20, 1), (20, 10)):
+        shapes = [(8,)] * vectors + [(8, 8)] * matrices
+        network = nn.ParameterList(nn.Parameter(torch.rand(*shape, device=GPU)) for shape in shapes)
+        optimizer, average = Ranger(network.parameters()), MovingAverage(network, 0.9)
+        for parameter in network.parameters():
+            parameter.grad = torch.rand_like(parameter)
+        optimizer.step()
+        gpu.clear()
+        optimizer.step()
+        average.update()
+        counts.append(len(gpu.operators))
+        assert not gpu.waits and not gpu.copies
+    assert counts == [10, 10, 10 + 2 * 9]
 
 
 def loop_of(task: Task, folder: Path) -> TrainingLoop:

@@ -98,6 +98,23 @@ def test_weights_in_half_precision_give_what_autocast_gives(name: str, small: Sm
         assert cast_once(network, torch.float32) is network
 
 
+@torch.inference_mode()
+def test_styles_and_demodulation_keep_all_digits_under_autocast(small: SmallDomain) -> None:
+    case = Case(small, "decoder")
+    assert isinstance(case.plain, Generator)
+    config = case.plain.config
+    w, style = torch.randn(2, config.n_styles, config.style_dim), 300 * torch.randn(2, 32)  # squares overflow float16
+
+    def results() -> list[Tensor]:
+        demodulation = case.plain.conv1.conv.demodulation(style)
+        return [*case.plain.affine(w), *case.fast.affine(w), case.plain.mapping(w[:, 0]), demodulation]
+
+    wanted = results()
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype):
+            assert all(torch.equal(a, b) for a, b in zip(results(), wanted, strict=True))
+
+
 @pytest.mark.parametrize("name", NAMES)
 @torch.inference_mode()
 def test_copies_and_forwards_change_nothing(name: str, small: SmallDomain) -> None:
