@@ -40,6 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent
 AVATARS = ROOT / "pretrained_models" / "avatars"
 PROCESS = Process(GPU)
 LOSSES = "training/loop.py, _read"  # of all losses and gradients at once, the one wait of a step
+CUDNN = torch.backends.cudnn.is_available()  # without, fake convolutions do not know its layouts
 SENT = "utils/devices.py, send"  # from pinned memory
 
 
@@ -144,7 +145,7 @@ def test_edits(
     method.edit(method.invert(x), edits)
     assert not gpu.casts
     first = {"models/frozen_layers.py, forward": 2}  # each encoder's first conv, which reads the image
-    assert (gpu.channels_first == first) == (dtype == torch.float16)
+    assert (gpu.channels_first == first) == (dtype == torch.float16) or not CUDNN
     counts = []
     for powers in ([2.0], [1.0, 2.0], [1.0, 2.0, 3.0, 4.0, 5.0]):
         gpu.clear()
@@ -219,7 +220,7 @@ def test_training_of_both_stages(
     assert gpu.copies == {SENT: 1}
     half = precision != "fp32"
     assert gpu.casts == ({"models/stylegan2/discriminator.py, forward": 11} if half else {})  # each once, it learns
-    if precision == "fp16":  # FakeTensors have no cuDNN for bf16
+    if precision == "fp16" and CUDNN:  # for bf16, cuDNN would have to ask the GPU
         first = {"models/backbone.py, forward": 2, "models/irse.py, stages": 1}  # convs that read images
         assert gpu.channels_first == {**first, "models/stylegan2/discriminator.py, forward": 4}  # after minibatch_std
 

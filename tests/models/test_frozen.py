@@ -119,6 +119,18 @@ def test_compiled_graphs_are_whole_and_right(name: str, small: SmallDomain) -> N
     case.check(case.fast)
 
 
+@torch.inference_mode()
+def test_a_compiled_decoder_has_one_graph_for_all_larger_batches(small: SmallDomain) -> None:
+    case = Case(small, "decoder")
+    styles = case.inputs[0]
+    torch._dynamo.reset()
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    compiled = torch.compile(case.fast, fullgraph=True, backend="aot_eager")
+    for size in (2, 3, 4, 5):  # the first size is compiled as a constant
+        compiled([style[:1].repeat(size, 1) for style in styles])
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before == 2
+
+
 def test_release_keeps_the_content_and_frees_the_memory(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("mapped") / "tensor.pt"
     torch.save({"x": torch.arange(8_000_000, dtype=torch.float32)}, path)
