@@ -10,8 +10,8 @@ EXAMPLES = """examples:
   python scripts/align_all_parallel.py --root_path photos --num_threads 8
       photos/trip/a.png becomes photos_crops/trip/a.jpg
 
-A run that was interrupted goes on when it is started again; images that were replaced are cut anew. Faces that lie on
-their side are turned. Hidden folders and files of other formats are left out; the last line names them.
+A run that was interrupted resumes when it is started again; images that were replaced are cut again. Sideways faces
+are rotated. Hidden folders and files of other formats are left out; the last line names them.
 Exit code 3: some images failed; they are listed.
 """
 

@@ -32,7 +32,7 @@ def parse() -> argparse.Namespace:
     add("--batch_size", type=at_least(1), default=4, help="images at once (%(default)s)")
     add("--workers", type=at_least(0), default=4, help="threads that read images (%(default)s)")
     add("--device", default="0", help="0 (the first GPU), cuda:1, cpu; a GPU that is missing gives the CPU")
-    add("--fid_stats", type=path, help=".npz of statistics that stand for the originals")
+    add("--fid_stats", type=path, help=".npz of statistics to use instead of the originals")
     add("--save_fid_stats", type=path, help=".npz to keep those of the originals in")
     return parser.parse_args()
 

@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   over four GPUs:
   torchrun --nproc_per_node=4 scripts/inference.py exp.config=fse_inference.yaml data.inference_dir=path/to/aligned
 
-A run that was interrupted goes on when it is started again. Exit code 3: some images failed; they are listed.
+A run that was interrupted resumes when it is started again. Exit code 3: some images failed; they are listed.
 """
 
 

@@ -3,7 +3,7 @@
 
     python scripts/make_avatars.py --split train --count 40000 --output_dir data/avatars/train
 
-Goes on where an earlier call was interrupted.
+Resumes where an earlier call was interrupted.
 """
 
 import os

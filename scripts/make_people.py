@@ -3,7 +3,7 @@ and scores.npz with the standard normal numbers that it was drawn from, a row an
 
     python scripts/make_people.py --split train --count 30000 --output_dir experiments/people/train
 
-Goes on where an earlier call was interrupted. Needs: pip install -e '.[people]'
+Resumes where an earlier call was interrupted. Needs: pip install -e '.[people]'
 """
 
 import os
@@ -52,8 +52,8 @@ def _make(folder: Path, split: str, size: int, photo: bool, index: int) -> None:
     target = folder / FILE.format(index)
     if not target.exists():
         person = subject(split, index)
-        picture = person.photo(np.random.default_rng(index), size)[0] if photo else person.crop(size)
-        save_image(Image.fromarray(picture.rgb), target)
+        drawing = person.photo(np.random.default_rng(index), size)[0] if photo else person.crop(size)
+        save_image(Image.fromarray(drawing.rgb), target)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python scripts/make_true_edits.py --config configs/people_editor_train.yaml --count 6000 \\
         --output_dir experiments/people/true_edits
 
-Directions and powers are those of train.editings_data in the configuration. Goes on where an earlier call was
+Directions and powers are those of train.editings_data in the configuration. Resumes where an earlier call was
 interrupted. Needs: pip install -e '.[people]'
 """
 

@@ -14,7 +14,7 @@ from models.weights import load_e4e, load_generator, load_inverter, save
 from utils.images import save_image, to_image
 
 SIZE = 32
-PICTURES = 8
+IMAGES = 8
 EDITS = {"age": [-3.0, 3.0], "glasses": [4.0]}
 
 
@@ -61,7 +61,7 @@ class TrainingToy:
     def _calibrate_generator(self) -> Tensor:
         """Scale the generator's colours to [-1, 1], and return some of its images."""
         generator = load_generator(self.files.generator, self.domain.generator)
-        w = torch.randn(PICTURES, self.domain.generator.n_styles, 16, generator=torch.Generator().manual_seed(6))
+        w = torch.randn(IMAGES, self.domain.generator.n_styles, 16, generator=torch.Generator().manual_seed(6))
         with torch.no_grad():
             scale = generator(generator.affine(w)).std() / 0.35
             for to_rgb in (generator.to_rgb1, *generator.to_rgbs):

@@ -24,7 +24,7 @@ from runners.simple_runner import SimpleRunner
 from utils.errors import UserError
 
 EDITS = "{age: [-5, 5, 2.5], glasses: [3]}"
-PER_PICTURE = 5  # results: the inversion and four edits
+PER_IMAGE = 5  # results: the inversion and four edits
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_stacks_lie_in_folders_of_their_names(small: SmallDomain, tmp_path: Path
 
 
 def test_equal_names_in_different_folders_do_not_collide(images: Path, unbroken: dict[str, bytes]) -> None:
-    assert len(unbroken) == 200 * PER_PICTURE
+    assert len(unbroken) == 200 * PER_IMAGE
     twins = [unbroken["inversion/a/1.png"], unbroken["inversion/b/1.jpg"], unbroken["inversion/b/2.png"]]
     assert len(set(twins)) == 3
     assert unbroken["inversion/b/1.jpg"][:3] == b"\xff\xd8\xff"
@@ -456,7 +456,7 @@ def test_stage_one_method_runs(small: SmallDomain, tmp_path: Path) -> None:
     method = "model.method=fse_inverter"  # the runner follows
     arguments = options(small, tmp_path / "in", tmp_path / "out", method, f"model.checkpoint_path={small.inverter}")
     assert InferenceRunner(load_config(arguments)).run() == 0
-    assert len(results(tmp_path / "out")) == 2 * PER_PICTURE
+    assert len(results(tmp_path / "out")) == 2 * PER_IMAGE
 
 
 def write_bad_files(folder: Path) -> list[str]:

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -203,10 +202,8 @@ def test_no_result_overwrites_an_input(warm: WarmPython, place: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("script", ["calculate_metrics", "fid_calculation", "inference", "align_all_parallel"])
-def test_help_is_quick_and_has_examples(script: str) -> None:
+def test_help_has_examples_and_imports_no_torch(script: str) -> None:
     command = [sys.executable, "-X", "importtime", str(ROOT / "scripts" / f"{script}.py"), "--help"]
-    start = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and f"python scripts/{script}.py" in done.stdout
-    assert time.monotonic() - start < 5  # the point is the next line; tests may share the machine
     assert not re.search(r"\| +(torch|numpy|dlib)$", done.stderr, re.MULTILINE)

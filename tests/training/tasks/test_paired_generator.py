@@ -22,7 +22,7 @@ from utils.errors import UserError
 from utils.images import save_image
 
 CPU = torch.device("cpu")
-PICTURES = 16
+IMAGES = 16
 
 
 def draw(score: np.ndarray) -> Image.Image:
@@ -42,7 +42,7 @@ def options(tmp_path: Path) -> list[str]:
         "generator": {"size": 16, "style_dim": 8, "n_mlp": 2, "channels": {4: 16, 8: 16, 16: 16}},
     }  # fmt: skip
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(domain))
-    scores, names = np.random.default_rng(0).standard_normal((PICTURES, 2)), [f"{i}.png" for i in range(PICTURES)]
+    scores, names = np.random.default_rng(0).standard_normal((IMAGES, 2)), [f"{i}.png" for i in range(IMAGES)]
     for name, score in zip(names, scores, strict=True):
         save_image(draw(score), tmp_path / "images" / name)
     write_scores(tmp_path / "images", names, scores, ["place", "colour"], np.array([-1, 1]))
@@ -98,9 +98,9 @@ def test_it_learns_which_scores_give_which_image(options: list[str], tmp_path: P
         losses.append(float(values["paired"]))
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
     average, scores = task.ema.network, task.scores
-    names = [f"{i}.png" for i in range(PICTURES)]
+    names = [f"{i}.png" for i in range(IMAGES)]
     with torch.no_grad():
-        w = average.mapping(scores.latents(names, torch.zeros(PICTURES, dtype=torch.bool)))[:, None]
+        w = average.mapping(scores.latents(names, torch.zeros(IMAGES, dtype=torch.bool)))[:, None]
         made = average(average.affine(w.expand(-1, average.config.n_styles, -1)))
     real = torch.stack([torch.from_numpy(np.array(Image.open(tmp_path / "images" / n))) for n in names])
     real = real.permute(0, 3, 1, 2) / 127.5 - 1
