@@ -1,10 +1,10 @@
-"""Drawn avatars with a label for everything in them: the pictures of the domain `avatars`.
+"""Drawn avatars with a label for everything in them: the images of the domain `avatars`.
 
 The drawings are Avataaars by Pablo Stanley (https://avataaars.com), "free for personal and commercial use", in
 DiceBear's edition (dicebear-styles, remixed by DiceBear); dicebear-core puts an avatar together as SVG and resvg-py
-draws it. All of them lie the same way in the picture, so nothing has to be aligned. An avatar is a value: change one
-attribute with `dataclasses.replace` and the drawing differs in nothing else. That is what no photograph offers: the
-true picture that an edit should give.
+draws it. All have the same position in the image, so nothing has to be aligned. An avatar is a value: change one
+attribute with `dataclasses.replace`, and nothing else changes in the drawing: this gives the true image of an edit,
+which no photograph has.
 """
 
 import difflib
@@ -138,7 +138,7 @@ class Avatar:
                 raise UserError(f"avatar attribute {name} is '{value}'; nearest: {', '.join(nearest)}")
 
     def shows(self, name: str) -> bool:
-        """Whether the picture depends on this attribute."""
+        """Whether the image depends on this attribute."""
         if name in ("hair", "hair_color") and self.hat != NONE:
             return name == "hair_color" and self.facial_hair != NONE
         if name in ("hat_color", "glasses_color"):
@@ -148,7 +148,7 @@ class Avatar:
         return name != "graphic" or self.clothing == GRAPHIC_SHIRT
 
     def shown(self) -> dict[str, str | None]:
-        """Attribute -> its value, or None where the picture does not tell."""
+        """Attribute -> its value, or None where the image does not show it."""
         return {k: v if self.shows(k) else None for k, v in asdict(self).items()}
 
     def labels(self) -> dict[str, int]:
@@ -173,7 +173,7 @@ def draw(split: str, index: int) -> Avatar:
 
 
 def render(avatar: Avatar, size: int) -> Image.Image:
-    """The picture of an avatar, RGB, size×size. Raises UserError if the packages that draw it are missing."""
+    """The image of an avatar, RGB, size×size. Raises UserError if the packages that draw it are missing."""
     _, _, resvg_py = _packages()
     png = resvg_py.svg_to_bytes(svg_string=svg(avatar), width=size, height=size, skip_system_fonts=True)
     return Image.open(io.BytesIO(png)).convert("RGB")
@@ -205,7 +205,7 @@ def svg(avatar: Avatar) -> str:
 class Avatars(torch.utils.data.Dataset):
     """The first `count` avatars of a split, drawn when asked for: pairs of
 
-    - the picture, 3×size×size, float32 in [-1, 1],
+    - the image, 3×size×size, float32 in [-1, 1],
     - its labels, attribute -> index into `VALUES`, or HIDDEN.
 
     `forced` sets attributes of all of them: `Avatars("test", 100, 128, glasses="round")` are the first hundred with
@@ -217,7 +217,7 @@ class Avatars(torch.utils.data.Dataset):
         unknown = ", ".join(forced.keys() - VALUES.keys())
         if unknown:
             raise UserError(f"avatars have no attribute {unknown}; there are: {', '.join(VALUES)}")
-        replace(draw(split, 0), **forced)  # what is wrong with split or values is told now
+        replace(draw(split, 0), **forced)  # raises for a wrong split or value now
         _packages()
         self.split, self.count, self.size, self.forced = split, count, size, forced
 
@@ -235,7 +235,7 @@ class Avatars(torch.utils.data.Dataset):
 
 
 def _pick(choices: dict[str, float], position: float) -> str:
-    """The value at `position` in [0, 1) of all weights laid end to end."""
+    """The value at `position` in [0, 1) of the cumulated weights."""
     edges = np.cumsum(list(choices.values()))
     return list(choices)[int(np.searchsorted(edges, position * edges[-1], side="right"))]
 

@@ -1,4 +1,4 @@
-"""Known latents of pictures: `scores.npz` in their folder, the standard normal numbers that each was drawn from."""
+"""Known latents of images: `scores.npz` in their folder, the standard normal numbers that each was drawn from."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +18,9 @@ FILE = "scores.npz"
 def write_scores(
     folder: Path, names: Sequence[str], scores: NDArray, columns: Sequence[str], mirror: NDArray
 ) -> None:
-    """Write the scores (N×S) of a folder's pictures.
+    """Write the scores (N×S) of a folder's images.
 
-    columns: what each of the S scores is of; mirror: the signs (S, 1 or -1) that they take in a mirrored picture.
+    columns: what each of the S scores is of; mirror: the signs (S, 1 or -1) that they take in a mirrored image.
     """
     with atomic_path(folder / FILE) as temporary:
         np.savez(
@@ -30,13 +30,13 @@ def write_scores(
 
 
 class Scores:
-    """The scores of a folder's pictures as a generator's z."""
+    """The scores of a folder's images as a generator's z."""
 
     def __init__(self, folder: str | Path, dim: int) -> None:
         """`dim`: of z. Raises UserError if the file is missing or damaged, or has too many numbers for z."""
         path = Path(folder) / FILE
         if not path.is_file():
-            raise UserError(f"{path} does not exist; it must hold the scores that the pictures were drawn from")
+            raise UserError(f"{path} does not exist; it must hold the scores that the images were drawn from")
         advice = "scripts/make_people.py writes such files"
         arrays = load_npz(path, ("names", "scores", "columns", "mirror"), advice)
         names, scores, columns, mirror = arrays.values()
@@ -47,21 +47,21 @@ class Scores:
             raise UserError(f"{path}: its scores must be finite float32, its signs 1 or -1; {advice}")
         count = scores.shape[1]
         if count >= dim:
-            raise UserError(f"{path} has {count} scores a picture; generator.style_dim, which is {dim}, must be larger")
+            raise UserError(f"{path} has {count} scores an image; generator.style_dim, which is {dim}, must be larger")
         self.path, self.dim = path, dim
         self.columns = [str(column) for column in columns]
         self._rows = {str(name): row for row, name in enumerate(names)}
         self._scores, self._mirror = torch.from_numpy(scores), torch.from_numpy(mirror.astype(np.float32))
 
     def latents(self, names: Sequence[str], flipped: Tensor) -> Tensor:
-        """z B×dim of pictures; `flipped` (B, bool) are mirrored. Uses the global random generator.
+        """z B×dim of images; `flipped` (B, bool) are mirrored. Uses the global random generator.
 
         The numbers that the scores leave free are random, so that a generator learns to do without them. Raises
-        UserError for a picture without scores.
+        UserError for an image without scores.
         """
         missing = [name for name in names if name not in self._rows]
         if missing:
-            raise UserError(f"{self.path} has no scores of {missing[0]}; draw the pictures and the file together")
+            raise UserError(f"{self.path} has no scores of {missing[0]}; draw the images and the file together")
         scores = self._scores[[self._rows[name] for name in names]]
         scores = torch.where(flipped[:, None], scores * self._mirror, scores)
         return on_sphere(scores, torch.randn(len(scores), self.dim - scores.shape[1]))

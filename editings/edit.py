@@ -44,7 +44,7 @@ class Resources:
 
 
 class Family(ABC, Generic[LatentT]):
-    """One way of editing: makes an `Edit` for a direction's name, from the domain's data."""
+    """A kind of edits: makes an `Edit` for a direction's name, from the domain's data."""
 
     def __init__(self, spec: Mapping[str, Any], resources: Resources) -> None:
         self.spec = spec

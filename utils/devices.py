@@ -1,4 +1,4 @@
-"""Devices by the names that configs and flags give them, and the way there."""
+"""Devices by the names of configs and flags, and sending tensors there."""
 
 import logging
 import re
@@ -14,7 +14,7 @@ def resolve_device(name: str, tf32: bool = False) -> torch.device:
     """'cpu', '0' (the first GPU), 'cuda:1' or 'mps' (the GPU of a Mac) as a torch.device.
 
     `tf32`: let the GPU's float32 convolutions and matrix products round their factors to 10 bits of mantissa; PyTorch
-    does for convolutions where it is not told otherwise. It holds for the whole process.
+    does so for convolutions by default. It holds for the whole process.
 
     A GPU that is not there gives the CPU, with a warning. Raises UserError for a name that is none of these.
     """

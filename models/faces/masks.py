@@ -46,7 +46,7 @@ def background_probability(
         predictor: for the estimate, see `models.faces.landmarks.find_landmarks`.
 
     Raises:
-        UserError: a weight file is damaged, pyfacer cannot be imported, or neither way finds a face.
+        UserError: a weight file is damaged, pyfacer cannot be imported, or no face was found by either.
     """
     image = to_image(image) if isinstance(image, torch.Tensor) else image.convert("RGB")
     missing = [str(path) for path in (farl_path, detector_path) if not Path(path).is_file()]
