@@ -66,10 +66,10 @@ class Browser:
 
     def visible(self, selector: str) -> bool:
         """Whether the first match is there and shown."""
-        found = self.find(selector)
-        return found is not None and found.is_displayed()
+        script = "return !!document.querySelector(arguments[0])?.checkVisibility()"  # at once: elements come and go
+        return self.driver.execute_script(script, selector)
 
-    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 40) -> Any:
         """What the condition gives once it is true."""
         end = time.monotonic() + seconds
         while not (found := condition()):

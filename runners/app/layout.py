@@ -29,7 +29,7 @@ _COMPARE = """<div class="compare" role="group" aria-label="Picture before and a
 _ON_COMPARE = """element.addEventListener('input', event =>
 element.style.setProperty('--at', event.target.value + '%'));"""
 _ANNOUNCED = "element.setAttribute('role', 'status')"  # screen readers read what is written here
-# What gradio does not tell screen readers: whether a section is open, and what a reset button resets.
+# What gradio does not tell screen readers: whether a section is open, and what a button is for.
 DESCRIBE = """() => {
 const describe = () => {
   for (const button of document.querySelectorAll('.section > .label-wrap'))
@@ -37,6 +37,7 @@ const describe = () => {
   for (const slider of document.querySelectorAll('.edit'))
     slider.querySelector('.reset-button')?.setAttribute('aria-label',
       'Reset ' + slider.querySelector('[data-testid=block-info]').textContent);
+  document.querySelector('#photograph button')?.setAttribute('aria-label', 'Photograph: click on a face to edit it');
 };
 new MutationObserver(describe).observe(document.body, {subtree: true, childList: true, attributeFilter: ['class']});
 describe() }"""

@@ -54,6 +54,7 @@ class Page(Events):
     def _connect_edits(self) -> None:
         computing = {**COMPUTING, "show_progress": "hidden"}
         live = [box.input for box in (*self.sliders, self.power)] + [self.threshold.input]
+        live += [box.release for box in (*self.sliders, self.power)]  # the reset button gives no input
         live += [box.submit for box in (self.neutral, self.target, self.number)]
         gr.on(live, shown(self._edit), self.inputs, self.results,
               trigger_mode="always_last", **computing)  # fmt: skip
