@@ -57,6 +57,7 @@ class GeneratorTrainArgs(LoopArgs):
 
     steps: int = option(25000, "last step")
     lr: float = option(2.5e-3, "learning rate of Adam, for both networks")
+    lr_decay: str = option("", "cosine: the learning rate falls to 0 at the last step; empty: it stays")
     betas: list[float] = option([0.0, 0.99], "Adam: decay of both moments")
     mapping_lr: float = option(1.0, "factor of the mapping network's learning rate; more where scores are learned")
     ema: float = option(0.999, "decay of the averaged generator, a step")
@@ -82,6 +83,8 @@ class GeneratorTrainArgs(LoopArgs):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_betas("train.betas", self.betas)
+        if self.lr_decay not in ("", "cosine"):
+            raise UserError(f"train.lr_decay is '{self.lr_decay}'; wanted cosine, or nothing")
         _at_least_one(self, "r1_every", "path_length_every")
         if not (self.paired or self.adversarial):
             raise UserError("train.paired and train.adversarial are 0; the generator needs one of them to learn from")

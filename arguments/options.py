@@ -68,12 +68,15 @@ class ModelArgs:
     dtype: str = option("float32", "float32, or on a GPU bfloat16 or float16: numbers of the convolutions")
     tf32: bool = option(False, "faster float32 on GPUs since Ampere, with 10 bits of mantissa; on in training")
     compile: bool = option(False, "torch.compile the networks: a slow first image, then faster ones on a GPU")
+    cuda_graph: bool = option(False, "run the networks as CUDA graphs: fewer starts of kernels; never tried on a GPU")
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise UserError(f"model.method is '{self.method}'; there are: {', '.join(METHODS)}")
         if self.dtype not in ("float32", "bfloat16", "float16"):
             raise UserError(f"model.dtype is '{self.dtype}'; there are: float32, bfloat16, float16")
+        if self.compile and self.cuda_graph:
+            raise UserError("model.compile and model.cuda_graph are both set; give one of them")
         if self.batch_size < 1:
             raise UserError(f"model.batch_size is {self.batch_size}; wanted 1 or more")
         if self.workers < 0:

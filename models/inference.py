@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from arguments.domain import DomainConfig
 from configs.paths import weight_file
+from models.cuda_graph import CudaGraphs
 from models.e4e import E4E
 from models.frozen import cast_once, optimize
 from models.inversion_file import Origin
@@ -62,18 +63,19 @@ class Method(ABC):
 
     def __init__(
         self, domain: DomainConfig, checkpoint: str, device: torch.device, editor: DirectionEditor,
-        dtype: torch.dtype = torch.float32, compile: bool = False,
+        dtype: torch.dtype = torch.float32, compile: bool = False, cuda_graph: bool = False,
     ) -> None:  # fmt: skip
         """`checkpoint`: file of the trained part; `editor`: applies directions.
 
         `dtype`: of the convolutions and matrix products; latents, normalisation and images stay float32. `compile`:
-        run the networks through torch.compile.
+        run the networks through torch.compile. `cuda_graph`: run them as CUDA graphs, which a GPU must be there for.
         """
         self.domain = domain
         self.checkpoint = weight_file(checkpoint)
         self.device = device
         self.layer = domain.feature_layer
         self.dtype, self.compile = dtype, compile
+        self._graphs = CudaGraphs(device) if cuda_graph else None
         self._editor = editor
         self._e4e_inversions: WeakKeyDictionary[Inversion, tuple[Tensor, Coarse]] = WeakKeyDictionary()
 
@@ -89,9 +91,8 @@ class Method(ABC):
         config = self.domain.generator
         decoder = load_generator(weight_file(self.domain.weights["generator"]), config)
         decoder = self._ready(decoder, decoder.affine(torch.empty(0, config.n_styles, config.style_dim)))
-        if self.compile:
-            decoder.trunk = torch.compile(decoder.trunk)  # type: ignore[method-assign]
-            decoder.head = torch.compile(decoder.head)  # type: ignore[method-assign]
+        for name in ("affine", "trunk", "head"):
+            setattr(decoder, name, self._fast(getattr(decoder, name)))
         return decoder
 
     @cached_property
@@ -128,9 +129,14 @@ class Method(ABC):
         network = cast_once(network, self.dtype).to(self.device)
         release(mapped_files(network.state_dict().values()))  # most weights were copied into another layout
         trim()
-        if self.compile:
-            network.compile()
+        network.forward = self._fast(network.forward)
         return network
+
+    def _fast(self, function: Callable[P, R]) -> Callable[P, R]:
+        """A network's function as the options want it."""
+        if self._graphs is not None:
+            return self._graphs.of(function)
+        return torch.compile(function) if self.compile else function
 
     # ---- the method ----
 

@@ -79,6 +79,7 @@ class AnimationRunner:
         check_apart([save_pth], map(path_of, (a, b)))
         chosen = parse_layers(layers, self.method.domain.generator.n_styles)
         rows = timeline([("share", [0, 1])], frames)
+        check_files(self.method, self.latent_editor, [], latents=True)
         first, second = self.runner.photo(a, align).inversion, self.runner.photo(b, align).inversion
         images: dict[Row, Image.Image] = {}
         for batch in tqdm(list(batches(dict.fromkeys(rows), BATCH)), "morph"):

@@ -17,7 +17,8 @@ from utils.malloc import tune_malloc
 def build_method(config: Config) -> tuple[Method, LatentEditor]:
     """The method of `model.method` for the domain of `exp.domain`, and the editor with the domain's directions.
 
-    No weights are read yet. Raises UserError for an unknown domain, or where no checkpoint is named.
+    No weights are read yet. Raises UserError for an unknown domain, where no checkpoint is named, or where the
+    device cannot do what the options want.
     """
     tune_malloc()
     name = config.model.method
@@ -25,7 +26,11 @@ def build_method(config: Config) -> tuple[Method, LatentEditor]:
         raise UserError(f"model.checkpoint_path is empty; {name} wants the file of its trained part")
     device, domain = resolve_device(config.model.device, config.model.tf32), load_domain(config.exp.domain)
     editor, dtype = LatentEditor(domain, device=device), getattr(torch, config.model.dtype)
-    method = METHODS[name](domain, config.model.checkpoint_path, device, editor, dtype, config.model.compile)
+    if config.model.cuda_graph and device.type != "cuda":
+        raise UserError(f"model.cuda_graph is set, but the device is {device.type}; it wants an NVIDIA GPU")
+    method = METHODS[name](
+        domain, config.model.checkpoint_path, device, editor, dtype, config.model.compile, config.model.cuda_graph
+    )
     return method, editor
 
 

@@ -16,7 +16,7 @@ from arguments.domain import load_domain
 from configs.paths import weight_file
 from datasets.images import ImageFolder
 from datasets.labels import Labels
-from datasets.recipes import read_recipes
+from datasets.recipes import FAMILIES, read_recipes
 from datasets.scores import Scores
 from editings.fs_boundaries import FSBoundaries
 from editings.interfacegan import InterfaceGAN
@@ -24,7 +24,7 @@ from editings.search import POWER, SHIFT, DirectionSearch, batches, score_move
 from editings.stylespace import StyleSpace
 from models.weights import load_e4e, load_generator, load_predictor, save
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import atomic_path, check_apart
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +99,7 @@ class DirectionsRunner:
 
         Each is written to the files of its recipe's family.
         """
+        check_apart((self.folder / f"{family}.yaml" for family in FAMILIES), [recipes])
         scores = Scores(images, self.domain.generator.style_dim)
         families: dict[str, dict[str, Any]] = {}
         for name, recipe in read_recipes(recipes).items():

@@ -24,13 +24,14 @@ from models.sfe import Edits
 from runners.build_method import check_files
 from utils.drawing import image_column, image_strip
 from utils.errors import UserError
-from utils.files import check_writable
+from utils.files import check_apart, check_writable
 from utils.images import load_image, resize, save_image, to_image, to_tensor
 from utils.parallel import batches
 
 logger = logging.getLogger(__name__)
 
 NOTHING = "no edit"  # the unedited image, for comparison
+GRIDS = "grid.png", "sweep.png"
 
 INVERSION_COLUMNS = {
     "l2": "L2", "ssim": "SSIM", "distance": "LPIPS-like", "kept": "attributes kept", "frechet": "FID-like",
@@ -79,13 +80,15 @@ class EvaluationRunner:
         folders: title -> images; the edits, and the first `shown` images in the grids, are of the first folder.
 
         Raises UserError, before anything is measured, for unknown edits, missing files, or an output that cannot be
-        written.
+        written or would overwrite an image.
         """
         for name, power in edits.items():
             self.latent_editor.check(name, [power])
         for method in (self.sfe, self.stage_1):
             check_files(method, self.latent_editor, edits, e4e=True)
         check_writable(output / "evaluation.md")
+        for folder in folders.values():
+            check_apart([output / name for name in GRIDS], [folder / name for name in relative_names(folder)])
         first = next(iter(folders.values()))
         inversions = {title: self.inversions(folder) for title, folder in folders.items()}
         edited = self.edits(first, edits, truth)
@@ -180,8 +183,8 @@ class EvaluationRunner:
             steps = [power * share for share in (-1.5, -1, -0.5, 0, 0.5, 1, 1.5)]
             swept = self.sfe.edit(inversion, [(edit, steps)])
             sweeps.append([(f"{edit} {step:+g}", to_image(y)) for step, y in zip(steps, swept, strict=True)])
-        save_image(image_column(rows), output / "grid.png")
-        save_image(image_column([image_strip(sweep, 128) for sweep in sweeps]), output / "sweep.png")
+        for name, images in zip(GRIDS, (rows, [image_strip(sweep, 128) for sweep in sweeps]), strict=True):
+            save_image(image_column(images), output / name)
 
     def _batches(self, folder: Path, label: str) -> Iterator[tuple[list[str], Tensor]]:
         """Names and images of the folder, B×3×size×size."""

@@ -16,7 +16,7 @@ from models.frozen import optimize
 from models.weights import load_generator, load_predictor
 from training.plots import plot_curves
 from utils.errors import UserError
-from utils.files import atomic_path, numbered_files
+from utils.files import atomic_path, check_apart, check_writable, numbered_files
 from utils.parallel import batches
 
 BATCH = 50
@@ -32,8 +32,10 @@ def measure_generators(domain_name: str, generators: Path, images: Path, output:
         raise UserError(f"{generators} has no step_….pt; wanted the folder `generators` of a training")
     if "predictor" not in domain.weights:
         raise UserError(f"domain {domain.name} has no weights.predictor; distances are measured in its embedding")
-    predictor = load_predictor(weight_file(domain.weights["predictor"]))
     folder = ImageFolder(images, domain.generator.size)
+    check_writable(output / "fid.jsonl")
+    check_apart([output / "fid.png"], [images / name for name in folder.names])
+    predictor = load_predictor(weight_file(domain.weights["predictor"]))
     if len(folder) < 2:
         raise UserError(f"{images} has one image; a distance between sets needs two or more, better a thousand")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -88,7 +89,7 @@ class InferenceRunner:
         options = self.config.inference
         edits = {*options.editings_data}.union(*options.stacks.values())
         check_files(self.method, self.latent_editor, edits, latents=options.save_latents)
-        manifest = Manifest(self.output / "manifest.jsonl", self._settings(), self._stacks())
+        manifest = Manifest(self.output / "manifest.jsonl", self._settings(), self._added_settings())
         failed: list[str] = []
         stamps = {name: stamp(self.folder / name) for name in self.names}
         pending = self._pending(manifest, stamps)
@@ -186,9 +187,11 @@ class InferenceRunner:
             "inference.quality": options.quality,
         }
 
-    def _stacks(self) -> dict[str, dict[str, float]]:
-        """The edits of each stack's folder; a later run may add stacks, but not change one."""
-        return {f"inference.stacks.{folder}": edits for folder, edits in self.config.inference.stacks.items()}
+    def _added_settings(self) -> dict[str, Any]:
+        """Settings that later runs may add: the edits of each stack's folder, and an option that older runs lack."""
+        options = self.config.inference
+        stacks = {f"inference.stacks.{folder}": edits for folder, edits in options.stacks.items()}
+        return {**stacks, "model.tf32": self.config.model.tf32}
 
     def _load(self, pending: tuple[str, bytes]) -> tuple[str, list[Path], InvertedPhoto | _ToInvert | UserError]:
         """Read one of `_pending`, or its saved inversion, with its missing results."""

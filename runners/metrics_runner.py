@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from statistics import pstdev
 from typing import TypeVar
@@ -140,7 +141,10 @@ def editing_fid(
 
     Raises UserError for bad options, missing weights, or if fewer than two images of a set are left.
     """
-    check_apart(filter(None, [save_fid_stats]), filter(None, [fid_stats, attr_table]))
+    outputs = [save_fid_stats] if save_fid_stats else []
+    for output in outputs:
+        check_writable(output)
+    check_apart(outputs, filter(None, [fid_stats, attr_table]))
     attributes = CelebaAttributes(attr_table, attr_name)
     size = transform_size(transforms, 1024)
     view = View(size)
@@ -152,9 +156,11 @@ def editing_fid(
     sets = [(synt_path, attr_is_reversed, fid.add_fake)]
     if fid.reference is None and orig_path is not None:
         sets.append((orig_path, not attr_is_reversed, fid.add_real))
-    for folder, wanted, add in sets:
+    listings = [[folder / name for name in relative_names(folder)] for folder, _, _ in sets]
+    check_apart(outputs, chain(*listings))
+    for (_, wanted, add), listing in zip(sets, listings, strict=True):
         paths = []
-        for path in _share([folder / name for name in relative_names(folder)]):
+        for path in _share(listing):
             has = attributes.has(path)
             if has is None:
                 problems.append(f"{path}: is not in {attr_table}")

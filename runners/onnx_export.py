@@ -14,7 +14,7 @@ from models.stylegan2.generator import Generator
 from models.stylegan2.ops import backend
 from models.weights import load_e4e, load_feature_editor, load_generator
 from utils.errors import UserError
-from utils.files import atomic_path, check_writable
+from utils.files import atomic_path, check_apart, check_writable
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,8 @@ class DecoderPart(nn.Module):
 def export_onnx(domain: DomainConfig, checkpoint: Path, folder: Path) -> list[Path]:
     """Write encoder.onnx, editor.onnx and decoder.onnx of a domain and a Feature Editor's checkpoint.
 
-    All run at batch size 1 in float32. Raises UserError for weights that do not fit, and if onnx is not installed.
+    All run at batch size 1 in float32. Raises UserError for weights that do not fit, if a file would overwrite one of
+    them, and if onnx is not installed.
     """
     try:
         import onnx  # noqa: F401
@@ -71,10 +72,12 @@ def export_onnx(domain: DomainConfig, checkpoint: Path, folder: Path) -> list[Pa
     except ImportError as error:
         raise UserError(f"exporting needs one more package ({error.name}): pip install -e '.[onnx]'") from None
     paths = [folder / f"{name}.onnx" for name in ("encoder", "editor", "decoder")]
+    generator_file, e4e_file = (weight_file(domain.weights[role]) for role in ("generator", "e4e"))
     for path in paths:
         check_writable(path)
-    decoder = load_generator(weight_file(domain.weights["generator"]), domain.generator)
-    e4e = load_e4e(weight_file(domain.weights["e4e"]), domain)
+    check_apart(paths, [checkpoint, generator_file, e4e_file])
+    decoder = load_generator(generator_file, domain.generator)
+    e4e = load_e4e(e4e_file, domain)
     inverter, editor = load_feature_editor(checkpoint, domain, "the checkpoint")
     size, layer = domain.encoder_size, domain.feature_layer
     # Two tensors, since PyTorch would treat one that is given twice as the same input.

@@ -270,6 +270,7 @@ class SimpleRunner:
         if save_pth is not None:
             check_save_path(save_pth)
             check_apart([save_pth], map(path_of, (a, b)))
+        check_files(self.method, self.latent_editor, [], latents=True)
         first, second = self.photo(a, align), self.photo(b, align)
         mixed = to_image(mix(self.method, first.inversion, second.inversion, [share], chosen)[0])
         if save_pth is not None:

@@ -25,6 +25,7 @@ from training.recompute import recompute
 from training.tasks.network import NetworkTask
 from training.tasks.sfe import SFETask
 from utils.errors import UserError
+from utils.files import check_outside
 from utils.processes import gather, leave
 from utils.seeds import seed_everything
 
@@ -136,6 +137,10 @@ def train_network(config: LoopConfig, make_task: type[NetworkTask]) -> Path:
     train = config.train
     if not config.exp.name:
         raise UserError("exp.name is empty; wanted the name of the folder for checkpoints and samples")
+    if not config.data.train_dir:
+        raise UserError("data.train_dir is empty; wanted a folder of aligned images")
+    folder = Path(config.exp.exp_dir) / config.exp.name
+    check_outside(folder, config.data.train_dir, "exp.exp_dir")
     domain = load_domain(config.exp.domain)
     process = distributed.join(train.device)
     seed_everything(config.exp.seed)
@@ -143,7 +148,6 @@ def train_network(config: LoopConfig, make_task: type[NetworkTask]) -> Path:
         train.steps, train.log_step, train.keep_checkpoints, config.exp.seed,
         checkpoint_minutes=train.checkpoint_minutes, clip_grad_norm=train.clip_grad_norm,
     )  # fmt: skip
-    folder = Path(config.exp.exp_dir) / config.exp.name
     loop = TrainingLoop(make_task(config, domain, process), plan, process, folder)
     if process.first:
         folder.mkdir(parents=True, exist_ok=True)

@@ -30,8 +30,10 @@ VALUES: dict[torch.dtype, Any] = {torch.bool: True}  # what reading a fake tenso
 
 
 class FakeGpu(TorchDispatchMode):
-    """Notes, as `file.py, function` with how often: `waits` for the GPU, `copies` to it, `casts` of frozen weights, and
-    `channels_first`, convolutions of which the image or the weight does not have its channels innermost.
+    """Notes what happens, as `file.py, function` with how often.
+
+    `waits`: for the GPU. `copies`: to it. `casts`: of frozen weights. `channels_first`: convolutions of which the image
+    or the weight does not have its channels innermost. `operators`: the names of all that compute, in order.
 
     A copy to it that is not `non_blocking` is a wait, too: PyTorch waits for all that the GPU has to do before it.
     Casts are those to half precision of what depends on nothing that has been made since `clear`, and does not learn.
@@ -43,7 +45,7 @@ class FakeGpu(TorchDispatchMode):
         self.copies: Counter[str] = Counter()
         self.casts: Counter[str] = Counter()
         self.channels_first: Counter[str] = Counter()
-        self.operators = 0
+        self.operators: list[str] = []
         self._made: dict[int, torch.UntypedStorage] = {}  # memory written since `clear`
         self._read: tuple[str, int] | None = None  # where a number was read last, at which operator
 
@@ -53,7 +55,7 @@ class FakeGpu(TorchDispatchMode):
         self.copies.clear()
         self.casts.clear()
         self.channels_first.clear()
-        self.operators = 0
+        self.operators.clear()
         self._made.clear()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -68,8 +70,8 @@ class FakeGpu(TorchDispatchMode):
         if packet is aten._pin_memory and isinstance(args[0], FakeTensor):
             return args[0]
         result = function(*args, **(kwargs or {}))
-        if packet not in (aten.select, aten.unbind):  # the rows that tolist goes through
-            self.operators += 1
+        if packet is not aten.empty_like and not _is_view(function, args, result):
+            self.operators.append(str(function))
         if packet is aten._to_copy or packet is aten.copy_:
             blocking = not (kwargs or {}).get("non_blocking") and True not in args[2:]
             self._copied(args[0] if packet is aten._to_copy else args[1], result, blocking)
@@ -88,7 +90,7 @@ class FakeGpu(TorchDispatchMode):
             self._made.update(_memory(x) for x in tree_leaves(result) if isinstance(x, Tensor) and _on_gpu(x))
 
     def _number(self, tensor: Tensor) -> Any:
-        here = (_place(), self.operators)
+        here = (_place(), len(self.operators))
         if _on_gpu(tensor) and self._read != here:  # a list is read as a whole
             self.waits[here[0]] += 1
             self._read = here
@@ -177,6 +179,13 @@ def _grad(outputs: Tensor, inputs: Tensor, **_: Any) -> tuple[Tensor]:
 
 def _on_gpu(tensor: Tensor) -> bool:
     return tensor.device.type == "cuda"
+
+
+def _is_view(function: Any, args: Any, result: Any) -> bool:
+    """Whether the result is an argument's memory as it is."""
+    read = {_memory(x)[0] for x in tree_leaves(args) if isinstance(x, Tensor)}
+    written = {_memory(x)[0] for x in tree_leaves(result) if isinstance(x, Tensor)}
+    return bool(read & written) and not function._schema.is_mutable
 
 
 def _memory(tensor: Tensor) -> tuple[int, torch.UntypedStorage]:

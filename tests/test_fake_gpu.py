@@ -6,13 +6,16 @@ edit fails here. Where one has gone, take it off the list.
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from emulated_graphs import emulate_graphs
 from fake_gpu import GPU, FakeGpu, fake_gpu
 from PIL import Image
+from torch import nn
 from training_toy import TrainingToy, shared_toy
 
 from arguments.domain import load_domain
@@ -20,11 +23,13 @@ from arguments.loader import load_options
 from arguments.loop_options import EncoderTrainConfig, GeneratorTrainConfig, LoopConfig, PredictorTrainConfig
 from datasets.training_images import TrainingImages
 from editings.latent_editor import LatentEditor
-from models.inference import METHODS
+from models.inference import METHODS, Method
 from models.stylegan2.ops import backend, fused_bias_act, native
 from training.distributed import Process
+from training.ema import MovingAverage
 from training.loop import Plan, Task, TrainingLoop
 from training.losses import LossBuilder
+from training.optimizers import Ranger
 from training.parts import build_discriminator, build_optimizer, build_stage
 from training.tasks.encoder import EncoderTask
 from training.tasks.generator import GeneratorTask
@@ -38,6 +43,7 @@ ROOT = Path(__file__).resolve().parent.parent
 AVATARS = ROOT / "pretrained_models" / "avatars"
 PROCESS = Process(GPU)
 LOSSES = "training/loop.py, _read"  # of all losses and gradients at once, the one wait of a step
+CUDNN = torch.backends.cudnn.is_available()  # without, fake convolutions do not know its layouts
 SENT = "utils/devices.py, send"  # from pinned memory
 
 
@@ -107,17 +113,23 @@ def test_a_gpu_that_does_not_run_the_kernels(monkeypatch: pytest.MonkeyPatch, ca
     backend.forget()
 
 
-@pytest.mark.parametrize("name, ops, dtype", [
-    ("fse_full", "compiled", torch.float32), ("fse_full", "compiled", torch.float16),
-    ("fse_full", "plain", torch.float32), ("fse_inverter", "compiled", torch.float32),
-])  # fmt: skip
-def test_edits(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: str, dtype: torch.dtype) -> None:
-    if ops == "plain":
-        monkeypatch.setattr(backend, "ops_for", lambda x: native)
+def avatars(name: str, dtype: torch.dtype, cuda_graph: bool = False) -> tuple[Method, LatentEditor]:
     domain = load_domain("avatars")
     checkpoint = AVATARS / ("sfe_editor.pt" if name == "fse_full" else "sfe_inverter.pt")
     editor = LatentEditor(domain, device=GPU)
-    method = METHODS[name](domain, str(checkpoint), GPU, editor, dtype)
+    return METHODS[name](domain, str(checkpoint), GPU, editor, dtype, cuda_graph=cuda_graph), editor
+
+
+@pytest.mark.parametrize("name, ops, dtype, operators", [
+    ("fse_full", "compiled", torch.float32, 172), ("fse_full", "compiled", torch.float16, 195),
+    ("fse_full", "plain", torch.float32, 256), ("fse_inverter", "compiled", torch.float32, 119),
+])  # fmt: skip
+def test_edits(
+    gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: str, dtype: torch.dtype, operators: int
+) -> None:
+    if ops == "plain":
+        monkeypatch.setattr(backend, "ops_for", lambda x: native)
+    method, editor = avatars(name, dtype)
     x, mask = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64)
     inversion = method.invert(x)
     assert inversion.features.dtype == dtype and inversion.w.dtype == torch.float32
@@ -136,7 +148,61 @@ def test_edits(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, ops: st
     method.edit(method.invert(x), edits)
     assert not gpu.casts
     first = {"models/frozen_layers.py, forward": 2}  # each encoder's first conv, which reads the image
-    assert (gpu.channels_first == first) == (dtype == torch.float16)
+    assert (gpu.channels_first == first) == (dtype == torch.float16) or not CUDNN
+    counts = []
+    for powers in ([2.0], [1.0, 2.0], [1.0, 2.0, 3.0, 4.0, 5.0]):
+        gpu.clear()
+        method.edit(inversion, [(next(iter(editor.available()["interfacegan"])), powers)])
+        counts.append(len(gpu.operators))
+    latents = 2 if name == "fse_full" else 1
+    assert counts[0] == operators and counts[2] - counts[1] == 3 * latents  # each further power is written by one
+
+
+@pytest.mark.parametrize("name, graphs, operators", [("fse_full", 8, 33), ("fse_inverter", 5, 12)])
+def test_what_cuda_graphs_record(
+    gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, name: str, graphs: int, operators: int
+) -> None:
+    """The same operators as each run before; none that waits for the GPU, or copies to it."""
+    recorded = []
+
+    @contextmanager
+    def record(*_: object, **__: object) -> Iterator[None]:
+        before = list(gpu.operators)
+        gpu.clear()
+        yield
+        recorded.append(list(gpu.operators))
+        assert before[-len(gpu.operators) :] == before[-2 * len(gpu.operators) : -len(gpu.operators)] == gpu.operators
+        assert not gpu.waits and not gpu.copies
+
+    emulate_graphs(monkeypatch, record)
+    method, editor = avatars(name, torch.float16, cuda_graph=True)
+    direction = next(iter(editor.available()["interfacegan"]))
+    for _ in range(2):
+        gpu.clear()
+        inversion = method.invert(torch.rand(1, 3, 64, 64))
+        method.edit(inversion, [(direction, [2.0])])
+    assert len(recorded) == graphs
+    gpu.clear()
+    method.edit(inversion, [(direction, [-3.0])])
+    assert len(gpu.operators) == operators and not gpu.waits and not gpu.copies
+
+
+def test_updates_start_as_many_kernels_for_many_parameters(gpu: FakeGpu) -> None:
+    """Ranger's and the moving average's; only to centralise a matrix's gradient takes two of its own."""
+    counts = []
+    for vectors, matrices in ((2, 1), (20, 1), (20, 10)):
+        shapes = [(8,)] * vectors + [(8, 8)] * matrices
+        network = nn.ParameterList(nn.Parameter(torch.rand(*shape, device=GPU)) for shape in shapes)
+        optimizer, average = Ranger(network.parameters()), MovingAverage(network, 0.9)
+        for parameter in network.parameters():
+            parameter.grad = torch.rand_like(parameter)
+        optimizer.step()
+        gpu.clear()
+        optimizer.step()
+        average.update()
+        counts.append(len(gpu.operators))
+        assert not gpu.waits and not gpu.copies
+    assert counts == [10, 10, 10 + 2 * 9]
 
 
 def loop_of(task: Task, folder: Path) -> TrainingLoop:
@@ -175,7 +241,7 @@ def test_training_of_both_stages(
     assert gpu.copies == {SENT: 1}
     half = precision != "fp32"
     assert gpu.casts == ({"models/stylegan2/discriminator.py, forward": 11} if half else {})  # each once, it learns
-    if precision == "fp16":  # FakeTensors have no cuDNN for bf16
+    if precision == "fp16" and CUDNN:  # for bf16, cuDNN would have to ask the GPU
         first = {"models/backbone.py, forward": 2, "models/irse.py, stages": 1}  # convs that read images
         assert gpu.channels_first == {**first, "models/stylegan2/discriminator.py, forward": 4}  # after minibatch_std
 

@@ -12,7 +12,7 @@ from torch.distributed.nn.functional import all_reduce
 from utils.devices import resolve_device
 from utils.errors import UserError
 from utils.memory import portions
-from utils.processes import gather, own_device, rank_and_size
+from utils.processes import own_device, rank_and_size
 
 BUCKET = 2**25  # numbers that are exchanged at once
 
@@ -45,13 +45,23 @@ def join(device: str, timeout: timedelta | None = None, tf32: bool = True) -> Pr
     place = resolve_device(own_device(device), tf32)
     if ranks == 1:
         return Process(place)
+    store, rank, ranks = next(dist.rendezvous("env://"))  # where torchrun has the processes meet
+    _check_alike(store, place.type, rank, ranks)
     if place.type == "cuda":
         torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=timeout)
-    kinds = gather(place.type)
-    if len(set(kinds)) > 1:
-        raise UserError(f"the processes have the devices {', '.join(kinds)}; wanted a GPU for each, or cpu for all")
+    backend = "nccl" if place.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=timeout)
     return Process(place, rank, ranks)
+
+
+def _check_alike(store: dist.Store, kind: str, rank: int, ranks: int) -> None:
+    """Raise UserError in each process if they have different kinds of devices: their backends would never meet."""
+    store.set(f"device/{rank}", kind)
+    kinds = [store.get(f"device/{i}").decode() for i in range(ranks)]  # waits for the others
+    if len(set(kinds)) > 1:
+        store.set(f"read/{rank}", "")
+        store.wait([f"read/{i}" for i in range(ranks)])  # or the others' machines would find the store gone
+        raise UserError(f"the processes have the devices {', '.join(kinds)}; wanted a GPU for each, or cpu for all")
 
 
 def copy_from_first(tensors: Iterable[Tensor]) -> None:

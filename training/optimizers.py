@@ -127,7 +127,12 @@ def _centralised(gradient: Tensor, group: dict[str, Any]) -> Tensor:
 def set_cosine_lr(optimizer: Optimizer, lr: float, step: int, steps: int) -> None:
     """Let the learning rate fall from `lr` to 0 along half a cosine, over `steps` steps."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2
+        group["lr"] = lr * cosine_decay(step, steps)
+
+
+def cosine_decay(step: int, steps: int) -> float:
+    """1 at step 0, 0 at step `steps`, along half a cosine between."""
+    return (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def _rectification(step: int, beta2: float, threshold: float) -> float | None:

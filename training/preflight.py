@@ -7,7 +7,7 @@ from arguments.train_options import TrainConfig
 from configs.paths import weight_file
 from models.weight_kinds import WeightKind, kind_of
 from utils.errors import UserError
-from utils.files import IMAGE_SUFFIXES, check_writable, list_images
+from utils.files import IMAGE_SUFFIXES, check_outside, check_writable, list_images
 from utils.torch_zip import strings
 
 INVERTER_OPTION = "methods_args.fse_full.inverter_pth"
@@ -49,6 +49,9 @@ def _check_experiment(config: TrainConfig) -> None:
     if not config.exp.name or Path(config.exp.name).name != config.exp.name:
         raise UserError(f"exp.name is '{config.exp.name}'; wanted a name that can be a folder's")
     check_writable(experiments_dir(config) / config.exp.name)
+    for images in (config.data.input_train_dir, config.data.input_val_dir, config.data.special_dir):
+        if images:
+            check_outside(experiments_dir(config), images, "exp.exp_dir")
     resume = config.train.resume_path
     if resume and not Path(resume).is_file():
         raise UserError(f"train.resume_path: {resume} does not exist; wanted a checkpoint or a save_options.json")

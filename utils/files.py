@@ -138,6 +138,12 @@ def check_folders_apart(source: Path, inputs: Iterable[str], target: Path, outpu
         raise UserError(f"{target / clash}: would be overwritten, but it is an input; choose another {option}")
 
 
+def check_outside(results: Path, images: str | Path, option: str) -> None:
+    """Fail if `results`, the folder of `option`, is below `images`, where images among the results would be found."""
+    if results.resolve().is_relative_to(Path(images).resolve()):
+        raise UserError(f"{option}: {results} is inside {images}, so results would be read as images; choose another")
+
+
 def numbered_files(folder: Path, prefix: str, suffix: str) -> list[tuple[int, Path]]:
     """Files such as iteration_12.pt with their numbers, which rise; iteration_12_backup.pt, for one, is left out."""
     names = re.compile(re.escape(prefix) + r"(\d+)" + re.escape(suffix))

@@ -98,6 +98,23 @@ def test_weights_in_half_precision_give_what_autocast_gives(name: str, small: Sm
         assert cast_once(network, torch.float32) is network
 
 
+@torch.inference_mode()
+def test_styles_and_demodulation_keep_all_digits_under_autocast(small: SmallDomain) -> None:
+    case = Case(small, "decoder")
+    assert isinstance(case.plain, Generator)
+    config = case.plain.config
+    w, style = torch.randn(2, config.n_styles, config.style_dim), 300 * torch.randn(2, 32)  # squares overflow float16
+
+    def results() -> list[Tensor]:
+        demodulation = case.plain.conv1.conv.demodulation(style)
+        return [*case.plain.affine(w), *case.fast.affine(w), case.plain.mapping(w[:, 0]), demodulation]
+
+    wanted = results()
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype):
+            assert all(torch.equal(a, b) for a, b in zip(results(), wanted, strict=True))
+
+
 @pytest.mark.parametrize("name", NAMES)
 @torch.inference_mode()
 def test_copies_and_forwards_change_nothing(name: str, small: SmallDomain) -> None:
@@ -117,6 +134,18 @@ def test_compiled_graphs_are_whole_and_right(name: str, small: SmallDomain) -> N
     case = Case(small, name)
     case.check(torch.compile(case.fast, fullgraph=True, backend="aot_eager"))
     case.check(case.fast)
+
+
+@torch.inference_mode()
+def test_a_compiled_decoder_has_one_graph_for_all_larger_batches(small: SmallDomain) -> None:
+    case = Case(small, "decoder")
+    styles = case.inputs[0]
+    torch._dynamo.reset()
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    compiled = torch.compile(case.fast, fullgraph=True, backend="aot_eager")
+    for size in (2, 3, 4, 5):  # the first size is compiled as a constant
+        compiled([style[:1].repeat(size, 1) for style in styles])
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before == 2
 
 
 def test_release_keeps_the_content_and_frees_the_memory(tmp_path_factory: pytest.TempPathFactory) -> None:

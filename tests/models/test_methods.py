@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from emulated_graphs import emulate_graphs
 from small_domain import SmallDomain
 from torch import Tensor
 
 from editings.latent_editor import LatentEditor
+from models.cuda_graph import SHAPES, CudaGraphs
 from models.inference import METHODS, Method
 
 
@@ -16,10 +18,10 @@ def method(small: SmallDomain, name: str = "fse_full", **options: object) -> Met
     return METHODS[name](domain, str(checkpoint), device, LatentEditor(domain, device=device), **options)  # type: ignore
 
 
-def pictures(method: Method) -> list[Tensor]:
+def pictures(method: Method, seed: int = 3) -> list[Tensor]:
     """An inversion, edits at two powers, an edit in StyleSpace, and e4e's."""
     size = method.domain.generator.size
-    x = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    x = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     inversion = method.invert(x)
     edits = method.edit(inversion, [("age", [2, -3])]), method.edit(inversion, [("glasses", [4])])
     return [method.reconstruct(inversion), *edits, method.e4e_images(inversion, [("age", [2])])]
@@ -43,6 +45,41 @@ def test_compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
     for found, wanted in zip(pictures(compiled), pictures(method(small)), strict=True):
         assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+
+
+@pytest.mark.parametrize("name", ["fse_full", "fse_inverter"])
+def test_cuda_graphs(small: SmallDomain, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are recorded for the first image, and replayed for others; without a GPU, both is emulated."""
+    wanted = [picture for seed in (3, 4, 5) for picture in pictures(method(small, name), seed)]
+    graphs = [] if torch.cuda.is_available() else emulate_graphs(monkeypatch)
+    graphed = method(small, name, cuda_graph=True)
+    found = pictures(graphed, 3)
+    recorded = len(graphs)
+    found += [picture for seed in (4, 5) for picture in pictures(graphed, seed)]
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    assert torch.cuda.is_available() or len(graphs) == recorded > 0
+
+
+def test_cuda_graphs_of_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Constants and layouts count as shapes do; results last, and shapes beyond the limit are computed without."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    graphs = [] if torch.cuda.is_available() else emulate_graphs(monkeypatch)
+
+    def function(pair: list[Tensor], power: int) -> tuple[list[Tensor], Tensor]:
+        a, b = pair
+        return [a + b, a.t()], (a * b) ** power
+
+    graphed = CudaGraphs(device).of(function)
+    with torch.inference_mode():
+        square = torch.rand(4, 4, device=device)
+        inputs = [([square + i, square.t() if i % 2 else square * i], power) for i in range(4) for power in (1, 2)]
+        inputs += [([torch.rand(n, 3, device=device), torch.rand(n, 3, device=device)], 2) for n in range(1, SHAPES)]
+        results = [graphed(*arguments) for arguments in inputs]
+        for (found, product), arguments in zip(results, inputs, strict=True):
+            wanted = function(*arguments)
+            assert isinstance(found, list) and len(found) == 2
+            assert all(torch.equal(a, b) for a, b in zip([*found, product], [*wanted[0], wanted[1]], strict=True))
+    assert torch.cuda.is_available() or len(graphs) == SHAPES
 
 
 def test_no_autograd_state(small: SmallDomain) -> None:

@@ -107,3 +107,15 @@ def test_sfe_ops_has_three_values(tmp_path: Path) -> None:
     process = start(USE, tmp_path, SFE_OPS="fast")
     _, errors = process.communicate()
     assert process.returncode == 1 and "SFE_OPS is 'fast'; wanted auto, native or cuda" in errors
+
+
+def test_a_pytorch_without_cuda_skips_what_wants_nvrtc(tmp_path: Path) -> None:
+    """With one reason, and nothing else of the GPU's tests."""
+    (tmp_path / "without_cuda.py").write_text("import torch\ntorch.version.cuda = None\n")
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}{os.pathsep}{tmp_path}"}
+    tests = ("tests/models/test_ops_nvrtc.py", "tests/test_fake_gpu.py", "-k", "nvrtc or noted or mixed or not_run")
+    command = [sys.executable, "-m", "pytest", "-p", "without_cuda", "-rs", *tests]
+    done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout
+    skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
+    assert len(skipped) == 1 and skipped[0].endswith("no NVRTC here: this PyTorch is built without CUDA"), done.stdout

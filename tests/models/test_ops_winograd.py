@@ -119,6 +119,19 @@ def test_what_rides_along(noises: int, per_picture: bool) -> None:
     check(found, wanted)
 
 
+def test_autocast_leaves_them_alone() -> None:
+    x, weight, bias, scale = torch.randn(2, 32, 12, 12), torch.randn(64, 32, 3, 3), torch.randn(64), torch.rand(2, 32)
+
+    def results() -> list[Tensor]:
+        conv, up = winograd_weight(weight), winograd_up_weight(weight)
+        down = winograd_down(x, [weight], [bias], 0.1)
+        return [conv, up, winograd_conv(x, conv, bias, scale, prelu=bias), winograd_up(x, up, scale), *down]
+
+    plain = results()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(torch.equal(found, wanted) for found, wanted in zip(results(), plain, strict=True))
+
+
 def test_wide_layers_keep_their_accuracy() -> None:
     x, weight = torch.randn(1, 512, 16, 16), torch.randn(512, 512, 3, 3)
     check(winograd_conv(x, winograd_weight(weight)), direct(x, weight), tolerance=1e-4)

@@ -294,6 +294,42 @@ def test_bad_input_is_told_and_leaves_old_results(
     assert [path.read_bytes() for path in old] == [b"old"] * 3
 
 
+@pytest.mark.parametrize(
+    ("gone", "wanted"),
+    [
+        ("editor", "weight file {gone} does not exist; scripts/download_weights.py fetches the published ones"),
+        ("generator", "weight file {gone} does not exist; scripts/download_weights.py fetches the published ones"),
+        ("e4e", "weight file {gone} does not exist; scripts/download_weights.py fetches the published ones"),
+        ("age", "{gone} (editing 'age') does not exist"),
+    ],
+)
+def test_a_missing_weight_file_is_an_error_before_an_input_is_read(
+    python: WarmPython, small: SmallDomain, tmp_path: Path, gone: str, wanted: str
+) -> None:
+    old = small.folder / "age.pt" if gone == "age" else getattr(small, gone)
+    domain, config = tmp_path / "domain.yaml", tmp_path / "config.yaml"
+    domain.write_text(small.path.read_text().replace(str(old), str(tmp_path / "gone.pt")))
+    text = small.config.read_text().replace(str(small.path), str(domain))
+    config.write_text(text.replace(str(old), str(tmp_path / "gone.pt")))
+    for name in ("a.png", "in.mp4"):
+        (tmp_path / name).write_text("neither an image nor a video")
+    commands = [
+        ["animate.py", "--video", "in.mp4", "--edits", "age=5", "--save_pth", "out.mp4"],
+        ["animate.py", "--orig_img_pth", "a.png", "--edits", "age=5", "--save_pth", "out.gif"],
+    ]
+    if gone != "age":
+        commands += [
+            ["animate.py", "--orig_img_pth", "a.png", "--morph_to", "a.png", "--save_pth", "out.gif"],
+            ["mix.py", "--orig_img_pth", "a.png", "--other_img_pth", "a.png", "--save_pth", "out.png"],
+        ]
+    for command in commands:
+        log = tmp_path / "log"
+        assert python.run(*command, "--simple_config_pth", config, log=log, cwd=tmp_path) == 2
+        *_, last = log.read_text().splitlines()
+        assert wanted.format(gone=tmp_path / "gone.pt") in last and "Traceback" not in log.read_text()
+        assert not list(tmp_path.glob("out*"))
+
+
 def test_the_result_overwrites_no_input(runner: SimpleRunner, clip: Path, photo_path: Path, tmp_path: Path) -> None:
     animation, movie, mask = AnimationRunner(runner), tmp_path / "me.mp4", tmp_path / "mask.gif"
     movie.write_bytes(clip.read_bytes())

@@ -284,6 +284,12 @@ def test_results_of_different_runs_do_not_mix(small: SmallDomain, tmp_path: Path
     InferenceRunner(load_config(arguments)).run()
     with pytest.raises(UserError, match=r"holds results of another run: its inference\.quality is 95, now it is 80"):
         InferenceRunner(load_config([*arguments, "inference.quality=80"])).run()
+    with pytest.raises(UserError, match=r"holds results of another run: its model\.tf32 is False, now it is True"):
+        InferenceRunner(load_config([*arguments, "model.tf32=True"])).run()
+    path = tmp_path / "out" / "manifest.jsonl"
+    path.write_text(path.read_text().replace(', "model.tf32": false', ""))  # of a version without the option
+    InferenceRunner(load_config(arguments)).run()
+    assert "model.tf32" in manifest(path.parent)[-1]["settings"]
 
 
 @pytest.mark.parametrize(
@@ -292,6 +298,8 @@ def test_results_of_different_runs_do_not_mix(small: SmallDomain, tmp_path: Path
         ("inference.inference_runner=fse", "inference_runner is 'fse'; model.method=fse_full wants fse_inference"),
         ("inference.inference_runner=fse_inverter_inference_runner", "fse_full wants fse_inference_runner, or nothing"),
         ("model.method=fse", "model.method is 'fse'; there are: fse_full, fse_inverter"),
+        ("model.cuda_graph=True", r"model\.cuda_graph is set, but the device is cpu; it wants an NVIDIA GPU"),
+        ("model={compile: True, cuda_graph: True}", "model.compile and model.cuda_graph are both set; give one"),
         ("data.inference_dir=''", "data.inference_dir is empty"),
         ("data.inference_dir=/no/where", "/no/where: does not exist"),
         ("data.transform=face_1", "transform is 'face_1'; there are: face_256, face_1024"),

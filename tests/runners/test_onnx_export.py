@@ -18,11 +18,27 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 
+def export(domain: Path, editor: Path, output: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "scripts" / "export_onnx.py", "--domain", domain]
+    command += ["--editor_ckpt_pth", editor, "--output_dir", output]
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("role", ["editor", "generator", "e4e"])
+def test_no_file_overwrites_a_weight_file(small: SmallDomain, role: str, tmp_path: Path) -> None:
+    """The weight file has the name of a result, by a link."""
+    source, linked = getattr(small, role), tmp_path / "encoder.onnx"
+    linked.hardlink_to(source)
+    before = source.read_bytes()
+    done = export(small.path, small.editor, tmp_path)
+    assert done.returncode == 2 and list(tmp_path.iterdir()) == [linked]
+    assert done.stderr.splitlines()[-1].startswith(f"error: {linked}: would be overwritten, but it is an input")
+    assert "Traceback" not in done.stderr and linked.read_bytes() == source.read_bytes() == before
+
+
 def test_onnx_runtime_gives_our_numbers(small: SmallDomain, photo_path: Path, tmp_path: Path) -> None:
     """Inversion and an edit in W, through the three files as docs/onnx.md has it."""
-    command = [sys.executable, ROOT / "scripts" / "export_onnx.py", "--domain", small.path]
-    command += ["--editor_ckpt_pth", small.editor, "--output_dir", tmp_path]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    done = export(small.path, small.editor, tmp_path)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"encoder.onnx", "editor.onnx", "decoder.onnx"}
 

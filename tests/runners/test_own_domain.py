@@ -228,8 +228,12 @@ def test_generators_are_measured_on_two_pictures_or_more(tiny: TinyDomain, tmp_p
     assert [row["step"] for row in rows] == [9, 10] and all(np.isfinite(row["fid_like"]) for row in rows)
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "a.png").write_bytes((tiny.pictures / "00.png").read_bytes())
-    with pytest.raises(UserError, match="has one image; a distance between sets wants two or more"):
+    with pytest.raises(UserError, match="has one image; a distance between sets needs two or more"):
         measure_generators(str(tiny.path), tmp_path, tmp_path / "one", tmp_path, 20)
+    for name in ("a.png", "fid.png"):
+        (tmp_path / "one" / name).write_bytes((tiny.pictures / "00.png").read_bytes())
+    with pytest.raises(UserError, match=r"fid\.png: would be overwritten"):
+        measure_generators(str(tiny.path), tmp_path, tmp_path / "one", tmp_path / "one", 20)
 
 
 def test_evaluation_measures_what_it_says(tiny: TinyDomain, tmp_path: Path) -> None:
@@ -256,6 +260,10 @@ def test_evaluation_measures_what_it_says(tiny: TinyDomain, tmp_path: Path) -> N
             runner.report({"all": tiny.pictures}, edits, None, tmp_path / "out")
     assert "decoder" not in vars(runner.sfe)  # nothing was computed
     (tmp_path / "gone.pt").rename(tmp_path / "light.pt")
+    (tmp_path / "clash").mkdir()
+    (tmp_path / "clash" / "grid.png").write_bytes((tiny.pictures / "00.png").read_bytes())
+    with pytest.raises(UserError, match=r"grid\.png: would be overwritten"):
+        runner.report({"clash": tmp_path / "clash"}, {"light": 2.0}, None, tmp_path / "clash")
     text = runner.report({"all": tiny.pictures}, {"light": 2.0}, tmp_path / "true", tmp_path / "out", shown=2)
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert (tmp_path / "out" / "evaluation.md").read_text() == text

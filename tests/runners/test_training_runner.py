@@ -271,3 +271,32 @@ def test_what_cannot_work_stops_before_anything_is_written(
     options = [option, f"data.input_val_dir={toy.pictures}"]
     assert python.run("train.py", *toy.arguments(stage, "wrong", *options), log=log) == 2
     assert expected in log.read_text() and not list(toy.experiments.glob("wrong*"))
+
+
+def test_a_missing_file_of_a_direction_stops_before_anything_is_written(
+    toy: TrainingToy, python: WarmPython, log: Path, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone.pt"
+    domain = toy.files.path.read_text().replace(str(toy.folder / "age.pt"), str(gone))
+    (tmp_path / "domain.yaml").write_text(domain)
+    arguments = toy.arguments(2, "directionless", f"exp.domain={tmp_path / 'domain.yaml'}")
+    assert python.run("train.py", *arguments, log=log) == 2
+    [last] = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
+    assert f"{gone} (editing 'age') does not exist" in last and "Traceback" not in log.read_text()
+    assert not list(toy.experiments.glob("directionless*"))
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("data.train_dir=", "data.train_dir is empty"),
+        ("exp.exp_dir={images}/runs", "exp.exp_dir: {images}/runs/inside is inside {images}"),
+    ],
+)
+def test_networks_are_not_trained_on_results(
+    toy: TrainingToy, python: WarmPython, log: Path, option: str, expected: str
+) -> None:
+    options = [f"data.train_dir={toy.pictures}", f"exp.domain={toy.files.path}", "exp.name=inside", "train.device=cpu"]
+    assert python.run("train_encoder.py", *options, option.format(images=toy.pictures), log=log) == 2
+    assert expected.format(images=toy.pictures) in log.read_text() and "Traceback" not in log.read_text()
+    assert not (toy.pictures / "runs").exists()

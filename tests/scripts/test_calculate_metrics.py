@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -172,6 +173,33 @@ def test_what_a_user_can_mend_is_one_line(
     assert warm.run("calculate_metrics.py", *arguments, log=log, cwd=tmp_path) == 2
     lines = log.read_text().splitlines()
     assert lines[-1].startswith("error: ") and re.search(message, lines[-1]) and "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["--report", "orig/a/00.png"],
+        ["--report", "out/../fake/a/00.PNG"],
+        ["--report", "linked.html"],
+        ["--metrics", "fid", "--save_fid_stats", "orig/b/01.png"],
+        ["--metrics", "fid", "--fid_stats", "own.npz", "--save_fid_stats", "own.npz"],
+        ["--metrics", "fid", "--fid_stats", "own.npz", "--report", "own.npz"],
+    ],
+)
+def test_no_result_overwrites_an_input(warm: WarmPython, place: Path, tmp_path: Path, change: list[str]) -> None:
+    copytree(place / "orig", tmp_path / "orig")
+    copytree(place / "fake", tmp_path / "fake")
+    (tmp_path / "linked.html").symlink_to("orig/a/00.png")
+    (tmp_path / "own.npz").write_bytes(b"statistics")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    folders = ["--orig_path", "orig", "--reconstr_path", "fake", "--metrics_dir", "numbers"]
+    log = tmp_path / "log"
+    arguments = [*folders, "--metrics", "l2", "--device", "cpu", *change]
+    assert warm.run("calculate_metrics.py", *arguments, log=log, cwd=tmp_path) == 2
+    *_, last = log.read_text().splitlines()
+    assert last == f"error: {change[-1]}: would be overwritten, but it is an input; choose another place for results"
+    log.unlink()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("script", ["calculate_metrics", "fid_calculation", "inference", "align_all_parallel"])

@@ -71,6 +71,19 @@ def test_the_right_pictures_enter(warm: WarmPython, place: Path, monkeypatch: py
     assert code == 2 and lines[-1] == "error: FID was given 0 images of a set; wanted: 2 or more"
 
 
+def test_no_result_overwrites_an_input(warm: WarmPython, place: Path) -> None:
+    table, common = place / "table.txt", ["--orig_path", place / "orig", "--attr_name", "Eyeglasses"]
+    before = table.read_bytes()
+    code, lines = compare(warm, place, *common, "--save_fid_stats", table)
+    assert code == 2 and lines[-1].startswith(f"error: {table}: would be overwritten, but it is an input")
+    assert table.read_bytes() == before
+    image = place / "orig" / "0.jpg"
+    before = image.read_bytes()
+    code, lines = compare(warm, place, *common, "--save_fid_stats", image)
+    assert code == 2 and lines[-1].startswith(f"error: {image}: would be overwritten, but it is an input")
+    assert image.read_bytes() == before
+
+
 def test_bad_pictures_are_named(warm: WarmPython, place: Path) -> None:
     (place / "orig" / "0.jpg").write_bytes(b"x")
     Image.new("RGB", (64, 64)).save(place / "edit" / "99.png")

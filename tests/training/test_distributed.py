@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -125,6 +126,15 @@ def started(command: list[str]) -> Iterator[subprocess.Popen]:
         process.wait()
 
 
+def two_machines() -> list[str]:
+    """torchrun's command on each of two machines with one process each, which are this one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    nodes = ["--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", f"--rdzv_endpoint={place}", "--rdzv_id=run"]
+    return [sys.executable, "-m", "torch.distributed.run", *nodes]
+
+
 def generator_options(toy: TrainingToy, name: str, *more: str) -> list[str]:
     return [
         f"exp.domain={toy.files.path}", f"exp.exp_dir={toy.experiments}", f"exp.name={name}", "train.device=cpu",
@@ -135,11 +145,7 @@ def generator_options(toy: TrainingToy, name: str, *more: str) -> list[str]:
 def test_processes_draw_numbers_of_their_own_and_average_the_gradients(toy: TrainingToy) -> None:
     """On two machines with a process each: the checkpoint is that of two tasks whose gradients are averaged by hand."""
     options = generator_options(toy, "generator_ranks", "train.batch_size=2", "train.steps=2")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = f"127.0.0.1:{free.getsockname()[1]}"
-    nodes = ["--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", f"--rdzv_endpoint={place}", "--rdzv_id=run"]
-    command = [sys.executable, "-m", "torch.distributed.run", *nodes, "scripts/train_generator.py", *options]
+    command = [*two_machines(), "scripts/train_generator.py", *options]
     with started(command) as one, started(command) as two:
         for process in (one, two):
             errors = process.communicate(timeout=300)[1]
@@ -208,6 +214,36 @@ def test_a_run_is_killed_stopped_and_goes_on_with_fewer_processes(toy: TrainingT
     assert [row["step"] for row in rows] == list(range(1, stopped + 3))
     images = [4 * step for step in range(1, stopped + 1)]
     assert [row["images"] for row in rows] == [*images, images[-1] + 2, images[-1] + 4]
+
+
+JOIN = """
+import sys
+import torch
+from training import distributed
+from utils.errors import UserError
+
+if sys.argv[1] == "gpu":  # as far as PyTorch says
+    torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: 1
+try:
+    distributed.join("0")
+except UserError as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+def test_machines_with_and_without_a_gpu_do_not_train_together(tmp_path: Path) -> None:
+    """Each of them says so at once: their processes would wait for each other in different backends."""
+    (tmp_path / "join.py").write_text(JOIN)
+    command = [*two_machines(), str(tmp_path / "join.py")]
+    environment = {**ONE_CORE, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    processes = [
+        subprocess.Popen([*command, kind], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
+        for kind in ("gpu", "cpu")
+    ]
+    for process in processes:
+        errors = process.communicate(timeout=120)[1]
+        assert process.returncode != 0
+        assert re.search(r"error: the processes have the devices (cuda, cpu|cpu, cuda); wanted a GPU for each", errors)
 
 
 SLOW = """

@@ -50,6 +50,7 @@ def train(toy: TrainingToy, stage: int, *options: str) -> str:
         (1, "data.special_dir=/no/such/folder", "data.special_dir"),
         (1, "train.resume_path=/no/such/file.pt", "train.resume_path"),
         (1, "exp.name=", "exp.name"),
+        (1, "exp.exp_dir={images}/runs", "exp.exp_dir: {images}/runs is inside {images}"),
         (1, "exp.domain=dogs", "exp.domain"),
         (1, "exp.config=no.yaml", "no.yaml"),
         (1, "model.method=fse_full", "model.method"),
@@ -62,7 +63,7 @@ def train(toy: TrainingToy, stage: int, *options: str) -> str:
     ],
 )
 def test_mistakes_name_their_key(toy: TrainingToy, stage: int, option: str, expected: str) -> None:
-    assert expected in train(toy, stage, option)
+    assert expected.format(images=toy.pictures) in train(toy, stage, option.format(images=toy.pictures))
 
 
 def test_a_feature_editor_given_as_the_inverter(toy: TrainingToy) -> None:
@@ -88,11 +89,13 @@ def test_a_folder_without_pictures(toy: TrainingToy, tmp_path: Path) -> None:
     assert "data.input_train_dir" in line and "0 images" in line
 
 
-def test_a_missing_weight_file_of_the_domain(toy: TrainingToy, tmp_path: Path) -> None:
-    domain = toy.files.path.read_text().replace(str(toy.files.discriminator), "/no/such/discriminator.pt")
+@pytest.mark.parametrize(("stage", "role"), [(1, "generator"), (1, "discriminator"), (2, "e4e"), (2, "generator")])
+def test_a_missing_weight_file_of_the_domain(toy: TrainingToy, stage: int, role: str, tmp_path: Path) -> None:
+    gone = tmp_path / f"{role}.pt"
+    domain = toy.files.path.read_text().replace(str(getattr(toy.files, role)), str(gone))
     (tmp_path / "domain.yaml").write_text(domain)
-    line = train(toy, 1, f"exp.domain={tmp_path / 'domain.yaml'}", "train.train_dis=True")
-    assert "weights.discriminator" in line
+    line = train(toy, stage, f"exp.domain={tmp_path / 'domain.yaml'}", "train.train_dis=True")
+    assert line == f"error: domain small: weights.{role}: {gone} does not exist; download or train it first"
 
 
 def test_a_large_checkpoint_is_told_apart_as_fast(toy: TrainingToy, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from training.distributed import Process
 from training.ema import MovingAverage
 from training.loggers import Sheet
 from training.losses import r1_penalty
+from training.optimizers import cosine_decay
 from training.precision import in_layout
 from training.state import TrainState, adopt
 from training.tasks.network import NetworkTask
@@ -136,8 +137,7 @@ class GeneratorTask(NetworkTask):
         beta1, beta2 = options.betas
         mapping = list(self.generator.style.parameters())
         rest = [value for name, value in self.generator.named_parameters() if not name.startswith("style.")]
-        groups: list[dict[str, Any]] = [{"params": rest}, {"params": mapping, "lr": options.lr * options.mapping_lr}]
-        generator_opt = Adam(groups, options.lr, (beta1, beta2))
+        generator_opt = Adam([{"params": rest}, {"params": mapping}], options.lr, (beta1, beta2))
         disc_opt = Adam(self.discriminator.parameters(), options.lr, (beta1, beta2))
         self.path_length = PathLength(self.device)
         self.predictor = None
@@ -152,6 +152,7 @@ class GeneratorTask(NetworkTask):
         )  # fmt: skip
 
     def gradients(self, step: int) -> Mapping[str, Tensor]:
+        self._set_rates(step)
         size = self._size(step)
         larger = min(self.domain.generator.size // size, LARGER_BATCH)
         self.batch = self.images.next_batch(self.batch_size * larger)
@@ -164,6 +165,14 @@ class GeneratorTask(NetworkTask):
         adversarial = self.options.adversarial and real.shape[-1] == self.domain.generator.size
         fake, losses = self._learn_generator(step, real, bool(adversarial))
         return losses | self._learn_discriminator(step, fake, real) if adversarial else losses
+
+    def _set_rates(self, step: int) -> None:
+        """The optimizers' learning rates: those of the options, also where a checkpoint was written with others."""
+        lr = self.options.lr * (cosine_decay(step, self.options.steps) if self.options.lr_decay else 1)
+        rest, mapping = self.state.optimizers["generator_opt"].param_groups
+        rest["lr"], mapping["lr"] = lr, lr * self.options.mapping_lr
+        for group in self.state.optimizers["disc_opt"].param_groups:
+            group["lr"] = lr
 
     def _size(self, step: int) -> int:
         """Pixels at which this step trains."""

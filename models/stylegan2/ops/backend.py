@@ -20,15 +20,15 @@ from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-_replacements = torch.library.Library("sfe", "IMPL")  # lives as long as the process, as what it registers
+_replacements = torch.library.Library("sfe", "IMPL")  # must live as long as what it registers
 
 _only_plain = False
 
 
 def ops_for(x: Tensor) -> Any:
-    """Has the ops for tensors like x, with the signatures of `native`: torch.ops.sfe, a `cuda.Ops`, or `native`.
+    """The ops for tensors like x, with the signatures of `native`: torch.ops.sfe, a `cuda.Ops`, or `native`.
 
-    On first use of a device, kernels are compiled, or taken from the cache, and tested.
+    On first use of a device, kernels are compiled or read from the cache, and tested.
     """
     if _only_plain:
         return native
@@ -36,7 +36,7 @@ def ops_for(x: Tensor) -> Any:
 
 
 def _apart(decide: Callable[..., Any]) -> "functools._lru_cache_wrapper[Any]":
-    """Decides once, on a thread of its own, which no mode of the caller reaches: autocast, fake tensors and others."""
+    """Decides once, on a separate thread, so that modes of the caller (autocast, fake tensors) have no effect."""
 
     @functools.cache
     @functools.wraps(decide)
@@ -49,7 +49,7 @@ def _apart(decide: Callable[..., Any]) -> "functools._lru_cache_wrapper[Any]":
 
 @contextmanager
 def plain() -> Iterator[None]:
-    """Plain PyTorch meanwhile, in graphs too: for formats that know no other ops. For one thread at a time."""
+    """Use plain PyTorch within the block, in graphs too: for formats without custom ops. For one thread at a time."""
     global _only_plain
     before, _only_plain = _only_plain, True
     try:
@@ -64,7 +64,7 @@ def only_plain() -> bool:
 
 
 def forget() -> None:
-    """Lets the next use of a device decide again, such as after a change of SFE_OPS."""
+    """Make the next use of a device decide again, for example after a change of SFE_OPS."""
     _on_cpu.cache_clear()
     _elsewhere.cache_clear()
     _wanted.cache_clear()
@@ -91,7 +91,7 @@ def _on_cpu() -> Any:
 
 
 def _replace_library() -> None:
-    """Has torch.ops.sfe on the CPU, which graphs call, computed by plain PyTorch from now on."""
+    """From now on, compute torch.ops.sfe on the CPU, which graphs call, by plain PyTorch."""
     winograd = ("winograd_weight", "winograd_conv", "winograd_up_weight", "winograd_up", "winograd_down")
     for name in ("upfirdn2d", "fused_bias_act", "blur_bias_act", "act_grad", *winograd):
         _replacements.impl(name, getattr(native, name), "CPU")

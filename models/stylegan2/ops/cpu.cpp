@@ -29,7 +29,7 @@ void for_each_row(const Args<T>& args) {
         }
       } else {
         const int b = map / a.channels, c = map % a.channels;
-        // V pixels go together where their windows lie within the image's width
+        // V pixels are computed together where their windows are within the image's width
         int first = 0, last = K == 1 ? a.out_w : 0;
         if constexpr (K > 1 && UP > 0 && DOWN == 1) {
           first = std::max(0, a.pad_x);

@@ -14,8 +14,8 @@ from models.stylegan2.ops.native import Ints
 
 TYPES = {torch.float32: "float", torch.float16: "Half", torch.bfloat16: "BFloat16", torch.float64: "double"}
 THREADS = 256  # of a block
-ROWS_AT_ONCE = 65535  # CUDA's limit of a grid's second dimension; a thread takes every so many rows
-# Indices have 32 bits. What is left of them is room for the last step of a grid beyond a tensor's end.
+ROWS_AT_ONCE = 65535  # CUDA's limit of a grid's second dimension; a thread computes every ROWS_AT_ONCE-th row
+# Indices have 32 bits; the rest is for the last step of a grid, which goes beyond a tensor's end.
 LARGEST = 2**31 - 2**25
 
 
@@ -211,12 +211,12 @@ def _filter_name(kernel: Tensor, up: Ints, down: Ints) -> str:
 
 
 def _dense(x: Tensor) -> Tensor:
-    """x in a layout that the kernels read: as it is, or contiguous."""
+    """x in a layout that the kernels read: channels_last or contiguous."""
     return x if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
 
 
 def _pointer(x: Tensor | None, first: int = 0) -> int | None:
-    """Where x[first] lies."""
+    """The address of x[first]."""
     if x is None:
         return None
     return x.data_ptr() + (first * x.stride(0) * x.element_size() if first else 0)

@@ -36,19 +36,19 @@ struct Args {
   Acc kernel_gain, slope, gain;
 };
 
-// The first tap of a window starting at `start` of the upsampled image that lies on a pixel, not on an inserted zero.
+// The first tap of a window starting at `start` of the upsampled image that reads a pixel, not an inserted zero.
 SFE_INLINE int first_tap(int start, int up) {
   const int past = start % up;
   return past == 0 ? 0 : past > 0 ? up - past : -past;
 }
 
-// Computes V outputs from pixel (oy, ox), channel c of picture b. K, UP and DOWN are the kernel's size and the factors
+// Computes V outputs from pixel (oy, ox), channel c of image b. K, UP and DOWN are the kernel's size and the factors
 // where they are known when compiling, else 0. V > 1 across pixels needs DOWN = 1, and windows within the image's width.
 template <int V, bool CHANNELS_LAST, int K, int UP, int DOWN, typename T>
 SFE_INLINE void element(const Args<T>& a, int b, int c, int oy, int ox) {
   using Acc = typename Accumulator<T>::type;
   using Values = typename Pack<Acc, V>::type;
-  const Index pixel = CHANNELS_LAST ? a.channels : 1;  // the way from one pixel to the next in memory
+  const Index pixel = CHANNELS_LAST ? a.channels : 1;  // step from one pixel to the next in memory
   const Index plane = static_cast<Index>(b) * a.channels * a.in_h * a.in_w +
                       (CHANNELS_LAST ? c : static_cast<Index>(c) * a.in_h * a.in_w);
   const T* const x = a.x + plane;

@@ -81,7 +81,7 @@ def _pair(factor: int | tuple[int, int], name: str) -> tuple[int, int]:
 
 
 def _check_tensors(x: Tensor, **others: Tensor | None) -> None:
-    """Kernels read memory as they are told it is: a number on another device would be read from anywhere."""
+    """The kernels trust these: a wrong dtype or device would make them read arbitrary memory."""
     if x.dtype not in cuda.TYPES:
         raise ValueError(f"x is {x.dtype}; wanted float16, bfloat16, float32 or float64")
     for name, tensor in others.items():

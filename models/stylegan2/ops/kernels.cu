@@ -1,4 +1,4 @@
-// The ops on a GPU, for one element type SFE_TYPE: a block's threads lie along memory (y of the block: rows), and each
+// The ops on a GPU, for one element type SFE_TYPE: a block's threads run along memory (y of the block: rows), and each
 // computes V neighbours. NVRTC compiles this file (nvrtc.py), cuda.py launches its kernels.
 #include "vector_cuda.h"
 

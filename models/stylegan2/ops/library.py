@@ -21,15 +21,15 @@ SOURCES = ("cpu.cpp", "winograd.cpp", "winograd_strided.cpp")
 
 
 def load() -> None:
-    """Makes the CPU's compiled kernels known to PyTorch as torch.ops.sfe, building them if no earlier process did.
+    """Register the CPU's compiled kernels as torch.ops.sfe, building them if no earlier process did.
 
-    Raises whatever keeps them from being built.
+    Raises any error of the build.
     """
     torch.ops.load_library(_built())
 
 
 def _built() -> Path:
-    """The library's file, built now if need be. A killed or a second builder does no harm: the file appears whole."""
+    """The library's file, built if missing. It is safe to kill a build, and to run two at once."""
     library = cache_folder() / f"sfe_ops_cpu_{_key()}.so"
     if library.exists():
         return library
@@ -42,9 +42,9 @@ def _built() -> Path:
         if not library.exists():
             logger.info("building the custom ops for the CPU once, about 20 s (SFE_OPS=native does without)")
             start = time.perf_counter()
-            # pip's ninja stands beside the interpreter of an environment, even of one that is not activated
+            # pip installs ninja beside the environment's interpreter, which is not on PATH if it is not activated
             os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
-            (folder / "lock").unlink(missing_ok=True)  # torch's own lock, which a killed builder leaves behind
+            (folder / "lock").unlink(missing_ok=True)  # torch's lock, which a killed build leaves there
             cpp_extension.load(
                 name=library.stem,
                 sources=[str(FOLDER / name) for name in SOURCES],
@@ -59,7 +59,7 @@ def _built() -> Path:
 
 
 def cache_folder() -> Path:
-    """PyTorch's folder for extensions, found without importing torch.utils.cpp_extension, which takes a while."""
+    """PyTorch's folder for extensions, without the slow import of torch.utils.cpp_extension."""
     root = os.environ.get("TORCH_EXTENSIONS_DIR")
     return Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torch_extensions"
 
@@ -73,7 +73,7 @@ def _key() -> str:
 
 
 def _instructions() -> str:
-    """What tells one processor's instruction set from another's: a library for a newer one would crash here."""
+    """Identifies the processor's instruction set: a library built for a newer one would crash here."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

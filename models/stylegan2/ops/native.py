@@ -17,7 +17,7 @@ Ints = Sequence[int]  # factors: (x, y); pads: (left, right, top, bottom)
 
 
 def _in_own_precision(op: Callable[P, R]) -> Callable[P, R]:
-    """Keeps autocast away from the convs and matrix products in an op, as it is away from compiled kernels."""
+    """Switches autocast off for the convs and matrix products in an op; it has no effect on compiled kernels either."""
 
     @functools.wraps(op)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -89,7 +89,7 @@ def blur_bias_act(
 
 
 def act_grad(grad: Tensor, y: Tensor, slope: float, gain: float) -> Tensor:
-    """The gradient before the leaky ReLU from that behind it; y is its result, of its input's sign."""
+    """The gradient at the leaky ReLU's input from that at its output y, whose sign is the input's."""
     result = grad.to(compute_dtype(y.dtype)) * gain
     result = torch.where(y > 0, result, result * slope)
     return result.to(y.dtype).contiguous(memory_format=memory_format(y))
@@ -193,7 +193,7 @@ def output_size(size: Ints, kernel: Tensor, up: Ints, down: Ints, pad: Ints) -> 
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
-    """channels_last if `x` lies so in memory, else contiguous: the layout that results keep."""
+    """channels_last if `x` has that layout, else contiguous; results keep it."""
     if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
         return torch.channels_last
     return torch.contiguous_format

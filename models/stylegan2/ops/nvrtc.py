@@ -1,6 +1,6 @@
-"""Compiles kernels.cu by NVRTC, the compiler that PyTorch's CUDA wheels bring along: no toolkit and no host compiler.
+"""Compiles kernels.cu by NVRTC, the compiler in PyTorch's CUDA wheels: no toolkit and no host compiler are needed.
 
-What was compiled is kept for every later process, and so is the fact that it could not be compiled.
+The result is cached for later processes, and so is a failure.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ INVALID_OPTION, COMPILATION = 5, 6  # results that another attempt would not cha
 
 
 class CompileError(RuntimeError):
-    """NVRTC does not take the kernels; its messages."""
+    """NVRTC rejects the kernels; the text is its messages."""
 
 
 def cubin(architecture: str, dtype: torch.dtype) -> bytes:
@@ -117,7 +117,7 @@ def _library() -> ctypes.CDLL:
     for folder in sorted(Path(torch.__file__).parents[1].glob("nvidia/*/lib")):
         file = folder / f"libnvrtc.so.{suffix}"
         if file.exists():
-            for builtins in folder.glob(f"libnvrtc-builtins.so.{major}*"):  # which NVRTC does not find on its own
+            for builtins in folder.glob(f"libnvrtc-builtins.so.{major}*"):  # NVRTC does not find it by itself
                 ctypes.CDLL(str(builtins))
             return ctypes.CDLL(str(file))
     return ctypes.CDLL(f"libnvrtc.so.{suffix}")

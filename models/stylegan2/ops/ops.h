@@ -71,7 +71,7 @@ void launch(
   });
 }
 
-// x in a layout that the kernels read: as it is, or contiguous.
+// x in a layout that the kernels read: channels_last or contiguous.
 Tensor dense(const Tensor& x) {
   return x.dim() == 4 && x.is_contiguous(at::MemoryFormat::ChannelsLast) ? x : x.contiguous();
 }

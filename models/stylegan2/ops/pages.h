@@ -1,5 +1,5 @@
-// Large pages for large results. Memory as large as a 1024 px activation comes fresh from the kernel each time, and to
-// have it page by page of 4 KiB takes longer than what the ops do with it.
+// Large pages for large results. The kernel provides memory as large as a 1024 px activation newly each time, and
+// mapping it in pages of 4 KiB takes longer than the ops that use it.
 #pragma once
 
 #include <ATen/core/Tensor.h>

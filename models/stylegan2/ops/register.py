@@ -1,7 +1,7 @@
 """The ops as PyTorch knows them: torch.ops.sfe.*, with shapes for the compiler and derivatives of any order.
 
-The CPU's compiled kernels join when backend.py loads them. Until then the Python functions here stand for an op: they
-have the kernels loaded, from which time on the dispatcher calls those and not Python, or let plain PyTorch compute it.
+The CPU's compiled kernels are registered when backend.py loads them. Until then an op is one of the Python functions
+here: it has the kernels loaded, which the dispatcher calls from then on, or has plain PyTorch compute the result.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,10 +16,10 @@ Ints = Sequence[int]
 
 
 def kernels(x: Tensor) -> Any:
-    """Where the ops for a tensor like x are: torch.ops.sfe, or `native`, with the same signatures.
+    """The ops for a tensor like x: torch.ops.sfe, or `native`, with the same signatures.
 
-    A tracing compiler always gets torch.ops.sfe, as a graph may run where kernels can be built. Elsewhere plain PyTorch
-    is called directly: a Python function behind an op would have PyTorch import its compiler, which takes a second.
+    A tracing compiler always gets torch.ops.sfe, as a graph may run where kernels can be built. Otherwise plain PyTorch
+    is called directly: for an op in Python, PyTorch would import its compiler, which takes a second.
     """
     if backend.only_plain():
         return native
@@ -78,7 +78,7 @@ def blur_bias_act(
     "sfe::act_grad", mutates_args=(), schema="(Tensor grad, Tensor y, float slope, float gain) -> Tensor"
 )
 def act_grad(grad: Tensor, y: Tensor, slope: float, gain: float) -> Tensor:
-    """The gradient before the activation from that behind it; y is the activation's result, of its input's sign."""
+    """The gradient at the activation's input from that at its output y, whose sign is the input's."""
     return backend.ops_for(y).act_grad(grad, y, slope, gain)
 
 
@@ -126,7 +126,7 @@ def _on_cuda(name: str) -> Callable[..., Tensor]:
     return lambda x, *rest: getattr(backend.ops_for(x), name)(x, *rest)
 
 
-# Behind the dispatcher's own entry for CUDA: a custom_op's wrapper would be in the way of each call
+# Registered with the dispatcher directly: a custom_op's wrapper would slow down each call
 _cuda = torch.library.Library("sfe", "IMPL")
 for _name in ("upfirdn2d", "fused_bias_act", "blur_bias_act", "act_grad"):
     _cuda.impl(_name, _on_cuda(_name), "CUDA")

@@ -1,7 +1,7 @@
-"""The test that compiled kernels pass on a device before anything relies on them: tiny tensors, against plain PyTorch.
+"""The test that compiled kernels must pass on a device before they are used: tiny tensors, against plain PyTorch.
 
-It finds a miscompiled library, one for another processor, a driver that runs kernels wrongly, and a slip in our own
-arithmetic that shows only on a kind of GPU that we do not have.
+It catches a miscompiled library, one for another processor, a driver that runs kernels wrongly, and mistakes in our own
+arithmetic that show only on a kind of GPU that we do not have.
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ Call = tuple[str, tuple[Any, ...]]
 
 
 class Mismatch(RuntimeError):
-    """A kernel's result is not plain PyTorch's."""
+    """A kernel's result differs from plain PyTorch's."""
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without gradients, and on one thread: to have threads meet takes longer than all that they would compute."""
+    """Without gradients, and on one thread: synchronising threads would take longer than the whole test."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -44,16 +44,16 @@ def check(ops: Any, device: torch.device, dtype: torch.dtype) -> None:
         for name, arguments in _calls(shape, dtype):
             wanted = _run(native, name, arguments, torch.device("cpu"), torch.float64)
             for layout in LAYOUTS:
-                found = _run(ops, name, arguments, device, layout=layout)
+                result = _run(ops, name, arguments, device, layout=layout)
                 what = f"{name} of {dtype}, {layout}, {'×'.join(map(str, shape))}"
-                if found.dtype != dtype or not found.is_contiguous(memory_format=layout):
-                    raise Mismatch(f"{what}: the result has {found.dtype} and strides {found.stride()}")
-                _compare(what, found, wanted, TOLERANCE[dtype])
+                if result.dtype != dtype or not result.is_contiguous(memory_format=layout):
+                    raise Mismatch(f"{what}: the result has {result.dtype} and strides {result.stride()}")
+                _compare(what, result, wanted, TOLERANCE[dtype])
 
 
 @_quietly()
 def check_winograd(ops: Any) -> None:
-    """The same for the Winograd convs, which are compiled for the CPU alone."""
+    """The same for the Winograd convs, which are compiled only for the CPU."""
     x, weight, slopes = _wave(2, 16, 9, 6), _wave(64, 16, 3, 3), _wave(64, phase=1)
     scale, noise, strength = _wave(2, 16, phase=2), _wave(1, 1, 9, 6), _wave(1, phase=3)
     residual = _wave(2, 64, 9, 6, phase=4)
@@ -61,11 +61,11 @@ def check_winograd(ops: Any) -> None:
     for name, transform, rest in (
         ("winograd_conv", "winograd_weight", around), ("winograd_up", "winograd_up_weight", (scale,)),
     ):  # fmt: skip
-        wanted, found = (
+        wanted, result = (
             _run(ops_, name, (x, _run(ops_, transform, (weight,), cpu, t), *rest), cpu, t)
             for ops_, cpu, t in ((native, x.device, torch.float64), (ops, x.device, torch.float32))
         )
-        _compare(name, found, wanted, WINOGRAD_TOLERANCE)
+        _compare(name, result, wanted, WINOGRAD_TOLERANCE)
     weights, biases = [weight, weight.flip(0)], [slopes, slopes * 2]
     plain = native.winograd_down(x, weights, biases, 0.2)
     for a, b in zip(ops.winograd_down(x, weights, biases, 0.2), plain, strict=True):
@@ -103,9 +103,9 @@ def _run(
     return getattr(ops, name)(*map(moved, arguments))
 
 
-def _compare(what: str, found: Tensor, wanted: Tensor, tolerance: float) -> None:
-    error = (found.cpu().double() - wanted).abs().max().item() / max(1.0, wanted.abs().max().item())
-    if not error <= tolerance:  # NaN is no match either
+def _compare(what: str, result: Tensor, wanted: Tensor, tolerance: float) -> None:
+    error = (result.cpu().double() - wanted).abs().max().item() / max(1.0, wanted.abs().max().item())
+    if not error <= tolerance:  # NaN does not match either
         raise Mismatch(f"{what}: off by {error:.1e} of the maximum, at most {tolerance:.0e} is rounding")
 
 

@@ -1,9 +1,9 @@
 // 3×3 convs of inference on the CPU by Winograd's F(4×4, 3×3) (Lavin & Gray, arXiv 1509.09308): float32, channels_last.
 //
 // A tile of 4×4 outputs needs a 6×6 window of inputs; transformed, its conv is 36 products per pair of channels instead
-// of 144. Each thread takes a block of tiles through input transform, 36 matrix products and output transform, so that
-// what lies between stays in its cache. What surrounds such convs in a network rides along: a scale and a shift of the
-// input (BN; the style of a modulated conv), and demodulation, noise, bias, activation and residual of the output.
+// of 144. Each thread computes a block of tiles: input transform, 36 matrix products and output transform, so that
+// intermediate results stay in its cache. The operations around such convs are fused: a scale and a shift of the input
+// (BN; the style of a modulated conv), and demodulation, noise, bias, activation and residual of the output.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -24,7 +24,7 @@ struct Conv {
   const float *x, *weight, *bias, *in_scale, *in_shift, *out_scale, *noise, *noise_weight, *prelu, *residual;
   float* y;
   int64_t batch, height, width, in, out;  // of the input; channels of both
-  int64_t in_step, noise_step;            // from one picture's to the next's, 0 if they share
+  int64_t in_step, noise_step;            // from one image's to the next's, 0 if they share
   float gain;
   int64_t tiles_y, tiles_x, panels;
 };
@@ -63,7 +63,7 @@ inline void transform_weight(const Channels* w, int64_t step, Channels* t, int64
   t[5 * t_step] = w2;
 }
 
-// v: 36×tiles×in. Outside the picture is 0, whatever the input's scale and shift.
+// v: 36×tiles×in. Outside the image is 0, whatever the input's scale and shift.
 void input_tile(const Conv& p, int64_t tile, float* v, int64_t f_stride) {
   const int64_t b = tile / (p.tiles_y * p.tiles_x), at = tile % (p.tiles_y * p.tiles_x);
   const int64_t top = at / p.tiles_x * 4 - 1, left = at % p.tiles_x * 4 - 1;

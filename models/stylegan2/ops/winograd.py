@@ -1,8 +1,8 @@
 """3×3 convs of inference by Winograd's algorithms, which need fewer multiplications, for float32 on the CPU.
 
-`winograd_conv` has stride 1 and takes F(4×4, 3×3): a quarter of the multiplications. `winograd_down` has stride 2 and
-`winograd_up` is the transposed conv of stride 2: both take F(4, 2) on the phases of the image, with 81 multiplications
-in place of 144. Sums differ from the direct convs' by about 1e-5 of the largest output. None has a derivative.
+`winograd_conv` has stride 1 and uses F(4×4, 3×3): a quarter of the multiplications. `winograd_down` has stride 2 and
+`winograd_up` is the transposed conv of stride 2: both use F(4, 2) on the phases of the image, with 81 multiplications
+instead of 144. Results differ from direct convs' by about 1e-5 of the largest output. None has a derivative.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from models.stylegan2.ops import backend, native, register
 
 
 def winograd_fits(in_channels: int, out_channels: int) -> bool:
-    """Whether a layer can go by Winograd here and runs on compiled kernels (which this builds on first use)."""
+    """Whether a layer can use these convs here, on compiled kernels (which this builds on first use)."""
     fits = in_channels % 16 == 0 and out_channels % native.PANEL == 0
     return fits and backend.ops_for(torch.empty(0, device="cpu")) is not native
 
@@ -102,7 +102,7 @@ def _whole_panels(weight: Tensor) -> Tensor:
 
 
 def _shape(x: Tensor, weight: Tensor) -> tuple[int, ...]:
-    """The shape of x, where the transformed weight fits it."""
+    """The shape of x, after a check that the transformed weight fits it."""
     if x.dim() != 4 or weight.dim() != 4:
         raise ValueError(
             f"x is {tuple(x.shape)}, weight {tuple(weight.shape)}; wanted B×I×H×W and a transformed weight"
@@ -115,7 +115,7 @@ def _shape(x: Tensor, weight: Tensor) -> tuple[int, ...]:
 
 
 def _check(x: Tensor, name: str, tensor: Tensor | None, *shapes: Sequence[int]) -> None:
-    """The kernels read memory as they are told it is."""
+    """The kernels trust these: a wrong dtype, device or shape would make them read arbitrary memory."""
     if tensor is None:
         return
     if tensor.device != x.device or tensor.dtype != torch.float32:

@@ -1,8 +1,8 @@
 // 3×3 convs with stride 2, and transposed ones, by Winograd's F(4×4, ·) on their phases: float32, channels_last.
 //
-// Along an axis, the pixels at odd places meet two of the three taps and those between meet one. Two taps on four
-// neighbours are 5 products by F(4, 2) with the points 0, 1, −1, 2 and ∞, one tap on four is 4: nine in place of twelve,
-// 81 in place of 144 on a tile of 4×4. The nine "points" along an axis are those five, then those four; as the four have
+// Along an axis, two of the three taps read pixels of one phase, and one tap those of the other. Two taps on four
+// neighbours are 5 products by F(4, 2) with the points 0, 1, −1, 2 and ∞, one tap on four is 4: nine instead of twelve,
+// 81 instead of 144 on a tile of 4×4. The nine "points" along an axis are those five, then those four; as the four have
 // one weight, there are 6×6 matrices of weights. A transposed conv is the same with input and output exchanged.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
@@ -87,12 +87,12 @@ struct Map {  // B×height×width×channels
   int64_t tiles_y, tiles_x;  // of this map's tiles, however large they are
 };
 
-// v: 81 points, each `stride` apart; outside the picture is 0.
-template <typename Way>
+// v: 81 points, each `stride` apart; outside the image is 0. Transform: Down or Up.
+template <typename Transform>
 void input_tile(const float* x, const Map& map, const float* scale, int64_t tile, float* v, int64_t stride) {
-  constexpr int N = Way::IN;
+  constexpr int N = Transform::IN;
   const int64_t b = tile / (map.tiles_y * map.tiles_x), at = tile % (map.tiles_y * map.tiles_x);
-  const int64_t top = at / map.tiles_x * Way::IN_STEP - 1, left = at % map.tiles_x * Way::IN_STEP - 1;
+  const int64_t top = at / map.tiles_x * Transform::IN_STEP - 1, left = at % map.tiles_x * Transform::IN_STEP - 1;
   const bool inside = top >= 0 && left >= 0 && top + N <= map.height && left + N <= map.width;
   const float* from = x + ((b * map.height + top) * map.width + left) * map.channels;
   for (int64_t c = 0; c < map.channels; c += STEP) {
@@ -104,18 +104,18 @@ void input_tile(const float* x, const Map& map, const float* scale, int64_t tile
         d[i * N + j] = in ? load<Channels>(from + (i * map.width + j) * map.channels + c) * factor : Channels{};
       }
     }
-    for (int j = 0; j < N; ++j) Way::in(d + j, N, t + j, N);
-    for (int i = 0; i < POINTS; ++i) Way::in(t + i * N, 1, u + i * POINTS, 1);
+    for (int j = 0; j < N; ++j) Transform::in(d + j, N, t + j, N);
+    for (int i = 0; i < POINTS; ++i) Transform::in(t + i * N, 1, u + i * POINTS, 1);
     for (int p = 0; p < POINTS * POINTS; ++p) store(v + p * stride + c, u[p]);
   }
 }
 
 // m: 81 points, each `stride` apart, of `count` channels that begin at `first` of the map's.
-template <typename Way>
+template <typename Transform>
 void output_tile(
     const float* m, int64_t stride, const Map& map, int64_t tile, int64_t first, int64_t count, const float* bias,
     float slope, float* to) {
-  constexpr int N = Way::OUT;
+  constexpr int N = Transform::OUT;
   const int64_t b = tile / (map.tiles_y * map.tiles_x), at = tile % (map.tiles_y * map.tiles_x);
   const int64_t top = at / map.tiles_x * N, left = at % map.tiles_x * N;
   const int64_t rows = std::min<int64_t>(N, map.height - top), columns = std::min<int64_t>(N, map.width - left);
@@ -123,8 +123,8 @@ void output_tile(
     Channels d[POINTS * POINTS], t[N * POINTS], y[N * N];
     const Channels add = bias ? load<Channels>(bias + c) : Channels{};
     for (int p = 0; p < POINTS * POINTS; ++p) d[p] = load<Channels>(m + p * stride + c);
-    for (int j = 0; j < POINTS; ++j) Way::out(d + j, POINTS, t + j, POINTS);
-    for (int i = 0; i < N; ++i) Way::out(t + i * POINTS, 1, y + i * N, 1);
+    for (int j = 0; j < POINTS; ++j) Transform::out(d + j, POINTS, t + j, POINTS);
+    for (int i = 0; i < N; ++i) Transform::out(t + i * POINTS, 1, y + i * N, 1);
     for (int i = 0; i < rows; ++i) {
       for (int j = 0; j < columns; ++j) {
         const Channels v = y[i * N + j] + add;
@@ -146,7 +146,7 @@ void transform_weights(const float* w, int64_t in, const To& to) {
   });
 }
 
-// For all points p: m[p] (rows×panels·PANEL) = v[p] (rows×in) · the weights of p, which lie `u_stride` apart.
+// For all points p: m[p] (rows×panels·PANEL) = v[p] (rows×in) · the weights of p, which are `u_stride` apart.
 void multiply_points(
     int64_t rows, int64_t in, int64_t panels, const float* v, int64_t v_stride, const float* u, int64_t u_stride,
     float* m, int64_t m_stride) {

@@ -152,6 +152,7 @@ def test_a_run_that_goes_on_equals_one_that_never_stopped(options: list[str]):
         ("train.sizes={16: 5}", "train.sizes names 16 px"),
         ("train.sizes={4: 5, 8: 3}", "last steps of 1 or more that grow"),
         ("train.paired=-1", "train.paired is -1"),
+        ("train.lr_decay=linear", "train.lr_decay is 'linear'"),
         ("train.adversarial=-1", "train.adversarial is -1"),
     ],
 )
@@ -164,3 +165,15 @@ def test_pictures_without_scores_are_refused(options: list[str], tmp_path: Path)
     (tmp_path / "pictures" / FILE).unlink()
     with pytest.raises(UserError, match=r"scores\.npz does not exist"):
         train(options, "train.steps=1")
+
+
+def test_learning_rates_are_those_of_the_options_also_after_resuming(options: list[str], tmp_path: Path):
+    def rates(task: GeneratorTask, step: int) -> list[float]:
+        task.gradients(step)
+        return [group["lr"] for group in task.state.optimizers["generator_opt"].param_groups]
+
+    folder = train(options, "train.steps=2")
+    task = task_of(options, "train.steps=8", "train.lr=0.004", "train.mapping_lr=10", "train.lr_decay=cosine")
+    TrainingLoop(task, Plan(8, 1, 1, 1), Process(CPU), folder).resume(sorted(folder.glob("iteration_*.pt")))
+    assert rates(task, 4) == pytest.approx([0.002, 0.02])
+    assert rates(task, 8) == pytest.approx([0, 0])
