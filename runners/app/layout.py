@@ -117,8 +117,8 @@ class Layout:
     def _samples(self, elem_id: str, label: str) -> gr.Gallery:
         return gr.Gallery(
             [str(path) for path in self.studio.samples], label=label, show_label=False, allow_preview=False,
-            interactive=False, visible=bool(self.studio.samples), buttons=[], object_fit="cover", columns=6, height="auto",
-            elem_id=elem_id, elem_classes="samples",
+            interactive=False, visible=bool(self.studio.samples), buttons=[], object_fit="cover", columns=6,
+            height="auto", elem_id=elem_id, elem_classes="samples",
         )  # fmt: skip
 
     def _lay_edits(self) -> None:
