@@ -25,8 +25,8 @@ if reason := app_browser.missing():
 
 
 NAME_OF_FOCUS = """const e = document.activeElement;
-return e.getAttribute('aria-label') || [...(e.labels || [])].map(l => l.innerText).join(' ') ||
-  e.closest('label')?.innerText || e.innerText || e.title || '' """
+return (e.getAttribute('aria-label') || [...(e.labels || [])].map(l => l.innerText).join(' ') ||
+  e.closest('label')?.innerText || e.innerText || e.title || '').replace('▼', '').trim() """
 # Controls and words outside of the window, and pairs of controls that cover each other.
 OUTSIDE_OR_OVERLAPPING = """const found = [], name = e => e.id || e.ariaLabel || e.innerText || e.outerHTML;
 const shown = words => [...document.querySelectorAll(words)].filter(e => e.checkVisibility() && e.offsetWidth > 1);
