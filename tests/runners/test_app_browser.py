@@ -74,8 +74,13 @@ def browser(server: AppServer, window: Browser) -> Browser:
 
 def shown(browser: Browser) -> list[np.ndarray]:
     """The pixels of the images that are compared, before and after."""
-    pictures = browser.wait(lambda: len(browser.pictures()) == 2 and browser.pictures(), "two images")
-    return [np.asarray(Image.open(io.BytesIO(requests.get(url, timeout=60).content)), dtype=int) for url in pictures]
+
+    def fetched() -> list[bytes]:
+        answers = [requests.get(url, timeout=60) for url in browser.pictures()]
+        return [answer.content for answer in answers if answer.ok]  # an edit that came meanwhile has replaced others
+
+    images = browser.wait(lambda: len(got := fetched()) == 2 and got, "two images")
+    return [np.asarray(Image.open(io.BytesIO(image)), dtype=int) for image in images]
 
 
 def edited(browser: Browser, words: str) -> np.ndarray:
@@ -263,19 +268,20 @@ def test_what_is_refused(browser: Browser, server: AppServer, photo_path: Path, 
     browser.upload(tmp_path / "heavy.png")
     assert "maximum" in browser.wait(browser.message, "a message").lower()
 
+    sample = browser.pictures()
     resize(Image.open(photo_path), 9000).save(tmp_path / "large.jpg")  # takes a while to read and to find the face in
     browser.upload(tmp_path / "large.jpg")
     browser.wait(lambda: "large" in browser.find("#upload").text, "the upload")
     browser.upload(photo_path)
     assert "another image is being opened" in browser.wait(browser.message, "a message")
-    browser.wait(lambda: any(name.startswith("original") for name in server.files()), "the large image")
+    browser.wait(lambda: browser.pictures() != sample, "the large image to be open")
 
 
 def test_leaving_removes_everything_and_nothing_came_from_elsewhere(
     server: AppServer, browser: Browser, photo_path: Path
 ) -> None:
     open_photo(browser, photo_path)
-    assert any(name.startswith("original") for name in server.files())
+    browser.wait(lambda: any(name.startswith("original") for name in server.files()), "the upload's file")
     assert all(url.startswith((server.url, "data:", "blob:")) for url in browser.requested())
     browser.driver.get("about:blank")
     browser.wait(lambda: not any(name.startswith("original") for name in server.files()), "the files to go")
