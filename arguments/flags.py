@@ -5,12 +5,13 @@ import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 _MASK_TRASHOLD = 0.095
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that also reads numbers such as -1e-1 and -inf, which argparse takes for flags."""
+    """A script's parser. It also reads numbers such as -1e-1 and -inf, which argparse takes for flags."""
 
     def __init__(self, about: str | None, examples: str = "") -> None:
         super().__init__(description=about, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -23,7 +24,31 @@ class Parser(argparse.ArgumentParser):
                 joined[-1] += f"={argument}"
             else:
                 joined.append(argument)
-        return super().parse_known_args(joined, namespace)
+        args, rest = super().parse_known_args(joined, namespace)
+        if "use_mask" in args:
+            self._check_mask_flags(args)
+        return args, rest
+
+    def add_model_flags(self) -> None:
+        """The three that SimpleRunner takes."""
+        add = self.add_argument
+        add("--editor_ckpt_pth", type=path, help="weights of the trained part (default: that of the config)")
+        add("--simple_config_pth", type=path, help="YAML of domain and method (default: configs/simple_inference.yaml)")
+        add("--device", help="cpu, 0, cuda:1, mps (default: that of the config)")
+
+    def add_mask_flags(self) -> None:
+        """The three that the scripts for images and videos share. Values without effect are refused."""
+        add = self.add_argument
+        add("--use_mask", action="store_true", help="leave the background unedited")
+        add("--mask_trashold", type=fraction, help=f"probability that makes a pixel background ({_MASK_TRASHOLD})")
+        add("--mask_path", type=path, help="a mask of your own: white, or 1 of 0 and 1, is left unedited")
+
+    def _check_mask_flags(self, args: argparse.Namespace) -> None:
+        for name in ("mask_trashold", "mask_path"):
+            if getattr(args, name) is not None and not args.use_mask:
+                self.error(f"--{name} has an effect only with --use_mask; add that flag or leave --{name} out")
+        if args.mask_trashold is None:
+            args.mask_trashold = _MASK_TRASHOLD
 
 
 def _is_negative(text: str) -> bool:
@@ -54,29 +79,10 @@ def port(text: str) -> int:
     return number
 
 
-def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    """The three that SimpleRunner takes."""
-    add = parser.add_argument
-    add("--editor_ckpt_pth", type=path, help="weights of the trained part (default: that of the config)")
-    add("--simple_config_pth", type=path, help="YAML with domain and method (default: configs/simple_inference.yaml)")
-    add("--device", help="cpu, 0, cuda:1, mps (default: that of the config)")
-
-
-def add_mask_flags(parser: argparse.ArgumentParser) -> None:
-    """The three that the scripts for images and videos share. Call `check_mask_flags` after parsing."""
-    add = parser.add_argument
-    add("--use_mask", action="store_true", help="leave the background unedited")
-    add("--mask_trashold", type=fraction, help=f"probability that makes a pixel background ({_MASK_TRASHOLD})")
-    add("--mask_path", type=path, help="a mask of your own: white, or 1 of 0 and 1, is left unedited")
-
-
-def check_mask_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Refuse flags that have no effect without --use_mask, and fill in the default."""
-    for name in ("mask_trashold", "mask_path"):
-        if getattr(args, name) is not None and not args.use_mask:
-            parser.error(f"--{name} has an effect only with --use_mask; add that flag or leave --{name} out")
-    if args.mask_trashold is None:
-        args.mask_trashold = _MASK_TRASHOLD
+def model_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the flags of `Parser.add_model_flags` out of `options`, and return those that were given."""
+    values = {name: options.pop(name, None) for name in ("editor_ckpt_pth", "simple_config_pth", "device")}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def at_least(minimum: int) -> Callable[[str], int]:

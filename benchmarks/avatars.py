@@ -69,7 +69,7 @@ def own_images(runner: EvaluationRunner, source: Path, target: Path) -> None:
     """Write what the W+ encoder makes of the first avatars."""
     avatars = ImageFolder(source, SIZE)
     for i, name in enumerate(avatars.names[:TRUE]):
-        save_image(to_image(runner.ways["W+ encoder"].reconstruct(avatars[i][None])[0]), target / name)
+        save_image(to_image(runner.methods["W+ encoder"].reconstruct(avatars[i][None])[0]), target / name)
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder of the weights (%(default)s)")
     args = parser.parse_args()
-    folder = args.output_dir / "pictures"
+    folder = args.output_dir / "images"
     work = list(jobs(folder))
     with ProcessPoolExecutor() as pool:
         list(tqdm(pool.map(make, work, chunksize=64), "avatars", len(work), unit="image"))

@@ -5,7 +5,7 @@
 FOLDER holds the faces' weights, published or stand-ins (python tests/parity/make_checkpoints.py FOLDER writes those;
 the numbers in them do not change the time). Seconds are medians with everything loaded; GFLOP are counted on the plain
 networks, two for a multiplication and addition, so that a fraction above 1 means less work than that was done. Peak
-memory and cold start are those of a process of its own that makes one edit, as scripts/simple_inference.py does. The
+memory and cold start are those of a separate process that makes one edit, as scripts/simple_inference.py does. The
 row "beside busy processes" is a first edit in such a process, everything loaded, while two others count without end.
 --against measures the networks in other runtimes too, in turns with ours.
 """
@@ -80,18 +80,18 @@ def build(domain: Path, arguments: argparse.Namespace) -> FSEFull:
     return method
 
 
-def picture() -> torch.Tensor:
+def random_image() -> torch.Tensor:
     return to_tensor(resize(load_image(ROOT / "assets" / "astronaut.png"), 1024))[None]
 
 
 def one_edit(method: FSEFull) -> dict[str, float]:
     """Peak memory of a first and a second edit, in a fresh process, and seconds of a first edit once all is loaded."""
-    inversion = method.invert(picture())
+    inversion = method.invert(random_image())
     method.edit(inversion, [(DIRECTION, [5])])
     first = time.clock_gettime(time.CLOCK_REALTIME)
     method.edit(inversion, [(DIRECTION, [-5])])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    again = seconds(lambda: method.edit(method.invert(picture()), [(DIRECTION, [5])]), repeats=3)
+    again = seconds(lambda: method.edit(method.invert(random_image()), [(DIRECTION, [5])]), repeats=3)
     return {"first_edit_at": first, "peak_rss_mb": peak, "first_edit": again}
 
 
@@ -149,7 +149,7 @@ def measure(path: Path, arguments: argparse.Namespace) -> dict:
     start, peak, _ = min(cold(arguments) for _ in range(3))
     busy = beside_busy_processes(arguments)
     method = build(path, arguments)
-    x = picture()
+    x = random_image()
     inversion = method.invert(x)
     method.edit(inversion, [(DIRECTION, [5])])
     small, maps = resized(x, domain.encoder_size), inversion.features

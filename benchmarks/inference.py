@@ -1,6 +1,6 @@
 """What reading, scheduling and writing add to the computing, when a folder of images is inverted and edited.
 
-    python benchmarks/inference.py --weights FOLDER [--pictures 4] [--powers 4] [--device cpu] [--inversions]
+    python benchmarks/inference.py --weights FOLDER [--images 4] [--powers 4] [--device cpu] [--inversions]
 
 FOLDER holds the faces' weights, published or stand-ins (tests/parity/make_checkpoints.py writes those). Compared are
 the seconds per edited image of the computing alone (an image in memory: inversion, then all powers in one batch)
@@ -30,7 +30,7 @@ REPEATS = 2
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", required=True, type=Path, help="folder with the weights")
-    parser.add_argument("--pictures", type=int, default=4)
+    parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--powers", type=int, default=4)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--inversions", action="store_true", help="write the inversions too: a decoder pass more")
@@ -47,7 +47,7 @@ def report(arguments: argparse.Namespace, folder: Path) -> None:
     OmegaConf.save(domain, folder / "domain.yaml")
     (folder / "in").mkdir()
     photo = resize(load_image(ROOT / "assets" / "astronaut.png"), 1024)
-    for i in range(arguments.pictures):
+    for i in range(arguments.images):
         Image.fromarray(np.roll(np.asarray(photo), 50 * i, axis=1)).save(folder / "in" / f"{i}.jpg", quality=95)
 
     powers = [float(power) for power in range(1, arguments.powers + 1)]
@@ -63,11 +63,11 @@ def report(arguments: argparse.Namespace, folder: Path) -> None:
 
     first = runner()
     method = first.method
-    pictures = [to_tensor(load_image(path))[None] for path in sorted((folder / "in").iterdir())]
+    images = [to_tensor(load_image(path))[None] for path in sorted((folder / "in").iterdir())]
 
     def compute() -> None:
-        for picture in pictures:
-            inversion = method.invert(picture)
+        for image in images:
+            inversion = method.invert(image)
             if arguments.inversions:
                 method.reconstruct(inversion)
             method.edit(inversion, [("black hair", powers)])
@@ -81,7 +81,7 @@ def report(arguments: argparse.Namespace, folder: Path) -> None:
         whole = first if i == 0 else runner()
         whole.method = method
         run.append(seconds(whole.run))
-    count = len(pictures) * len(powers)
+    count = len(images) * len(powers)
     for name, measured in (("computing alone", alone), ("inference run", run)):
         wall, cpu = (min(times) / count for times in zip(*measured, strict=True))
         print(f"{name:16} {wall:.3f} s, {cpu:.3f} CPU s per edited image")

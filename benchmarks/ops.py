@@ -49,8 +49,8 @@ def memory_ops(size: int, channels: int, device: torch.device, dtype: torch.dtyp
     def measured(source: Tensor, op: Callable[[Tensor], Tensor]) -> dict[str, float]:
         moved = source.nbytes + op(source).nbytes
         half = torch.empty(moved // 2, dtype=torch.uint8, device=device)
-        taken, copying = seconds(lambda: op(source)), seconds(lambda: half.clone())
-        return {"seconds": taken, "gb_per_s": moved / taken / 1e9, "fraction_of_copy": copying / taken}
+        duration, copying = seconds(lambda: op(source)), seconds(lambda: half.clone())
+        return {"seconds": duration, "gb_per_s": moved / duration / 1e9, "fraction_of_copy": copying / duration}
 
     pad = (1, 1, 1, 1)
     return {
@@ -92,10 +92,10 @@ def convs(size: int, inside: int, outside: int, up: bool, gflops: float) -> Rows
 
     gflop = 18 * inside * outside * size**2 / 1e9
     results: Rows = {}
-    for way in (direct, winograd):
-        taken = seconds(way)
-        name = f"{'up-conv' if up else 'conv'} {inside}→{outside} of {size} px, {way.__name__}"
-        results[name] = {"seconds": taken, "gflop": gflop, "fraction": gflop / taken / gflops}
+    for conv in (direct, winograd):
+        duration = seconds(conv)
+        name = f"{'up-conv' if up else 'conv'} {inside}→{outside} of {size} px, {conv.__name__}"
+        results[name] = {"seconds": duration, "gflop": gflop, "fraction": gflop / duration / gflops}
     return results
 
 

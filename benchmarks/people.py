@@ -60,7 +60,7 @@ Edit = Callable[[Tensor, str, float], Tensor]
 
 
 class Methods:
-    """The ways to invert and edit, by name. Images are B×3×size×size in [-1, 1], results are rounded to 8 bits."""
+    """Inversion and editing by each method. Images are B×3×size×size in [-1, 1], results are rounded to 8 bits."""
 
     def __init__(self, weights: Path, device: torch.device) -> None:
         domain = load_domain("people")
@@ -83,15 +83,15 @@ class Methods:
 def drawn(split: str, index: int, edit: tuple[str, float] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """A person's image, 3×size×size uint8, and the share of each pixel that details cover, size×size."""
     person = subject(split, index)
-    picture = (edited(person, *edit) if edit else person).crop()
-    return picture.rgb.transpose(2, 0, 1).copy(), picture.details
+    image = (edited(person, *edit) if edit else person).crop()
+    return image.rgb.transpose(2, 0, 1).copy(), image.details
 
 
 def draw(pool: ProcessPoolExecutor, split: str, indices: list[int], edit: tuple[str, float] | None = None) -> Tensor:
     """The images of people, N×3×size×size float32 in [-1, 1]."""
-    pictures = pool.map(partial(drawn, split, edit=edit), indices, chunksize=8)
+    images = pool.map(partial(drawn, split, edit=edit), indices, chunksize=8)
     title = f"{split}, {edit[0]}" if edit else split
-    shown = tqdm(pictures, f"drawing {title}", len(indices), unit="image", leave=False)
+    shown = tqdm(images, f"drawing {title}", len(indices), unit="image", leave=False)
     return torch.stack([normalize(torch.from_numpy(rgb)) for rgb, _ in shown])
 
 
@@ -147,11 +147,11 @@ def edits(methods: Methods, metrics: DomainMetrics, x: Tensor, pool: ProcessPool
 @torch.inference_mode()
 def details(methods: Methods, count: int, pool: ProcessPoolExecutor) -> dict[str, float]:
     """Method -> mean squared distance to the true edit inside the details of people of `unseen`."""
-    pictures = list(pool.map(partial(drawn, "unseen"), range(count), chunksize=8))
-    x = torch.stack([normalize(torch.from_numpy(rgb)) for rgb, _ in pictures])
+    images = list(pool.map(partial(drawn, "unseen"), range(count), chunksize=8))
+    x = torch.stack([normalize(torch.from_numpy(rgb)) for rgb, _ in images])
     true = list(pool.map(partial(drawn, "unseen", edit=DETAILS_EDIT), range(count), chunksize=8))
     target = torch.stack([normalize(torch.from_numpy(rgb)) for rgb, _ in true])
-    shares = zip(pictures, true, strict=True)
+    shares = zip(images, true, strict=True)
     inside = torch.stack([torch.from_numpy((a > 0.5) & (b > 0.5)) for (_, a), (_, b) in shares])
     rows = {}
     for name, method in methods.edit.items():

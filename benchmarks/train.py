@@ -6,7 +6,7 @@ FOLDER holds the faces' weights, published or stand-ins (python tests/parity/mak
 the numbers in them do not change the time). The losses need no other file: l2, and in stage 1 feat_rec. Seconds are
 medians; the fraction is that of the machine's rate of matrix products, measured between the steps, for the GFLOP that a
 step takes when computed as it is defined: three times a trained network, twice a frozen one that a gradient passes.
-Peak memory is that of a process of its own.
+Peak memory is that of a separate process.
 """
 
 import argparse
@@ -85,8 +85,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     losses = LossBuilder(config.encoder_losses, config.disc_losses, domain.encoder_size, device)
     optimizer = build_optimizer("ranger", stage.encoder.parameters(), config.optimizers)
     process = Process(device)
-    pictures = TrainingImages(ROOT / "assets", domain.generator.size, seed=0, workers=0)
-    task = SFETask(config, process, stage, optimizer, None, None, losses, pictures, None, None)
+    images = TrainingImages(ROOT / "assets", domain.generator.size, seed=0, workers=0)
+    task = SFETask(config, process, stage, optimizer, None, None, losses, images, None, None)
     loop = TrainingLoop(task, Plan(REPEATS + 1, 1, 1, 0), process, Path())
     pixels = to_pixels(resize(load_image(ROOT / "assets" / "astronaut.png"), domain.generator.size))
     count = arguments.batch

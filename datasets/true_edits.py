@@ -43,7 +43,7 @@ class TrueEdits:
         self.folder, self.size = Path(folder), size
         path = self.folder / FILE
         if not path.is_file():
-            raise UserError(f"{path} does not exist; scripts/make_people.py --true_edits draws such a folder")
+            raise UserError(f"{path} does not exist; scripts/make_true_edits.py draws such a folder")
         self.rows: dict[str, list[tuple[str, float]]] = defaultdict(list)  # direction -> (file, power)
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             try:

@@ -44,8 +44,8 @@ Numbers = dict[str, list[Tensor]]  # column -> a number per image (or more), for
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to invert and edit. Images are B×3×size×size; `invert` returns the input of the other two."""
+class EvaluatedMethod:
+    """How a method inverts and edits. Images are B×3×size×size; `invert` returns the input of the other two."""
 
     invert: Callable[[Tensor], Any]
     reconstruct: Callable[[Any], Tensor]
@@ -66,10 +66,10 @@ class EvaluationRunner:
         self.latent_editor = latent_editor = LatentEditor(self.domain, device=device)
         self.sfe = sfe = FSEFull(self.domain, editor, device, latent_editor)
         self.stage_1 = stage_1 = FSEInverter(self.domain, inverter, device, latent_editor)
-        self.ways = {
-            "W+ encoder": Way(lambda x: x, sfe.e4e_images, sfe.e4e_images),
-            "Inverter (stage 1)": Way(stage_1.invert, stage_1.reconstruct, stage_1.edit),
-            "SFE (stage 2)": Way(sfe.invert, sfe.reconstruct, sfe.edit),
+        self.methods = {
+            "W+ encoder": EvaluatedMethod(lambda x: x, sfe.e4e_images, sfe.e4e_images),
+            "Inverter (stage 1)": EvaluatedMethod(stage_1.invert, stage_1.reconstruct, stage_1.edit),
+            "SFE (stage 2)": EvaluatedMethod(sfe.invert, sfe.reconstruct, sfe.edit),
         }
 
     def report(
@@ -97,7 +97,8 @@ class EvaluationRunner:
             for title, rows in inversions.items()
         ]
         rows = {
-            f"{name} {edits[name]:+g} | {way}": row for name, by_way in edited.items() for way, row in by_way.items()
+            f"{name} {edits[name]:+g} | {title}": row
+            for name, by_method in edited.items() for title, row in by_method.items()
         }  # fmt: skip
         parts.append(f"Edits of images that lack the trait:\n\n{markdown_table(rows, EDIT_COLUMNS, 'edit | method')}")
         text = "\n".join(parts)
@@ -107,32 +108,32 @@ class EvaluationRunner:
 
     @torch.inference_mode()
     def inversions(self, folder: Path) -> dict[str, dict[str, float]]:
-        """Way -> column of INVERSION_COLUMNS -> value, over all images of the folder."""
+        """Method -> column of INVERSION_COLUMNS -> value, over all images of the folder."""
         real: list[Tensor] = []
-        ways: dict[str, Numbers] = {way: defaultdict(list) for way in self.ways}
+        results: dict[str, Numbers] = {title: defaultdict(list) for title in self.methods}
         for names, x in self._batches(folder, "inversions"):
             real.append(self.metrics.embeddings(x))
             before, shown = self.metrics.attributes(x), self._shown(folder, names)
-            for way, numbers in ways.items():
-                methods = self.ways[way]
-                y = rounded(methods.reconstruct(methods.invert(x)))
+            for title, numbers in results.items():
+                method = self.methods[title]
+                y = rounded(method.reconstruct(method.invert(x)))
                 numbers["l2"].append((y - x).square().mean(dim=(1, 2, 3)))
                 numbers["ssim"].append(ssim(y, x))
                 numbers["distance"].append(self.metrics.distances(y, x))
                 numbers["kept"].append((self.metrics.attributes(y) == before)[shown])
                 numbers["embedding"].append(self.metrics.embeddings(y))
         return {
-            way: {column: _mean(numbers[column]) for column in ("l2", "ssim", "distance", "kept")}
+            title: {column: _mean(numbers[column]) for column in ("l2", "ssim", "distance", "kept")}
             | {
                 "frechet": frechet_distance(Gaussian.of(torch.cat(real)), Gaussian.of(torch.cat(numbers["embedding"]))),
-                "ms": self._milliseconds(self.ways[way], folder),
+                "ms": self._milliseconds(self.methods[title], folder),
             }
-            for way, numbers in ways.items()
+            for title, numbers in results.items()
         }  # fmt: skip
 
     @torch.inference_mode()
     def edits(self, folder: Path, edits: Mapping[str, float], truth: Path | None) -> dict[str, dict[str, dict]]:
-        """Direction -> way -> column of EDIT_COLUMNS -> value, over the images that lack the direction's trait.
+        """Direction -> method -> column of EDIT_COLUMNS -> value, over the images that lack the direction's trait.
 
         edits: direction, named like its trait -> power. truth: `{direction}/{any}/NAME`, true images of NAME with the
         trait, of which the nearest counts; only images with true ones are edited.
@@ -146,7 +147,7 @@ class EvaluationRunner:
             raise UserError(f"'{name}' is not a trait of {self.domain.name}; there are: {known}")
         variants = sorted(path for path in (truth / name).iterdir() if path.is_dir()) if truth else []
         others = [attribute != trait.attribute for attribute in self.metrics.predictor.attributes]
-        ways: dict[str, Numbers] = {way: defaultdict(list) for way in (NOTHING, *self.ways)}
+        results: dict[str, Numbers] = {title: defaultdict(list) for title in (NOTHING, *self.methods)}
         for files, images in self._batches(folder, name):
             has_truth = [all((variant / file).is_file() for variant in variants) for file in files]
             rows = torch.tensor(has_truth) & (self.metrics.log_odds(images, name) < 0)
@@ -155,27 +156,31 @@ class EvaluationRunner:
                 continue
             true = [torch.stack([self._image(variant, file) for file in names]) for variant in variants]
             before, shown = self.metrics.attributes(x)[:, others], self._shown(folder, names)[:, others]
-            for way, numbers in ways.items():
-                y = x if way == NOTHING else rounded(self.ways[way].edit(self.ways[way].invert(x), [(name, [power])]))
+            for title, numbers in results.items():
+                if title == NOTHING:
+                    y = x
+                else:
+                    method = self.methods[title]
+                    y = rounded(method.edit(method.invert(x), [(name, [power])]))
                 numbers["done"].append(self.metrics.log_odds(y, name) > 0)
                 numbers["kept"].append((self.metrics.attributes(y)[:, others] == before)[shown])
                 if true:
                     errors = torch.stack([(y - image).square().mean(dim=(1, 2, 3)) for image in true])
                     numbers["truth"].append(errors.amin(dim=0))
         return {
-            way: {"pictures": sum(map(len, numbers["done"]))} | {key: _mean(numbers[key]) for key in EDIT_COLUMNS}
-            for way, numbers in ways.items()
+            title: {"images": sum(map(len, numbers["done"]))} | {key: _mean(numbers[key]) for key in EDIT_COLUMNS}
+            for title, numbers in results.items()
         }
 
     @torch.inference_mode()
     def save_grids(self, folder: Path, edits: Mapping[str, float], names: Sequence[str], output: Path) -> None:
-        """Write `grid.png`: images, inversions by every way, and edits by SFE; `sweep.png`: powers of each edit."""
+        """Write `grid.png`: images, inversions by every method, and edits by SFE; `sweep.png`: powers of each edit."""
         rows, sweeps = [], []
         for i, name in enumerate(names):
             x = self._image(folder, name)[None]
             inversion = self.sfe.invert(x)
-            shown = [("picture", x)]
-            shown += [(way, methods.reconstruct(methods.invert(x))) for way, methods in self.ways.items()]
+            shown = [("image", x)]
+            shown += [(title, method.reconstruct(method.invert(x))) for title, method in self.methods.items()]
             for edit, power in edits.items():
                 shown.append((f"{edit} {power:+g}", self.sfe.edit(inversion, [(edit, [power])])))
             rows.append(image_strip([(caption if i == 0 else "", to_image(y[0])) for caption, y in shown], 128))
@@ -195,10 +200,10 @@ class EvaluationRunner:
     def _image(self, folder: Path, name: str) -> Tensor:
         return to_tensor(resize(load_image(folder / name), self.domain.generator.size))
 
-    def _milliseconds(self, way: Way, folder: Path) -> float:
+    def _milliseconds(self, method: EvaluatedMethod, folder: Path) -> float:
         images = ImageFolder(folder, self.domain.generator.size)
         batches_of_one = (images[i][None] for i in range(len(images)))
-        return milliseconds_per_image(lambda x: way.reconstruct(way.invert(x)), batches_of_one)
+        return milliseconds_per_image(lambda x: method.reconstruct(method.invert(x)), batches_of_one)
 
     def _shown(self, folder: Path, names: list[str]) -> Tensor:
         """Which attributes images show, according to their labels, if there are some: B×A, bool."""

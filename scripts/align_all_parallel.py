@@ -3,23 +3,21 @@
 import argparse
 import logging
 
-from arguments.flags import at_least, path
+from arguments.flags import Parser, at_least, path
 from utils.cli import run
 
 EXAMPLES = """examples:
   python scripts/align_all_parallel.py --root_path photos --num_threads 8
       photos/trip/a.png becomes photos_crops/trip/a.jpg
 
-A run that was interrupted goes on when it is started again; images that were replaced are cut anew. Faces that lie on
-their side are turned. Hidden folders and files of other formats are left out; the last line names them.
+A run that was interrupted resumes when it is started again; images that were replaced are cut again. Sideways faces
+are rotated. Hidden folders and files of other formats are left out; the last line names them.
 Exit code 3: some images failed; they are listed.
 """
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__, EXAMPLES)
     parser.add_argument("--root_path", required=True, type=path, help="folder of the photographs")
     parser.add_argument("--output_dir", type=path, help="folder of the crops (default: {root_path}_crops)")
     parser.add_argument("--num_threads", type=at_least(1), default=4, help="processes at once (%(default)s)")

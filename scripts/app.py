@@ -7,7 +7,7 @@ import signal
 import tempfile
 from pathlib import Path
 
-from arguments.flags import path, port
+from arguments.flags import Parser, path, port
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -18,9 +18,7 @@ EXAMPLES = """examples:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--config", type=path, help="YAML with domain and method (default: configs/simple_inference.yaml, or where its "
         "weights are missing configs/avatars_simple_inference.yaml)")  # fmt: skip

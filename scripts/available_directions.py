@@ -1,8 +1,7 @@
 """Write available_directions.txt from configs/domains/*.yaml; with --check only compare, exit code 1 if it differs."""
 
-import argparse
-
 from arguments.domain import DOMAINS_DIR, load_domain
+from arguments.flags import Parser
 from configs.paths import ROOT
 from utils.cli import run
 from utils.files import atomic_path
@@ -12,7 +11,7 @@ FIRST = "human_faces"  # what most people look for
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--check", action="store_true", help="compare with the file and write nothing")
     args = parser.parse_args()
     from editings.directions_text import directions_text  # torch is imported only once the options are right

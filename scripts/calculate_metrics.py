@@ -3,7 +3,7 @@
 import argparse
 import logging
 
-from arguments.flags import at_least, path
+from arguments.flags import Parser, at_least, path
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -19,9 +19,7 @@ Exit code 3: some files had no partner or could not be read; they are listed.
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--orig_path", required=True, type=path, help="folder of the original images, aligned")
     add("--reconstr_path", required=True, type=path, help="folder of the reconstructed ones")
@@ -30,7 +28,7 @@ def parse() -> argparse.Namespace:
     add("--batch_size", type=at_least(1), default=4, help="images at once (%(default)s)")
     add("--workers", type=at_least(0), default=4, help="threads that read images (%(default)s)")
     add("--device", default="0", help="0 (the first GPU), cuda:1, cpu; a GPU that is missing gives the CPU")
-    add("--fid_stats", type=path, help=".npz of statistics that stand for the originals in fid")
+    add("--fid_stats", type=path, help=".npz of statistics to use in fid instead of the originals")
     add("--save_fid_stats", type=path, help=".npz to keep those of the originals in")
     add("--report", type=path, help="HTML file with table, histograms, worst and best pairs")
     return parser.parse_args()

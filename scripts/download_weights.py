@@ -1,9 +1,8 @@
 """Fetch the published weights and direction files into pretrained_models/."""
 
-import argparse
 import logging
 
-from arguments.flags import path
+from arguments.flags import Parser, path
 from configs.paths import ROOT
 from configs.weights import GROUPS, published_files
 from utils.cli import run
@@ -24,9 +23,7 @@ examples:
 
 def main() -> int:
     groups = "\n".join(f"  {name:<9}{text}" for name, text in GROUPS.items())
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG.format(groups=groups), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__, EPILOG.format(groups=groups))
     parser.add_argument("--only", nargs="+", metavar="NAME", default=["edit"], help="files or groups (default: edit)")
     parser.add_argument("--to", type=path, default=ROOT / "pretrained_models", metavar="DIR", help="where to")
     parser.add_argument("--list", action="store_true", help="show every file, its groups and what it is for, then stop")

@@ -7,14 +7,12 @@
 A labels.jsonl in the folder says what images do not show. Directions are called as the domain's traits.
 """
 
-import argparse
-
-from arguments.flags import named_power, path
+from arguments.flags import Parser, named_power, path
 from utils.cli import run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("--domain", required=True, help="a file of configs/domains without .yaml, or the path of one")
     add("--inverter_pth", type=path, required=True, help="checkpoint of stage 1")

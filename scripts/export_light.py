@@ -1,14 +1,13 @@
 """Write what inference needs of a training checkpoint: a tenth of its size, in the published light format."""
 
-import argparse
 import logging
 
-from arguments.flags import path
+from arguments.flags import Parser, path
 from utils.cli import run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("checkpoint", type=path, help="iteration_{step}.pt of an experiment")
     parser.add_argument("light", type=path, help="file to write, such as pretrained_models/sfe_editor_light.pt")
     options = parser.parse_args()

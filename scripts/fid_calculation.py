@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from arguments.flags import at_least, path
+from arguments.flags import Parser, at_least, path
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -20,9 +20,7 @@ Exit code 3: some images could not be read or are not in the attribute table; th
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--orig_path", type=path, help="folder of the original images; not needed with --fid_stats")
     add("--synt_path", required=True, type=path, help="folder of the edited ones, with the originals' names")
@@ -34,7 +32,7 @@ def parse() -> argparse.Namespace:
     add("--batch_size", type=at_least(1), default=4, help="images at once (%(default)s)")
     add("--workers", type=at_least(0), default=4, help="threads that read images (%(default)s)")
     add("--device", default="0", help="0 (the first GPU), cuda:1, cpu; a GPU that is missing gives the CPU")
-    add("--fid_stats", type=path, help=".npz of statistics that stand for the originals")
+    add("--fid_stats", type=path, help=".npz of statistics to use instead of the originals")
     add("--save_fid_stats", type=path, help=".npz to keep those of the originals in")
     return parser.parse_args()
 

@@ -17,14 +17,12 @@ scores: for a generator that was trained on images of known scores (scores.npz i
 Files, and a YAML of the entries for `editings`, are written to the domain's folder of direction files.
 """
 
-import argparse
-
-from arguments.flags import at_least, path
+from arguments.flags import Parser, at_least, path
 from utils.cli import run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     kinds = ["boundaries", "components", "channels", "scores"]
     parser.add_argument("kind", choices=kinds, help="which kind of direction")
     parser.add_argument("--domain", required=True, help="a file of configs/domains without .yaml, or the path of one")

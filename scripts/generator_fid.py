@@ -7,14 +7,12 @@ Writes fid.jsonl and fid.png, and names the best. The network is the domain's ow
 compare.
 """
 
-import argparse
-
-from arguments.flags import at_least, path
+from arguments.flags import Parser, at_least, path
 from utils.cli import run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("--domain", required=True, help="a file of configs/domains without .yaml, or the path of one")
     add("--generators", type=path, required=True, help="folder of step_{step}.pt")

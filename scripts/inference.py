@@ -2,6 +2,7 @@
 
 import argparse
 
+from arguments.flags import Parser
 from arguments.loader import load_config, options_help
 from utils.cli import run
 
@@ -19,14 +20,12 @@ EXAMPLES = """examples:
   over four GPUs:
   torchrun --nproc_per_node=4 scripts/inference.py exp.config=fse_inference.yaml data.inference_dir=path/to/aligned
 
-A run that was interrupted goes on when it is started again. Exit code 3: some images failed; they are listed.
+A run that was interrupted resumes when it is started again. Exit code 3: some images failed; they are listed.
 """
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES + options_help(), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__, EXAMPLES + options_help())
     parser.add_argument("options", nargs="*", metavar="group.name=value", help="see below")
     parser.add_argument("--report", metavar="HTML", help="the same as inference.report")
     parser.add_argument("--save_latents", action="store_true", help="the same as inference.save_latents=true")

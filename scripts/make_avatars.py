@@ -3,26 +3,23 @@
 
     python scripts/make_avatars.py --split train --count 40000 --output_dir data/avatars/train
 
-Goes on where an earlier call was interrupted.
+Resumes where an earlier call was interrupted.
 """
 
-import argparse
 import os
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
-from arguments.flags import at_least, path
+from arguments.flags import Parser, at_least, path
 from datasets.avatars import SPLITS, draw, render
 from datasets.labels import write_labels
 from utils.cli import run
 from utils.images import save_image
+from utils.parallel import in_processes
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--count", type=at_least(1), default=40000, help="avatars (default: 40000)")
     parser.add_argument("--size", type=at_least(16), default=64, help="pixels (default: 64)")
@@ -31,10 +28,7 @@ def main() -> None:
     args = parser.parse_args()
 
     make = partial(_make, args.output_dir, args.split, args.size)
-    with ProcessPoolExecutor(args.workers) as pool:
-        made = pool.map(make, range(args.count), chunksize=64)
-        rows = list(tqdm(made, "avatars", args.count, unit="image"))
-    write_labels(args.output_dir, rows)
+    write_labels(args.output_dir, in_processes(make, args.count, args.workers, "avatars"))
 
 
 def _make(folder: Path, split: str, size: int, index: int) -> tuple[str, dict[str, str | None]]:

@@ -3,20 +3,17 @@ and scores.npz with the standard normal numbers that it was drawn from, a row an
 
     python scripts/make_people.py --split train --count 30000 --output_dir experiments/people/train
 
-Goes on where an earlier call was interrupted. Needs: pip install -e '.[people]'
+Resumes where an earlier call was interrupted. Needs: pip install -e '.[people]'
 """
 
-import argparse
 import os
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from arguments.flags import at_least, path
+from arguments.flags import Parser, at_least, path
 from datasets.labels import write_labels
 from datasets.people.factors import COLUMNS, MIRROR
 from datasets.people.head import head_model
@@ -24,10 +21,13 @@ from datasets.people.splits import CROP_SIZE, PHOTO_SIZE, SPLITS, subject
 from datasets.scores import write_scores
 from utils.cli import run
 from utils.images import save_image
+from utils.parallel import in_processes
+
+FILE = "{:06d}.png"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--count", type=at_least(1), default=30000, help="people (default: 30000)")
     parser.add_argument("--size", type=at_least(16), help=f"pixels (default: {CROP_SIZE}, photographs {PHOTO_SIZE})")
@@ -39,28 +39,21 @@ def main() -> None:
     head_model()  # built before the processes need it
     people = [subject(args.split, index) for index in range(args.count)]
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    write_labels(args.output_dir, [(_name(index), person.shown()) for index, person in enumerate(people)])
-    names = [_name(index) for index in range(args.count)]
+    names = [FILE.format(index) for index in range(args.count)]
+    write_labels(args.output_dir, [(name, person.shown()) for name, person in zip(names, people, strict=True)])
     write_scores(args.output_dir, names, np.stack([person.scores for person in people]), COLUMNS, MIRROR)
-    make = partial(
-        _make, args.output_dir, args.split, args.size or (PHOTO_SIZE if args.photos else CROP_SIZE), args.photos
-    )
-    with ProcessPoolExecutor(args.workers) as pool:
-        for _ in tqdm(pool.map(make, range(args.count), chunksize=16), "people", args.count, unit="image"):
-            pass
-
-
-def _name(index: int) -> str:
-    return f"{index:06d}.png"
+    size = args.size or (PHOTO_SIZE if args.photos else CROP_SIZE)
+    make = partial(_make, args.output_dir, args.split, size, args.photos)
+    in_processes(make, args.count, args.workers, "people")
 
 
 def _make(folder: Path, split: str, size: int, photo: bool, index: int) -> None:
     """Draw one person, unless the image is there."""
-    target = folder / _name(index)
+    target = folder / FILE.format(index)
     if not target.exists():
         person = subject(split, index)
-        picture = person.photo(np.random.default_rng(index), size)[0] if photo else person.crop(size)
-        save_image(Image.fromarray(picture.rgb), target)
+        drawing = person.photo(np.random.default_rng(index), size)[0] if photo else person.crop(size)
+        save_image(Image.fromarray(drawing.rgb), target)
 
 
 if __name__ == "__main__":

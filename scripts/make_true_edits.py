@@ -3,21 +3,18 @@
     python scripts/make_true_edits.py --config configs/people_editor_train.yaml --count 6000 \\
         --output_dir experiments/people/true_edits
 
-Directions and powers are those of train.editings_data in the configuration. Goes on where an earlier call was
+Directions and powers are those of train.editings_data in the configuration. Resumes where an earlier call was
 interrupted. Needs: pip install -e '.[people]'
 """
 
-import argparse
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
-from arguments.flags import at_least, path
+from arguments.flags import Parser, at_least, path
 from arguments.loader import load_options
 from arguments.train_options import TrainConfig
 from datasets.people.edits import drawn_edit, edited
@@ -25,10 +22,11 @@ from datasets.people.head import head_model
 from datasets.true_edits import write_edits
 from utils.cli import run
 from utils.images import save_image
+from utils.parallel import in_processes
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--config", type=path, required=True, help="YAML file of stage 2")
     parser.add_argument("--count", type=at_least(1), default=6000, help="pairs (default: 6000)")
     parser.add_argument("--output_dir", type=path, required=True)
@@ -38,9 +36,7 @@ def main() -> None:
     config = load_options(TrainConfig, [f"exp.config_dir={args.config.parent}", f"exp.config={args.config.name}"])
     head_model()  # built before the processes need it
     make = partial(_make, args.output_dir, config.train.editings_data)
-    with ProcessPoolExecutor(args.workers) as pool:
-        rows = list(tqdm(pool.map(make, range(args.count), chunksize=16), "pairs", args.count, unit="pair"))
-    write_edits(args.output_dir, rows)
+    write_edits(args.output_dir, in_processes(make, args.count, args.workers, "pairs"))
 
 
 def _make(folder: Path, powers: Mapping[str, Sequence[float]], index: int) -> tuple[str, str, float]:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from arguments.flags import Parser, add_model_flags, fraction, path
+from arguments.flags import Parser, fraction, model_options, path
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -25,16 +25,15 @@ def parse() -> argparse.Namespace:
     add("--share", type=fraction, default=0.5, help="of the second one, 0 to 1 (0.5)")
     add("--save_pth", type=path, required=True, help="file of the result; its extension says the format")
     add("--align", action="store_true", help="cut out the largest face of both first")
-    add_model_flags(parser)
+    parser.add_model_flags()
     return parser.parse_args()
 
 
 def main() -> None:
     options = vars(parse())
-    from runners.simple_runner import CONFIG, SimpleRunner  # torch is imported only once the options are right
+    from runners.simple_runner import SimpleRunner  # torch is imported only once the options are right
 
-    config = options.pop("simple_config_pth") or CONFIG
-    runner = SimpleRunner(options.pop("editor_ckpt_pth"), config, options.pop("device"))
+    runner = SimpleRunner(**model_options(options))
     runner.mix(options.pop("orig_img_pth"), options.pop("other_img_pth"), **options)
 
 

@@ -5,14 +5,12 @@
         pretrained_models/avatars/discriminator.pt --prefix discriminator.
 """
 
-import argparse
-
-from arguments.flags import path
+from arguments.flags import Parser, path
 from utils.cli import run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("source", type=path, help="a generator, encoder, predictor, light or full checkpoint")
     parser.add_argument("target", type=path, help="file to write")
     parser.add_argument("--prefix", default="", help="keep only the tensors of state_dict whose names begin so")

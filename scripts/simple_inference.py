@@ -1,8 +1,6 @@
-"""Edit one photograph."""
+"""Edit one photograph. Directions and their useful powers: available_directions.txt."""
 
-import argparse
-
-from arguments.flags import Parser, add_mask_flags, add_model_flags, check_mask_flags, face, named_power, path
+from arguments.flags import Parser, face, model_options, named_power, path
 from utils.cli import run
 
 EXAMPLES = """examples:
@@ -17,12 +15,11 @@ EXAMPLES = """examples:
   keep the inversion in out/older.safetensors, and edit it later without inverting again:
     python scripts/simple_inference.py --orig_img_pth photo.jpg --edits age=5 --save_pth out/older.jpg --save_latents
     python scripts/simple_inference.py --orig_img_pth out/older.safetensors --edits age=-5 --save_pth out/younger.jpg
-  all directions with their useful powers: available_directions.txt
 """
 FACES = ("orig_img_pth", "edits", "save_pth", "use_mask", "mask_trashold")  # flags that --face all takes
 
 
-def parse() -> argparse.Namespace:
+def parse() -> dict[str, object]:
     parser = Parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--orig_img_pth", type=path, required=True, help="the photograph, or its inversion file")
@@ -33,25 +30,23 @@ def parse() -> argparse.Namespace:
     add("--align", action="store_true", help="cut out the largest face first, and put the edited one back")
     add("--face", type=face, help="with --align: its number from left to right, or all, to edit every face")
     add("--landmarks", type=path, help="with --align: file of the face's 68 landmarks, .txt, .json or .npy")
-    add_mask_flags(parser)
+    parser.add_mask_flags()
     add("--save_e4e", action="store_true", help="write also what e4e alone gives")
     add("--save_inversion", action="store_true", help="write also the inversion")
     add("--save_latents", action="store_true", help="write also the inversion file (.safetensors)")
     add("--strip", action="store_true", dest="save_strip", help="write also before, inversion and edit side by side")
-    add_model_flags(parser)
+    parser.add_model_flags()
     args = parser.parse_args()
-    check_mask_flags(parser, args)
     if args.face == "all" and (not args.align or not args.edits or args.landmarks or args.mask_path):
         parser.error("--face all wants --align and --edits, without --landmarks and --mask_path")
-    return args
+    return vars(args)
 
 
 def main() -> None:
-    options = vars(parse())
-    from runners.simple_runner import CONFIG, SimpleRunner  # torch is imported only once the options are right
+    options = parse()
+    from runners.simple_runner import SimpleRunner  # torch is imported only once the options are right
 
-    config = options.pop("simple_config_pth") or CONFIG
-    runner = SimpleRunner(options.pop("editor_ckpt_pth"), config, options.pop("device"))
+    runner = SimpleRunner(**model_options(options))
     if options["face"] == "all":
         runner.edit_faces(**{key: options[key] for key in FACES})
     else:

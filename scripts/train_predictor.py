@@ -3,7 +3,7 @@
     python scripts/train_predictor.py exp.config=avatars_predictor_train.yaml
     python scripts/train_predictor.py exp.domain=DOMAIN.yaml exp.name=NAME data.train_dir=DIR …
 
-Options read group.name=value, and win over those of exp.config_dir/exp.config. A run that was interrupted goes on by
+Options read group.name=value, and win over those of exp.config_dir/exp.config. A run that was interrupted is resumed by
 the same command. torchrun --nproc_per_node=N trains on N GPUs; train.batch_size is each one's.
 """
 

@@ -54,7 +54,7 @@ class AppServer:
         return int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def files(self) -> set[str]:
-        """All that lie in its folder for temporary files."""
+        """All files in its folder for temporary ones."""
         return {path.name for path in self.temporary.rglob("*") if path.is_file()}
 
     def upload(self, path: Path) -> dict[str, Any]:
@@ -75,13 +75,13 @@ class AppServer:
     def join(self, visitor: str, name: str, event: str, values: dict[str, Any], **more: Any) -> requests.Response:
         parts = {item["id"]: item["props"] for item in self.config["components"]}
         names = {key: props.get("elem_id") or props.get("label") for key, props in parts.items()}
-        for found in self.config["dependencies"]:
-            if any(names.get(target) == name and what == event for target, what in found["targets"]):
+        for result in self.config["dependencies"]:
+            if any(names.get(target) == name and what == event for target, what in result["targets"]):
                 break
         else:
             raise AssertionError(f"{name} has no event {event}")
-        data = [values.get(names[key], parts[key].get("value")) for key in found["inputs"]]
-        body = {"data": data, "fn_index": found["id"], "session_hash": visitor, **more}
+        data = [values.get(names[key], parts[key].get("value")) for key in result["inputs"]]
+        body = {"data": data, "fn_index": result["id"], "session_hash": visitor, **more}
         return requests.post(f"{self.url}/gradio_api/queue/join", json=body, timeout=60)
 
     def outcome(self, visitor: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What tests share: stand-ins of the published weights, the published direction files, a small random domain."""
+"""Shared fixtures: stand-ins for the published weights, the published direction files, a small random domain."""
 
 import os
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def normal(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
 
 @pytest.fixture(scope="session")
 def standin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """`standin("e4e_ffhq_encode.pt")`: a file in the published layout with seeded numbers, written when asked for.
+    """`standin("e4e_ffhq_encode.pt")`: a file in the published layout with seeded numbers, written on demand.
 
     The environment's SFE_STANDINS may name a folder that holds them already.
     """
@@ -38,7 +38,7 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def directions() -> Path:
-    """Folder of the published direction files. They are not ours to carry: tests are skipped without."""
+    """Folder of the published direction files. The project may not contain them; without them, tests are skipped."""
     for folder in (ROOT / "pretrained_models" / "editings", ROOT.parent / "shared" / "data" / "editings"):
         if (folder / "interfacegan_directions").is_dir():
             return folder
@@ -50,10 +50,10 @@ def golden() -> Callable[[str, torch.Tensor], None]:
     """`golden("edit/age/pool64", x)`: x is within 1e-3 of the maximum of what the published code computed."""
     arrays = {**np.load(PARITY / "golden.npz"), **np.load(PARITY / "golden_extras.npz")}
 
-    def check(name: str, found: torch.Tensor) -> None:
+    def check(name: str, result: torch.Tensor) -> None:
         wanted = arrays[name]
-        assert tuple(found.shape) == wanted.shape, name
-        error = np.abs(found.detach().double().numpy() - wanted).max() / np.abs(wanted).max()
+        assert tuple(result.shape) == wanted.shape, name
+        error = np.abs(result.detach().double().numpy() - wanted).max() / np.abs(wanted).max()
         assert error <= 1e-3, f"{name}: off by {error:.1e} of the maximum"
 
     return check

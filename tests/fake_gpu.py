@@ -106,7 +106,7 @@ class FakeGpu(TorchDispatchMode):
 
 @contextmanager
 def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
-    """Tensors made meanwhile are fake; files are read as ever, and modules go to the GPU by `to`."""
+    """Tensors made within the block are fake; files are read as usual, and modules go to the GPU by `to`."""
     mode, notes = FakeTensorMode(allow_non_fake_inputs=True), FakeGpu()
     monkeypatch.setattr(nn.Module, "to", _module_to)
     monkeypatch.setattr(FakeTensor, "__deepcopy__", _deepcopy)
@@ -136,7 +136,7 @@ _to = nn.Module.to
 
 
 def _module_to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
-    """`nn.Module.to`, whose way of replacing parameters does not know fake ones."""
+    """`nn.Module.to`, which cannot replace fake parameters."""
     if not any(isinstance(value, torch.device) and value.type == "cuda" for value in (*args, *kwargs.values())):
         return _to(module, *args, **kwargs)
     moved: dict[int, tuple[Tensor, Tensor]] = {}  # the originals, too: ids of dead ones would come back

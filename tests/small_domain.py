@@ -70,7 +70,7 @@ class SmallDomain:
 
 
 def randomised(module: nn.Module, seed: int) -> nn.Module:
-    """Every number drawn anew, BatchNorm statistics too, so that none is trivially 0 or 1; values stay tame."""
+    """Draw every number again, BatchNorm statistics too, so that none is trivially 0 or 1; values stay moderate."""
     source = torch.Generator().manual_seed(seed)
     plain = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, (nn.Conv2d, nn.Linear))}
     with torch.no_grad():
@@ -82,7 +82,7 @@ def randomised(module: nn.Module, seed: int) -> nn.Module:
                 tensor.copy_(1 + 0.1 * noise.abs())
             elif name in plain:
                 tensor.copy_(noise / tensor[0].numel() ** 0.5)
-            elif tensor.dim() > 1:  # equalised layers scale themselves; images shall lie about [-1, 1]
+            elif tensor.dim() > 1:  # equalised layers scale themselves; images should be about in [-1, 1]
                 tensor.copy_(noise * (0.15 if "rgb" in name and "modulation" not in name else 1))
             else:
                 tensor.copy_(tensor + 0.1 * noise)

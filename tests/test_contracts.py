@@ -66,8 +66,8 @@ def test_networks_have_the_published_keys():
     assert built(lambda: Generator(domain.generator)) == {k: v for k, v in generator.items() if k not in kernels}
     discriminator = published("stylegan2-ffhq-config-f.pkl")
     filters = {key for key in discriminator if key.endswith("resample_filter")}
-    found = built(lambda: Discriminator(domain.generator))
-    assert found == {k: v for k, v in discriminator.items() if k not in filters}
+    result = built(lambda: Discriminator(domain.generator))
+    assert result == {k: v for k, v in discriminator.items() if k not in filters}
     assert built(lambda: E4E(domain)) == published("e4e_ffhq_encode.pt", "encoder.")
     assert built(lambda: Inverter(domain)) == published("sfe_editor_light.pt", "inverter.")
     assert built(lambda: FeatureEditor(domain)) == published("sfe_editor_light.pt", "encoder.")
@@ -104,12 +104,12 @@ def test_networks_of_edits_take_the_published_files():
     domain, path = load_domain("human_faces"), Path("file.pt")
     levels = domain.editings["styleclip_mapper"]["levels"]
     mapper = LevelsMapper(meta_tensors("styleclip_mappers/afro.pt"), levels, domain.generator.style_dim, path)
-    found = {k.replace("networks.", "mapper."): v for k, v in shapes(mapper).items()}
-    found = {re.sub(r"^(mapper\.\w+)\.", r"\1_mapping.mapping.", k): v for k, v in found.items()}
-    assert found == published("styleclip_mappers/afro.pt")
+    result = {k.replace("networks.", "mapper."): v for k, v in shapes(mapper).items()}
+    result = {re.sub(r"^(mapper\.\w+)\.", r"\1_mapping.mapping.", k): v for k, v in result.items()}
+    assert result == published("styleclip_mappers/afro.pt")
     delta = DeltaMapper(meta_tensors("delta_mapper.pt"), {"coarse": 3 * 512, "medium": 4 * 512, "fine": 2464}, path)
-    found = {k.replace("networks.", "").replace(".", ".mapping.", 1): v for k, v in shapes(delta).items()}
-    assert found == published("delta_mapper.pt")
+    result = {k.replace("networks.", "").replace(".", ".mapping.", 1): v for k, v in shapes(delta).items()}
+    assert result == published("delta_mapper.pt")
 
 
 # ---- Commands ----
@@ -205,22 +205,22 @@ OPTIONS = {
 
 def options(prefix: str, group: object) -> dict[str, set[str]]:
     """Option names by group, dotted."""
-    found = {prefix: {item.name for item in fields(group)}} if prefix else {}
+    result = {prefix: {item.name for item in fields(group)}} if prefix else {}
     for item in fields(group):
         value = getattr(group, item.name)
         if is_dataclass(value):
-            found |= options(f"{prefix}.{item.name}".lstrip("."), value)
-    return found
+            result |= options(f"{prefix}.{item.name}".lstrip("."), value)
+    return result
 
 
 def test_option_names_are_kept():
-    found: dict[str, set[str]] = {}
+    result: dict[str, set[str]] = {}
     for config in (Config(), TrainConfig()):
         for group, names in options("", config).items():
-            found[group] = found.get(group, set()) | names
+            result[group] = result.get(group, set()) | names
     for group, names in OPTIONS.items():
-        assert group in found
-        assert found[group] >= set(names.split()), group
+        assert group in result
+        assert result[group] >= set(names.split()), group
     for shared in ("exp", "data", "model", "methods_args"):  # a YAML can be given to both
         assert options("", Config())[shared] == options("", TrainConfig())[shared]
 
@@ -305,3 +305,17 @@ def test_every_module_imports_and_compiles_nothing(tmp_path):
     result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- Style ----
+
+
+def test_files_are_short():
+    """Of the rooms, 300 lines; scripts, 60."""
+    limits = {room: 300 for room in ROOMS} | {"scripts": 60}
+    lengths = {
+        path.relative_to(ROOT): (len(path.read_text(encoding="utf-8").splitlines()), limit)
+        for folder, limit in limits.items()
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert {str(path): length for path, (length, limit) in lengths.items() if length > limit} == {}

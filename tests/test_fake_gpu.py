@@ -1,4 +1,4 @@
-"""The way through a GPU without one: all tensors of edits and trainings on one device, and what a GPU is waited for.
+"""What a GPU would do, without one: all tensors of edits and trainings on one device, and waits for the GPU.
 
 Waits for the GPU and copies to it are noted (see fake_gpu.py), and these tests freeze them: a new one in a step or an
 edit fails here. Where one has gone, take it off the list.
@@ -133,8 +133,8 @@ def test_edits(
     x, mask = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64)
     inversion = method.invert(x)
     assert inversion.features.dtype == dtype and inversion.w.dtype == torch.float32
-    for pictures in (method.reconstruct(inversion), method.e4e_images(inversion)):
-        assert pictures.device == GPU and pictures.shape == (1, 3, 64, 64) and pictures.dtype == torch.float32
+    for images in (method.reconstruct(inversion), method.e4e_images(inversion)):
+        assert images.device == GPU and images.shape == (1, 3, 64, 64) and images.dtype == torch.float32
     gpu.clear()
     method.invert(x)
     assert gpu.copies == {SENT: 1} and not gpu.waits
@@ -234,8 +234,8 @@ def test_training_of_both_stages(
     losses = LossBuilder(config.encoder_losses, config.disc_losses, toy.domain.encoder_size, GPU)
     optimizer = build_optimizer("ranger", built.encoder.parameters(), config.optimizers)
     disc_optimizer = build_optimizer("adam", discriminator.parameters(), config.optimizers)
-    pictures = TrainingImages(toy.pictures, toy.domain.generator.size, seed=1, workers=0)
-    task = SFETask(config, PROCESS, built, optimizer, discriminator, disc_optimizer, losses, pictures, None, None)
+    images = TrainingImages(toy.images, toy.domain.generator.size, seed=1, workers=0)
+    task = SFETask(config, PROCESS, built, optimizer, discriminator, disc_optimizer, losses, images, None, None)
     one_step(loop_of(task, tmp_path), 16, gpu)
     assert gpu.waits == {LOSSES: 1}
     assert gpu.copies == {SENT: 1}
@@ -252,9 +252,9 @@ def folder(tmp_path: Path) -> Path:
     random = np.random.default_rng(0)
     rows = []
     for i in range(4):
-        save_image(Image.fromarray(random.integers(0, 256, (64, 64, 3), np.uint8)), tmp_path / "pictures" / f"{i}.png")
+        save_image(Image.fromarray(random.integers(0, 256, (64, 64, 3), np.uint8)), tmp_path / "images" / f"{i}.png")
         rows.append({"file": f"{i}.png", "hat": ["none", "cap"][i % 2], "glasses": "round" if i else None})
-    (tmp_path / "pictures" / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "images" / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path
 
 
@@ -265,7 +265,7 @@ def test_training_of_a_domains_networks(
     gpu: FakeGpu, folder: Path, kind: type[LoopConfig], task: type[NetworkTask]
 ) -> None:
     (folder / "config.yaml").write_text("train: {batch_size: 4}")
-    options = [f"exp.config_dir={folder}", "exp.config=config.yaml", f"data.train_dir={folder / 'pictures'}"]
+    options = [f"exp.config_dir={folder}", "exp.config=config.yaml", f"data.train_dir={folder / 'images'}"]
     config = load_options(kind, options)
     one_step(loop_of(task(config, load_domain("avatars"), PROCESS), folder), 16, gpu)
     assert gpu.waits == {LOSSES: 1}

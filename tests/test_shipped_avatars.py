@@ -66,10 +66,10 @@ def test_a_smile_goes_away_again(runner: SimpleRunner, photos: dict[int, Inverte
     assert odds(runner.edit(photos[4], "smile", -9), "smile") < 0 < odds(photos[4].crop, "smile")
 
 
-def test_power_0_leaves_the_picture(runner: SimpleRunner, photos: dict[int, InvertedPhoto]) -> None:
+def test_power_0_leaves_the_image(runner: SimpleRunner, photos: dict[int, InvertedPhoto]) -> None:
     """Also where training had no such image: the deer on shirt 6 is held out."""
-    found = {i: psnr(runner.edit(photo, "glasses", 0), photo.crop) for i, photo in photos.items()}
-    assert min(found.values()) >= 30, found
+    result = {i: psnr(runner.edit(photo, "glasses", 0), photo.crop) for i, photo in photos.items()}
+    assert min(result.values()) >= 30, result
 
 
 def test_first_command_of_the_readme(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ from models.weights import load_e4e, load_generator, load_inverter, save
 from utils.images import save_image, to_image
 
 SIZE = 32
-PICTURES = 8
+IMAGES = 8
 EDITS = {"age": [-3.0, 3.0], "glasses": [4.0]}
 
 
 class TrainingToy:
-    """Files of the domain in `folder`, `pictures/` for training, and one YAML for each stage.
+    """Files of the domain in `folder`, `images/` for training, and one YAML for each stage.
 
     The networks are random, but their numbers have the usual sizes, as those of trained ones.
     """
@@ -28,15 +28,15 @@ class TrainingToy:
         self.folder = folder
         self.files = SmallDomain(folder, SIZE)
         self.domain = self.files.load()
-        self.pictures = folder / "pictures"
+        self.images = folder / "images"
         self.experiments = folder / "experiments"
-        pictures = self._calibrate_generator()
-        for i, picture in enumerate(pictures):
-            save_image(to_image(picture), self.pictures / f"{i}.png")
-        self._calibrate_encoders(pictures)
+        images = self._calibrate_generator()
+        for i, image in enumerate(images):
+            save_image(to_image(image), self.images / f"{i}.png")
+        self._calibrate_encoders(images)
         common = {
             "exp": {"domain": str(self.files.path), "exp_dir": str(self.experiments), "wandb": False},
-            "data": {"input_train_dir": str(self.pictures)},
+            "data": {"input_train_dir": str(self.images)},
             "model": {"device": "cpu", "batch_size": 4, "workers": 1},
             "encoder_losses": {"l2": 1.0, "adv": 0.01},
         }
@@ -61,18 +61,18 @@ class TrainingToy:
     def _calibrate_generator(self) -> Tensor:
         """Scale the generator's colours to [-1, 1], and return some of its images."""
         generator = load_generator(self.files.generator, self.domain.generator)
-        w = torch.randn(PICTURES, self.domain.generator.n_styles, 16, generator=torch.Generator().manual_seed(6))
+        w = torch.randn(IMAGES, self.domain.generator.n_styles, 16, generator=torch.Generator().manual_seed(6))
         with torch.no_grad():
             scale = generator(generator.affine(w)).std() / 0.35
             for to_rgb in (generator.to_rgb1, *generator.to_rgbs):
                 to_rgb.conv.weight /= scale
                 to_rgb.bias.zero_()
-            pictures = generator(generator.affine(w))
+            images = generator(generator.affine(w))
         save({"g_ema": generator.state_dict(), "latent_avg": generator.latent_avg}, self.files.generator)
-        return pictures
+        return images
 
     @torch.no_grad()
-    def _calibrate_encoders(self, pictures: Tensor) -> None:
+    def _calibrate_encoders(self, images: Tensor) -> None:
         """BatchNorm statistics of the images, and latents of standard deviation ½."""
         inverter = load_inverter(self.files.inverter, self.domain)
         e4e = load_e4e(self.files.e4e, self.domain)
@@ -80,13 +80,13 @@ class TrainingToy:
             for layer in network.modules():
                 if isinstance(layer, nn.BatchNorm2d):
                     layer.momentum = 1.0
-            network.train()(pictures)
+            network.train()(images)
             network.eval()
         for head in inverter.fs_backbone.styles:
-            scale = 2 * head(torch.zeros(1, head.in_features)).std() + 2 * inverter.fs_backbone(pictures)[0].std()
+            scale = 2 * head(torch.zeros(1, head.in_features)).std() + 2 * inverter.fs_backbone(images)[0].std()
             head.weight.div_(scale)
             head.bias.div_(scale)
-        scale = 2 * e4e(pictures).std()
+        scale = 2 * e4e(images).std()
         for head in e4e.styles:
             head.linear.weight.div_(scale)
             head.linear.bias.div_(scale)

@@ -1,10 +1,10 @@
 """The two stages of training (method of CVPR 2024, arXiv 2406.10601): from images to the pairs that losses compare."""
 
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from random import Random
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ from models.sfe import (
     invert_e4e,
 )
 from models.stylegan2.generator import Generator
+
+DrawnEdit = tuple[str, float]  # direction, power
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,18 @@ class Stage(nn.Module, ABC):
         self.decoder = decoder
         self.layer = domain.feature_layer
 
+    def draw_edit(self, random: Random) -> DrawnEdit | None:
+        """The edit of one batch; None where edits are not learned."""
+        return None
+
     @abstractmethod
-    def forward(self, x: Tensor, step: int, true_edit: TrueEdit | None = None) -> Pairs:
-        """x B×3×size×size in [-1, 1], at training step `step`; `true_edit`: further images, for stage 2 only."""
+    def forward(
+        self, x: Tensor, step: int, edit: DrawnEdit | None = None, true_edit: TrueEdit | None = None
+    ) -> Pairs:
+        """x B×3×size×size in [-1, 1], at training step `step`; `edit` from `draw_edit`.
+
+        `true_edit`: further images, for stage 2 only.
+        """
 
     @abstractmethod
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -87,7 +98,9 @@ class InverterStage(Stage):
         self.encoder: Inverter = inverter
         self.e4e = e4e
 
-    def forward(self, x: Tensor, step: int, true_edit: TrueEdit | None = None) -> Pairs:
+    def forward(
+        self, x: Tensor, step: int, edit: DrawnEdit | None = None, true_edit: TrueEdit | None = None
+    ) -> Pairs:
         inversion, coarse = invert(self.encoder, self.decoder, x)
         mixed = torch.lerp(coarse.features, inversion.features, min(1.0, step / self.ramp))
         fake = torch.cat([self._decode(features, coarse) for features in (mixed, coarse.features)])
@@ -138,9 +151,16 @@ class EditorStage(Stage):
         """
         return cast_once(self.inverter, self.dtype)
 
-    def forward(self, x: Tensor, step: int, true_edit: TrueEdit | None = None) -> Pairs:
+    def draw_edit(self, random: Random) -> DrawnEdit:
+        """A direction, then one of its powers, each with equal probability."""
         name = random.choice(list(self.edits))
-        power = random.choice(self.edits[name])
+        return name, random.choice(self.edits[name])
+
+    def forward(
+        self, x: Tensor, step: int, edit: DrawnEdit | None = None, true_edit: TrueEdit | None = None
+    ) -> Pairs:
+        assert edit is not None
+        name, power = edit
         with torch.no_grad():
             real, coarse = invert(self._inverter, self.decoder, x)
             source, target, change = self._known_edit(x, name, power)

@@ -1,12 +1,14 @@
-"""Work beside the main thread, with bounded memory: reading ahead and writing behind."""
+"""Work in the background, with bounded memory: reading ahead and writing."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import islice
 from threading import BoundedSemaphore
 from types import TracebackType
 from typing import Any, TypeVar
+
+from tqdm import tqdm
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -65,6 +67,12 @@ def ahead(function: Callable[[T], R], items: Iterable[T], workers: int) -> Itera
         finally:
             for result in results:
                 result.cancel()
+
+
+def in_processes(function: Callable[[int], R], count: int, workers: int, label: str) -> list[R]:
+    """function(i) for i from 0 to count − 1, in order, computed by `workers` processes under a progress bar."""
+    with ProcessPoolExecutor(workers) as pool:
+        return list(tqdm(pool.map(function, range(count), chunksize=16), label, count, unit="image"))
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

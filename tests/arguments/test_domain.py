@@ -1,4 +1,4 @@
-"""Domains: the geometry that follows from the data, and what is said of a file that makes no sense."""
+"""Domains: the geometry that follows from the data, and the errors for invalid files."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ def test_geometry_of_the_published_domains(name, n_styles, feature_layer, featur
     domain = load_domain(name)
     assert domain.name == name
     assert domain.generator.n_styles == n_styles
-    found = (domain.feature_layer, domain.feature_size, domain.feature_channels)
-    assert found == (feature_layer, feature_size, feature_channels)
+    result = (domain.feature_layer, domain.feature_size, domain.feature_channels)
+    assert result == (feature_layer, feature_size, feature_channels)
 
 
 def test_a_domain_of_ones_own(tmp_path):

@@ -1,4 +1,4 @@
-"""Options from defaults, YAML and the command line: which one wins, and what is said of a wrong one."""
+"""Options from defaults, YAML and the command line: which one wins, and the errors for wrong ones."""
 
 from pathlib import Path
 
@@ -141,16 +141,16 @@ def test_a_mapping_replaces_that_of_the_file_and_a_longer_key_adds_to_it(tmp_pat
         '"q"', " b ", "-", "*a", "&a", "!x", "%", "@", "größe", "a\tb",
     ],
 )  # fmt: skip
-def test_text_is_taken_as_it_stands(tmp_path, text):
+def test_text_is_taken_literally(tmp_path, text):
     options = ("exp.name", "data.inference_dir", "methods_args.fse_full.inverter_pth")
     config = load_config([f"{option}={text}" for option in options])
-    found = (config.exp.name, config.data.inference_dir, config.methods_args.fse_full.inverter_pth)
-    assert found == (text, text, text)
+    result = (config.exp.name, config.data.inference_dir, config.methods_args.fse_full.inverter_pth)
+    assert result == (text, text, text)
     if not text.startswith("["):
         assert load_options(TrainConfig, [f"train.val_metrics={text}"]).train.val_metrics == [text]
 
 
-def test_text_of_a_yaml_is_taken_as_it_stands(tmp_path):
+def test_text_of_a_yaml_is_taken_literally(tmp_path):
     config = load_config(with_yaml(tmp_path, "exp: {name: 1.10, output_dir: 007, root: '010'}\nmodel: {device: 0}\n"))
     assert (config.exp.name, config.exp.output_dir, config.exp.root, config.model.device) == ("1.10", "007", "010", "0")
     shared = "exp: &all {name: 001}\ndata: {<<: *all}\n"

@@ -67,7 +67,7 @@ def test_id_loss_reads_the_face_only(standin, pair):
 
 
 @pytest.mark.parametrize("make", [MocoLoss, IDViTLoss, IDLoss])
-def test_frozen_and_one_picture_is_enough(make, standin, pair):
+def test_frozen_and_one_image_is_enough(make, standin, pair):
     loss = make(standin(FILES[make]))
     fake = pair[0][:1].clone().requires_grad_()
     before = {name: value.clone() for name, value in loss.state_dict().items() if "running" in name}

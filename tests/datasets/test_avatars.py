@@ -39,10 +39,10 @@ def differ(a: Avatar, b: Avatar) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_every_value_is_drawn_and_gives_a_picture_of_its_own(name):
+def test_every_value_is_drawn_and_gives_an_image_of_its_own(name):
     avatar = replace(FULL, hat="none") if name == "hair" else FULL
-    pictures = [pixels(replace(avatar, **{name: value})).tobytes() for value in VALUES[name]]
-    assert len(set(pictures)) == len(VALUES[name])
+    images = [pixels(replace(avatar, **{name: value})).tobytes() for value in VALUES[name]]
+    assert len(set(images)) == len(VALUES[name])
 
 
 def test_every_shape_is_one_of_the_style():
@@ -58,7 +58,7 @@ def test_every_shape_is_one_of_the_style():
         assert set(VALUES[name]) - {"none"} <= set(components[component]["variants"]), name
 
 
-def test_labels_hide_exactly_what_does_not_change_the_picture():
+def test_labels_hide_exactly_what_does_not_change_the_image():
     hidden = set()
     for index in range(60):
         avatar = draw("train", index)
@@ -92,8 +92,8 @@ def test_values_come_as_often_as_the_table_says_and_independently():
     for name, choices in CHOICES.items():
         for value, weight in choices.items():
             share = weight / sum(choices.values())
-            found = np.mean([avatar[name] == value for avatar in avatars])
-            assert abs(found - share) < 4.5 * (share * (1 - share) / count) ** 0.5, (name, value)
+            result = np.mean([avatar[name] == value for avatar in avatars])
+            assert abs(result - share) < 4.5 * (share * (1 - share) / count) ** 0.5, (name, value)
     traits = {
         name: np.array([avatar[trait.attribute] in trait.values for avatar in avatars], float)
         for name, trait in load_domain("avatars").traits.items()
@@ -119,7 +119,7 @@ def test_held_out_values_are_in_the_unseen_split_only():
     assert {draw("unseen", i).hat for i in range(60)} >= set(HELD_OUT["hat"])
 
 
-def test_data_set_gives_pictures_with_labels_and_forces_attributes():
+def test_data_set_gives_images_with_labels_and_forces_attributes():
     plain, forced = Avatars("test", 3, 32), Avatars("test", 3, 32, glasses="round", mouth="smile")
     assert len(forced) == 3
     image, labels = forced[2]
@@ -138,12 +138,12 @@ def test_data_set_gives_pictures_with_labels_and_forces_attributes():
         ("train", {"glasses": "rond"}, "glasses is 'rond'; nearest: round"),
     ],
 )
-def test_mistakes_are_told_in_one_line(split, forced, words):
+def test_mistakes_give_one_line(split, forced, words):
     with pytest.raises(UserError, match=words):
         Avatars(split, 1, 32, **forced)
 
 
-def test_script_makes_pictures_and_goes_on(tmp_path):
+def test_script_makes_images_and_resumes(tmp_path):
     command = [
         sys.executable, "scripts/make_avatars.py", "--split", "validation", "--count", "5", "--size", "32",
         "--output_dir", str(tmp_path), "--workers", "1",

@@ -35,8 +35,8 @@ LAYOUTS = {
 def test_every_layout_says_the_same(layout: str, tmp_path: Path) -> None:
     (tmp_path / "table").write_text(LAYOUTS[layout], encoding="utf-8")
     glasses = CelebaAttributes(tmp_path / "table", "Eyeglasses")
-    found = [glasses.has(Path(name)) for name in ("1.png", "00002.jpg", "12.jpg.png", "x/012.webp", "3.jpg")]
-    assert found == [True, False, False, False, None]
+    result = [glasses.has(Path(name)) for name in ("1.png", "00002.jpg", "12.jpg.png", "x/012.webp", "3.jpg")]
+    assert result == [True, False, False, False, None]
     assert CelebaAttributes(tmp_path / "table", "Smiling").has(Path("12.jpg"))
     with pytest.raises(UserError, match="no attribute 'Eyeglases'; nearest: Eyeglasses"):
         CelebaAttributes(tmp_path / "table", "Eyeglases")

@@ -13,9 +13,9 @@ def test_labels_are_indices_into_sorted_values(tmp_path: Path) -> None:
     write_labels(tmp_path, [("b.png", {"hat": "tall", "hair": None}), ("a.png", {"hat": "none", "hair": "red"})])
     labels = Labels(tmp_path)
     assert labels.attributes == {"hat": ["none", "tall"], "hair": ["red"]}
-    found = labels.of(["a.png", "b.png", "unknown.png"])
-    assert torch.equal(found["hat"], torch.tensor([0, 1, HIDDEN]))
-    assert torch.equal(found["hair"], torch.tensor([0, HIDDEN, HIDDEN]))
+    result = labels.of(["a.png", "b.png", "unknown.png"])
+    assert torch.equal(result["hat"], torch.tensor([0, 1, HIDDEN]))
+    assert torch.equal(result["hair"], torch.tensor([0, HIDDEN, HIDDEN]))
 
 
 @pytest.mark.parametrize("line", ["no json", "[]", '{"hat": "tall"}', '{"file": 3}', '{"file": "a.png", "hat": 1}'])

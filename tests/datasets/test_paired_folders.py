@@ -22,18 +22,18 @@ def touch(folder: Path, *names: str) -> Path:
 def test_pairs_go_by_relative_path_without_extension(tmp_path: Path) -> None:
     real = touch(tmp_path / "real", "1.jpg", "sub/1.png", "sub/2.JPG", "only.png", "v1.2.png")
     fake = touch(tmp_path / "fake", "1.png", "sub/1.webp", "sub/2.jpg", "2.jpg", "v1.3.png")
-    found = PairedFolders.find(real, fake)
-    pairs = {pair.name: pair.fake.relative_to(fake).as_posix() for pair in found.pairs}
+    result = PairedFolders.find(real, fake)
+    pairs = {pair.name: pair.fake.relative_to(fake).as_posix() for pair in result.pairs}
     assert pairs == {"1.jpg": "1.png", "sub/1.png": "sub/1.webp", "sub/2.JPG": "sub/2.jpg"}
-    assert found.unpaired == [real / "only.png", real / "v1.2.png", fake / "2.jpg", fake / "v1.3.png"]
+    assert result.unpaired == [real / "only.png", real / "v1.2.png", fake / "2.jpg", fake / "v1.3.png"]
 
 
 def test_twins_are_paired_by_their_whole_name_only(tmp_path: Path) -> None:
     real = touch(tmp_path / "real", "a.jpg", "a.png", "b.jpg", "b.png")
     fake = touch(tmp_path / "fake", "a.png", "a.jpg", "b.webp")
-    found = PairedFolders.find(real, fake)
-    assert [(pair.real.name, pair.fake.name) for pair in found.pairs] == [("a.jpg", "a.jpg"), ("a.png", "a.png")]
-    assert {path.name for path in found.unpaired} == {"b.jpg", "b.png", "b.webp"}
+    result = PairedFolders.find(real, fake)
+    assert [(pair.real.name, pair.fake.name) for pair in result.pairs] == [("a.jpg", "a.jpg"), ("a.png", "a.png")]
+    assert {path.name for path in result.unpaired} == {"b.jpg", "b.png", "b.webp"}
 
 
 def test_twins_are_paired_with_what_one_format_made_of_them(tmp_path: Path) -> None:
@@ -41,12 +41,12 @@ def test_twins_are_paired_with_what_one_format_made_of_them(tmp_path: Path) -> N
     real = touch(tmp_path / "real", "a.jpg", "a.png", "b.jpg", "sub/a.gif", "sub/a.jp2")
     written = output_names(relative_names(real), ".png")
     fake = touch(tmp_path / "fake", *written.values())
-    found = PairedFolders.find(real, fake)
-    assert {pair.name: pair.fake.relative_to(fake).as_posix() for pair in found.pairs} == written
-    assert found.unpaired == []
+    result = PairedFolders.find(real, fake)
+    assert {pair.name: pair.fake.relative_to(fake).as_posix() for pair in result.pairs} == written
+    assert result.unpaired == []
     real = touch(tmp_path / "chain", "a.png", "a.png.jpg")  # the file's own name comes first
-    found = PairedFolders.find(real, touch(tmp_path / "one", "a.png.webp"))
-    assert [(pair.name, pair.fake.name) for pair in found.pairs] == [("a.png.jpg", "a.png.webp")]
+    result = PairedFolders.find(real, touch(tmp_path / "one", "a.png.webp"))
+    assert [(pair.name, pair.fake.name) for pair in result.pairs] == [("a.png.jpg", "a.png.webp")]
 
 
 def test_results_of_formats_that_are_not_written_are_png() -> None:

@@ -1,4 +1,4 @@
-"""People: every factor acts, labels are true, edits change what they say, and pictures are the same everywhere."""
+"""People: every factor acts, labels are true, edits change what they say, and images are the same everywhere."""
 
 import hashlib
 import os
@@ -164,8 +164,8 @@ def test_glasses_change_the_eyes_and_not_the_mouth():
 def test_longer_hair_covers_more():
     shares = []
     for length in (0.0, 0.3, 0.6, 1.0):
-        picture = drawn(replace(Factors(), hair_length=length), size=128, window_of=Factors())
-        shares.append(float((picture.person - picture.face)[:100].mean()))  # above the clothes
+        image = drawn(replace(Factors(), hair_length=length), size=128, window_of=Factors())
+        shares.append(float((image.person - image.face)[:100].mean()))  # above the clothes
     assert shares == sorted(shares) and shares[0] < 0.05 and shares[1] > 0.15 and shares[-1] > 1.4 * shares[1]
 
 
@@ -173,8 +173,8 @@ def test_smile_and_turn_are_found_by_landmarks():
     """dlib, which learned from photographs, sees what the factors say."""
 
     def landmarks(**changes: float) -> np.ndarray:
-        picture = drawn(replace(Factors(), **changes), size=256, window_of=Factors())
-        return find_landmarks(Image.fromarray(picture.rgb))
+        image = drawn(replace(Factors(), **changes), size=256, window_of=Factors())
+        return find_landmarks(Image.fromarray(image.rgb))
 
     plain, smiling, turned = landmarks(), landmarks(smile=1.0), landmarks(yaw=15.0)
     open_mouth = landmarks(mouth_open=0.8)
@@ -186,7 +186,7 @@ def test_smile_and_turn_are_found_by_landmarks():
     assert smiling[54, 0] - smiling[48, 0] > plain[54, 0] - plain[48, 0] + 8
     assert open_mouth[66, 1] - open_mouth[62, 1] > plain[66, 1] - plain[62, 1] + 6
     nose = turned[30, 0] - turned[[36, 45], 0].mean()
-    assert nose > plain[30, 0] - plain[[36, 45], 0].mean() + 8  # to the picture's right
+    assert nose > plain[30, 0] - plain[[36, 45], 0].mean() + 8  # to the image's right
 
 
 def test_an_edit_leaves_the_rest_alone():
@@ -218,7 +218,7 @@ def test_details_lie_where_their_mask_says(kind):
         assert outside.max() <= 2
 
 
-def test_mirrored_scores_draw_the_mirrored_picture():
+def test_mirrored_scores_draw_the_mirrored_image():
     """About: strands of hair and pores are not symmetric. Other people are at least eight times as far."""
     for index in (0, 5):
         scores = subject("test", index).scores
@@ -232,8 +232,8 @@ DIGEST = """
 import hashlib
 from datasets.people.splits import subject
 for split, index in (("train", 1), ("unseen", 2), ("test", 1)):
-    picture = subject(split, index).crop(64)
-    print(hashlib.sha256(picture.rgb.tobytes() + picture.details.tobytes()).hexdigest())
+    image = subject(split, index).crop(64)
+    print(hashlib.sha256(image.rgb.tobytes() + image.details.tobytes()).hexdigest())
 """
 
 
@@ -245,19 +245,19 @@ def test_two_processes_draw_the_same_bytes():
         outputs.append(subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True))
     here = []
     for split, index in (("train", 1), ("unseen", 2), ("test", 1)):
-        picture = subject(split, index).crop(64)
-        here.append(hashlib.sha256(picture.rgb.tobytes() + picture.details.tobytes()).hexdigest())
+        image = subject(split, index).crop(64)
+        here.append(hashlib.sha256(image.rgb.tobytes() + image.details.tobytes()).hexdigest())
     assert outputs[0].stdout == outputs[1].stdout == "\n".join(here) + "\n"
 
 
 def test_crop_lies_where_the_aligner_would_cut():
-    """FFHQ's rule on the true landmarks of a photograph gives the crop's window, and so the crop's picture."""
+    """FFHQ's rule on the true landmarks of a photograph gives the crop's window, and so the crop's image."""
     person = subject("test", 3)
-    picture, posed, window = person.photo(np.random.default_rng(3), 384)
+    image, posed, window = person.photo(np.random.default_rng(3), 384)
     points = window.pixels(np.concatenate([posed.eyes, posed.mouth[None]]), 384) - 0.5
     landmarks = np.zeros((68, 2))
     landmarks[36:42], landmarks[42:48], landmarks[[48, 54]] = points[0], points[1], points[2]
-    found = align(Image.fromarray(picture.rgb), 128, landmarks)
+    found = align(Image.fromarray(image.rgb), 128, landmarks)
     crop = crop_window(posed)
     corners = [crop.centre + x * crop.right + y * crop.up for x, y in ((-1, 1), (-1, -1), (1, -1), (1, 1))]
     plane = np.array([(x, 0.0, z) for x, z in corners])

@@ -20,8 +20,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_generator_sees_the_scores_as_they_are(folder: Path):
-    """z has length √D, so that normalising it leaves the scores; those of a mirrored picture have its signs."""
+def test_the_z_of_a_generator_keeps_the_scores(folder: Path):
+    """z has length √D, so that normalising it leaves the scores; those of a mirrored image have its signs."""
     scores = Scores(folder, 16)
     z = scores.latents(["c.png", "a.png", "a.png"], torch.tensor([False, False, True]))
     assert z.shape == (3, 16) and torch.allclose(z.square().sum(dim=1), torch.full((3,), 16.0), rtol=1e-5)
@@ -31,12 +31,12 @@ def test_a_generator_sees_the_scores_as_they_are(folder: Path):
     assert scores.columns == COLUMNS
 
 
-def test_pictures_without_scores_are_refused(folder: Path):
+def test_images_without_scores_are_refused(folder: Path):
     with pytest.raises(UserError, match=r"has no scores of d\.png"):
         Scores(folder, 16).latents(["a.png", "d.png"], torch.zeros(2, dtype=torch.bool))
 
 
-def test_mistakes_are_told(folder: Path, tmp_path: Path):
+def test_mistakes_give_one_line(folder: Path, tmp_path: Path):
     with pytest.raises(UserError, match="style_dim, which is 2, must be larger"):
         Scores(folder, 2)
     with pytest.raises(UserError, match=r"scores\.npz does not exist"):

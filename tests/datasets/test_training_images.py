@@ -29,14 +29,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def take(pictures: TrainingImages, count: int, batch: int = 1) -> list[tuple[str, bool]]:
+def take(images: TrainingImages, count: int, batch: int = 1) -> list[tuple[str, bool]]:
     """(name, flipped) of the next samples."""
-    found = []
+    result = []
     for _ in range(count // batch):
-        taken = pictures.next_batch(batch)
+        taken = images.next_batch(batch)
         assert taken.pixels.shape == (batch, 3, SIZE, SIZE) and taken.pixels.dtype == torch.uint8
-        found += [(name, bool(x[0, 0, 0] < 0.99)) for name, x in zip(taken.names, taken.images(CPU), strict=True)]
-    return found
+        result += [(name, bool(x[0, 0, 0] < 0.99)) for name, x in zip(taken.names, taken.images(CPU), strict=True)]
+    return result
 
 
 def test_a_dropped_stream_ends_its_threads_without_the_garbage_collector(folder: Path) -> None:
@@ -52,18 +52,18 @@ def test_a_dropped_stream_ends_its_threads_without_the_garbage_collector(folder:
         gc.enable()
 
 
-def test_every_epoch_shows_each_picture_once_in_an_order_of_its_own(folder: Path) -> None:
+def test_every_epoch_shows_each_image_once_in_an_order_of_its_own(folder: Path) -> None:
     samples = take(TrainingImages(folder, SIZE, seed=3, workers=2), 20 * COUNT)
     epochs = [[name for name, _ in samples[i * COUNT : (i + 1) * COUNT]] for i in range(20)]
     assert all(sorted(epoch) == [f"a/b/{i}.png" for i in range(COUNT)] for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 15
 
 
-def test_half_of_the_pictures_are_flipped_and_nothing_else_changes(folder: Path) -> None:
-    pictures = TrainingImages(folder, SIZE, seed=3, workers=0)
+def test_half_of_the_images_are_flipped_and_nothing_else_changes(folder: Path) -> None:
+    images = TrainingImages(folder, SIZE, seed=3, workers=0)
     flips = 0
     for _ in range(400):
-        batch = pictures.next_batch(1)
+        batch = images.next_batch(1)
         original = to_tensor(load_image(folder / batch.names[0]))
         (image,) = batch.images(CPU)
         flipped = not torch.equal(image, original)
@@ -82,7 +82,7 @@ def test_samples_depend_on_seed_and_position_alone(folder: Path, workers: int) -
 
 
 @pytest.mark.parametrize("position", [1, 6, 7, 8, 23])
-def test_goes_on_at_any_sample_and_with_any_batch(folder: Path, position: int) -> None:
+def test_resumes_at_any_sample_and_with_any_batch(folder: Path, position: int) -> None:
     expected = take(TrainingImages(folder, SIZE, seed=3, workers=0), position + 12)
     first = TrainingImages(folder, SIZE, seed=3, workers=2)
     take(first, position)
@@ -94,20 +94,20 @@ def test_goes_on_at_any_sample_and_with_any_batch(folder: Path, position: int) -
 def test_processes_share_the_stream_out_interleaved(folder: Path) -> None:
     expected = take(TrainingImages(folder, SIZE, seed=3, workers=0), 24)
     for rank in range(3):
-        pictures = TrainingImages(folder, SIZE, seed=3, workers=1, rank=rank, ranks=3)
-        assert take(pictures, 8, batch=2) == expected[rank::3]
-        assert pictures.state_dict()["position"] == 24
+        images = TrainingImages(folder, SIZE, seed=3, workers=1, rank=rank, ranks=3)
+        assert take(images, 8, batch=2) == expected[rank::3]
+        assert images.state_dict()["position"] == 24
 
 
-def test_damaged_pictures_are_replaced_counted_and_listed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_images_are_replaced_counted_and_listed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "a/b/2.png").write_bytes((folder / "a/b/2.png").read_bytes()[:40])
     (folder / "a/b/3.png").write_text("no image")
-    pictures = TrainingImages(folder, SIZE, seed=3, workers=2)
+    images = TrainingImages(folder, SIZE, seed=3, workers=2)
     with caplog.at_level(logging.WARNING):
-        names = [name for name, _ in take(pictures, 3 * COUNT)]
-    assert set(pictures.damaged) == {"a/b/2.png", "a/b/3.png"}
-    assert names.count("a/b/4.png") == 9 and len(names) == 3 * COUNT  # it stands in for both
-    assert len(caplog.messages) == 2  # each is told once
+        names = [name for name, _ in take(images, 3 * COUNT)]
+    assert set(images.damaged) == {"a/b/2.png", "a/b/3.png"}
+    assert names.count("a/b/4.png") == 9 and len(names) == 3 * COUNT  # it replaces both
+    assert len(caplog.messages) == 2  # each is logged once
     assert any("2 of 7" in text for text in caplog.messages) and any("2.png" in text for text in caplog.messages)
 
 
@@ -123,7 +123,7 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
         TrainingImages(tmp_path, SIZE, seed=1, workers=2)
 
 
-def test_another_number_of_pictures_on_going_on_is_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_resuming_with_another_number_of_images_warns(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     state = TrainingImages(folder, SIZE, seed=3, workers=0).state_dict()
     (folder / "a/b/0.png").unlink()
     TrainingImages(folder, SIZE, seed=3, workers=0).load_state_dict(state)

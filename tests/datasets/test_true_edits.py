@@ -66,7 +66,7 @@ def test_missing_files_are_named_before_training(folder: Path, tmp_path: Path) -
         TrueEdits(tmp_path / "elsewhere", 8)
 
 
-def test_a_line_cannot_name_a_picture_outside_the_folder(folder: Path) -> None:
+def test_a_line_cannot_name_an_image_outside_the_folder(folder: Path) -> None:
     Image.new("RGB", (8, 8)).save(folder / "secret.png")
     (folder / "edits.jsonl").write_text(json.dumps({"file": "../secret.png", "direction": "age", "power": 1}) + "\n")
     with pytest.raises(UserError, match="line 1"):

@@ -57,10 +57,10 @@ def torchscript(clip: CLIP, path: Path) -> None:
         if hasattr(network, name):
             delattr(network, name)
         network.register_buffer(name, torch.tensor(value))
-    pictures = torch.zeros(2, 3, 64, 64, dtype=torch.half)
+    images = torch.zeros(2, 3, 64, 64, dtype=torch.half)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        inputs = {"encode_text": (torch.zeros(2, 77, dtype=torch.int),), "encode_image": (pictures,)}
+        inputs = {"encode_text": (torch.zeros(2, 77, dtype=torch.int),), "encode_image": (images,)}
         torch.jit.trace_module(network, inputs).save(str(path))
 
 
@@ -78,49 +78,49 @@ def test_every_format_gives_the_same_network(clip: CLIP, tmp_path: Path, kind: s
             save_file({key: value.contiguous() for key, value in state.items()}, path)
         case "openai.pt":
             torchscript(clip, path)
-    found = load_clip(path)
-    assert {p.dtype for p in found.parameters()} == {torch.float32}
-    assert not found.training and not any(p.requires_grad for p in found.parameters())
-    torch.testing.assert_close(embedding(found, "a face"), embedding(clip, "a face"))
-    picture = torch.randn(1, 3, 64, 64)
-    torch.testing.assert_close(found.encode_image(picture), clip.encode_image(picture))
+    result = load_clip(path)
+    assert {p.dtype for p in result.parameters()} == {torch.float32}
+    assert not result.training and not any(p.requires_grad for p in result.parameters())
+    torch.testing.assert_close(embedding(result, "a face"), embedding(clip, "a face"))
+    image = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(result.encode_image(image), clip.encode_image(image))
 
 
 def test_full_precision_weights_are_not_rounded(tmp_path: Path) -> None:
     network = tiny_clip()
     torch.save(network.state_dict(), tmp_path / "ViT.pt")
-    found = load_clip(tmp_path / "ViT.pt").state_dict()
-    assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
+    result = load_clip(tmp_path / "ViT.pt").state_dict()
+    assert all(torch.equal(result[key], value) for key, value in network.state_dict().items())
 
 
 def test_activations_are_quickgelu(clip: CLIP, encoder: ClipEncoder) -> None:
     plain = tiny_clip(quick_gelu=False)
     plain.load_state_dict(clip.state_dict())
-    found = embedding(load_clip(encoder.weights), "a face")
-    torch.testing.assert_close(found, embedding(clip, "a face"))
-    assert (embedding(plain, "a face") - found).abs().max() > 1e-3 * found.abs().max()
+    result = embedding(load_clip(encoder.weights), "a face")
+    torch.testing.assert_close(result, embedding(clip, "a face"))
+    assert (embedding(plain, "a face") - result).abs().max() > 1e-3 * result.abs().max()
 
 
 def test_a_phrase_is_the_mean_of_its_normalised_sentences(clip: CLIP, encoder: ClipEncoder) -> None:
     sentences = ["a photo of a {odd} face.", "the {odd} face in a video game."]
     mean = sum(F.normalize(embedding(clip, sentence), dim=0) for sentence in sentences) / 2
-    found = encoder.text("{odd} face")
-    assert found.shape == (EMBEDDING,)
-    torch.testing.assert_close(found, F.normalize(mean, dim=0))
+    result = encoder.text("{odd} face")
+    assert result.shape == (EMBEDDING,)
+    torch.testing.assert_close(result, F.normalize(mean, dim=0))
 
 
-def test_a_picture_is_pooled_and_not_shifted(clip: CLIP, encoder: ClipEncoder) -> None:
-    picture = torch.rand(2, 3, 192, 192) * 2 - 1
-    wanted = F.normalize(clip.encode_image(F.avg_pool2d(picture, 3)), dim=1)
-    torch.testing.assert_close(encoder.image(picture), wanted)
+def test_an_image_is_pooled_and_not_shifted(clip: CLIP, encoder: ClipEncoder) -> None:
+    image = torch.rand(2, 3, 192, 192) * 2 - 1
+    wanted = F.normalize(clip.encode_image(F.avg_pool2d(image, 3)), dim=1)
+    torch.testing.assert_close(encoder.image(image), wanted)
 
 
-def test_a_missing_file_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_file_gives_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ViT-B-32\.pt .*download_weights"):
         load_clip(tmp_path / "ViT-B-32.pt")
 
 
-def test_a_damaged_archive_is_told_in_one_line(tmp_path: Path, clip: CLIP) -> None:
+def test_a_damaged_archive_gives_one_line(tmp_path: Path, clip: CLIP) -> None:
     whole, cut, holed = (tmp_path / f"{name}.pt" for name in ("whole", "cut", "holed"))
     torchscript(clip, whole)
     cut.write_bytes(whole.read_bytes()[:100_000])

@@ -65,33 +65,33 @@ def phrase(files: DirectionFiles, text: str) -> Tensor:
 
 
 def test_interfacegan(files: DirectionFiles, w: Tensor) -> None:
-    found = edited_w(files, w, "age", POWERS)
+    result = edited_w(files, w, "age", POWERS)
     for row, power in enumerate(POWERS):
         for style in range(N_STYLES):
-            torch.testing.assert_close(found[row, style], w[row, style] + power / 2 * files.direction[0])
+            torch.testing.assert_close(result[row, style], w[row, style] + power / 2 * files.direction[0])
 
 
 @pytest.mark.parametrize(("name", "index", "styles"), [("roundness", 4, range(5)), ("eyes", 5, [7])])
 def test_ganspace(files: DirectionFiles, w: Tensor, name: str, index: int, styles: list[int]) -> None:
-    found = edited_w(files, w, name, POWERS)
+    result = edited_w(files, w, name, POWERS)
     mean, comp, std = files.pca["mean"][0], files.pca["comp"][index, 0], files.pca["std"][index]
     for row, power in enumerate(POWERS):
         k = torch.dot(w[row, 0] - mean, comp) / std
         for style in range(N_STYLES):
             move = (power - k) * comp * std if style in styles else 0
-            torch.testing.assert_close(found[row, style], w[row, style] + move)
+            torch.testing.assert_close(result[row, style], w[row, style] + move)
 
 
 def test_fs_boundaries(files: DirectionFiles, w: Tensor) -> None:
-    found = edited_w(files, w, "fs_smiling", POWERS)
+    result = edited_w(files, w, "fs_smiling", POWERS)
     for row, power in enumerate(POWERS):
-        torch.testing.assert_close(found[row].flatten(), w[row].flatten() + power * files.boundary[0])
+        torch.testing.assert_close(result[row].flatten(), w[row].flatten() + power * files.boundary[0])
 
 
 @pytest.mark.parametrize(("name", "levels"), [("afro", ["course", "medium"]), ("depp", ["course", "medium", "fine"])])
 def test_styleclip_mapper(files: DirectionFiles, w: Tensor, name: str, levels: list[str]) -> None:
     powers = [0.1, 0.0, -0.05]
-    found = edited_w(files, w, name, powers)
+    result = edited_w(files, w, name, powers)
     spans = {"course": slice(0, 4), "medium": slice(4, 8), "fine": slice(8, 10)}
     for row, power in enumerate(powers):
         wanted = w[row].clone()
@@ -99,16 +99,16 @@ def test_styleclip_mapper(files: DirectionFiles, w: Tensor, name: str, levels: l
             part = normed(w[row, spans[level]], 0)  # over the rows
             move = linear(part, files.mappers[name], f"mapper.{level}_mapping.mapping", range(1, 5))
             wanted[spans[level]] += power * move
-        torch.testing.assert_close(found[row], wanted)
+        torch.testing.assert_close(result[row], wanted)
 
 
 def test_stylespace(files: DirectionFiles, w: Tensor) -> None:
     unedited = files.generator.affine(w)
-    found = files.editor().apply(w, [("black hair", POWERS)], files.generator.affine)
+    result = files.editor().apply(w, [("black hair", POWERS)], files.generator.affine)
     for row, power in enumerate(POWERS):
         unedited[3][row, 7] += 3 * power
         unedited[12][row, 5] += 3 * power
-    torch.testing.assert_close(found, unedited)
+    torch.testing.assert_close(result, unedited)
 
 
 def test_a_direction_that_a_family_saves_is_the_move_of_power_1(tmp_path: Path, w: Tensor) -> None:
@@ -122,7 +122,7 @@ def test_a_direction_that_a_family_saves_is_the_move_of_power_1(tmp_path: Path, 
 
 def test_styleclip_global(files: DirectionFiles, w: Tensor) -> None:
     unedited = files.generator.affine(w)
-    found = files.editor().apply(w, [(FIRE, POWERS)], files.generator.affine)
+    result = files.editor().apply(w, [(FIRE, POWERS)], files.generator.affine)
     difference = phrase(files, "face with fire hair") - phrase(files, "face with hair")
     r = files.delta_i_c @ (difference / difference.norm())
     r[r.abs() < 0.10] = 0
@@ -134,12 +134,12 @@ def test_styleclip_global(files: DirectionFiles, w: Tensor) -> None:
         first += WIDTHS[layer]
         if number < 6:
             unedited[layer] += torch.outer(torch.tensor(POWERS) / 1.5, part)
-    torch.testing.assert_close(found, unedited)
+    torch.testing.assert_close(result, unedited)
 
 
 def test_deltaedit(files: DirectionFiles, w: Tensor, image: Tensor) -> None:
     unedited = files.generator.affine(w)
-    found = files.editor().apply(w, [(CURLS, POWERS)], files.generator.affine, image)
+    result = files.editor().apply(w, [(CURLS, POWERS)], files.generator.affine, image)
     difference = phrase(files, "face with curls") - phrase(files, "face")
     kept = (files.fs3 @ difference).abs() >= 0.02
     assert 0 < kept.sum() < len(kept)
@@ -158,12 +158,12 @@ def test_deltaedit(files: DirectionFiles, w: Tensor, image: Tensor) -> None:
             moves.append(linear(both, files.delta_mapper, f"fm_{level}.mapping", range(4)).flatten())
         move = (power * torch.cat(moves) * kept).split([WIDTHS[i] for i in CONVS])
         for layer, part in zip(CONVS, move, strict=True):
-            torch.testing.assert_close(found[layer][row], unedited[layer][row] + part, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(result[layer][row], unedited[layer][row] + part, rtol=1e-4, atol=1e-4)
     for layer in set(range(len(WIDTHS))) - set(CONVS):
-        torch.testing.assert_close(found[layer], unedited[layer])
+        torch.testing.assert_close(result[layer], unedited[layer])
 
 
-def test_deltaedit_wants_the_picture_and_one_does_for_all(files: DirectionFiles, w: Tensor, image: Tensor) -> None:
+def test_deltaedit_wants_the_image_and_one_does_for_all(files: DirectionFiles, w: Tensor, image: Tensor) -> None:
     editor, affine = files.editor(), files.generator.affine
     with pytest.raises(ValueError, match="image"):
         editor.apply(w, [(CURLS, 1.0)], affine)
@@ -190,7 +190,7 @@ def test_a_batch_is_its_rows(
         files.generator.float()
 
 
-def test_stacked_edits_add_up_whatever_their_order(files: DirectionFiles, w: Tensor, image: Tensor) -> None:
+def test_stacked_edits_add_up_in_any_order(files: DirectionFiles, w: Tensor, image: Tensor) -> None:
     editor, affine = files.editor(), files.generator.affine
     edits = [("age", POWERS), ("black hair", 2.0), ("roundness", 1.0), (CURLS, 0.5), (FIRE, 3.0)]
     unedited, wanted = affine(w), affine(w)
@@ -320,7 +320,7 @@ def test_a_bad_file_is_one_line_that_names_it(
         ({"ganspace": None}, "editings.ganspace"),
     ],
 )
-def test_a_bad_domain_is_told_before_any_edit(files: DirectionFiles, changes: dict, words: str) -> None:
+def test_a_bad_domain_is_an_error_before_any_edit(files: DirectionFiles, changes: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         files.editor(**changes)
 

@@ -105,7 +105,7 @@ def test_the_published_direction_files_fit(directions: Path, name: str) -> None:
         ("deltaedit_face_fire_", "threshold is ''"),
     ],
 )
-def test_a_wrong_name_is_told_with_its_remedy(faces: LatentEditor, name: str, words: str) -> None:
+def test_a_wrong_name_is_an_error_with_a_remedy(faces: LatentEditor, name: str, words: str) -> None:
     with pytest.raises(UserError) as error:
         faces.check(name)
     message = str(error.value)
@@ -117,7 +117,7 @@ def test_a_wrong_name_is_told_with_its_remedy(faces: LatentEditor, name: str, wo
 
 
 @pytest.mark.parametrize("power", [math.nan, math.inf, -math.inf, 1e9, -1000.5])
-def test_an_impossible_power_is_told_with_the_useful_ones(faces: LatentEditor, power: float) -> None:
+def test_an_impossible_power_is_an_error_with_the_useful_ones(faces: LatentEditor, power: float) -> None:
     with pytest.raises(UserError, match=r"'age': power .* useful are -10 to 10"):
         faces.check("age", [1, power])
     with pytest.raises(UserError, match="useful are -10 to 10"):

@@ -21,7 +21,7 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(a @ b / (a.norm() * b.norm()))
 
 
-def test_boundary_finds_the_plane_whatever_the_shares_of_its_sides() -> None:
+def test_boundary_finds_the_plane_for_any_shares_of_its_sides() -> None:
     w = torch.randn(3000, 8, generator=source(0)) * torch.linspace(0.2, 3, 8)
     normal = torch.randn(8, generator=source(1))
     for offset in (0.0, 1.0):  # half of them, and a sixth
@@ -64,11 +64,11 @@ def test_components_are_the_axes_of_most_variance() -> None:
     axes = torch.linalg.qr(torch.randn(5, 5, generator=source(3)))[0]
     std = torch.tensor([3.0, 2.0, 1.0, 0.5, 0.1])
     w = 1 + torch.randn(20000, 5, generator=source(4)) * std @ axes.T
-    found = principal_components(w, 3)
-    assert found["mean"].shape == (1, 5) and found["comp"].shape == (3, 1, 5)
-    assert torch.allclose(found["std"], std[:3], rtol=0.03)
-    assert all(abs(cosine(found["comp"][i, 0], axes[:, i])) > 0.99 for i in range(3))
-    assert torch.allclose(found["mean"], torch.ones(1, 5), atol=0.1)
+    result = principal_components(w, 3)
+    assert result["mean"].shape == (1, 5) and result["comp"].shape == (3, 1, 5)
+    assert torch.allclose(result["std"], std[:3], rtol=0.03)
+    assert all(abs(cosine(result["comp"][i, 0], axes[:, i])) > 0.99 for i in range(3))
+    assert torch.allclose(result["mean"], torch.ones(1, 5), atol=0.1)
 
 
 def test_channel_effects_are_slopes_in_standard_deviations() -> None:

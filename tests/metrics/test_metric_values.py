@@ -41,10 +41,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root, draw = tmp_path_factory.mktemp("pairs"), np.random.default_rng(5)
     for i, size in enumerate((128, 128, 128, 128, 96)):
         blocks = [np.kron(draw.normal(0, 40, (size // k, size // k, 3)), np.ones((k, k, 1))) for k in (1, 4, 16)]
-        picture = 128 + sum(blocks)
+        image = 128 + sum(blocks)
         for side, noise in (("real", 0), ("fake", 12)):
             (root / side / "sub").mkdir(parents=True, exist_ok=True)
-            pixels = np.clip(picture + draw.normal(0, 1, picture.shape) * noise, 0, 255).astype(np.uint8)
+            pixels = np.clip(image + draw.normal(0, 1, image.shape) * noise, 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(root / side / ("sub" if i % 2 else "") / f"{i}.png")
     return root / "real", root / "fake"
 
@@ -57,7 +57,7 @@ def face(photo_path: Path) -> Tensor:
 
 @pytest.fixture(scope="module")
 def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in whose pretrained_models Inception's file lies."""
+    """A folder with Inception's file in its pretrained_models."""
     folder = tmp_path_factory.mktemp("inception")
     write_inception(folder)
     return folder
@@ -80,20 +80,20 @@ def pairs(folders: tuple[Path, Path]) -> list[tuple[str, Path, Path]]:
 
 
 def test_l2_is_the_mse_at_256(folders: tuple[Path, Path]) -> None:
-    found = measured(["l2"], folders)
+    result = measured(["l2"], folders)
     wanted = {name: 4 * torch.mean((as_published(a) - as_published(b)) ** 2).item() for name, a, b in pairs(folders)}
-    assert found.scores()["l2"] == pytest.approx(wanted, rel=1e-5)
-    assert found.compute()["l2"] == pytest.approx(np.mean(list(wanted.values())), rel=1e-5)
+    assert result.scores()["l2"] == pytest.approx(wanted, rel=1e-5)
+    assert result.compute()["l2"] == pytest.approx(np.mean(list(wanted.values())), rel=1e-5)
 
 
 def test_msssim_golden(golden: Callable[[str, Tensor], None]) -> None:
     u = normal(39, (2, 3, 256, 256)).sigmoid()
     v = (u + 0.05 * normal(40, (2, 3, 256, 256))).clamp(0, 1)
-    eight_bits = ((picture * 255).round().to(torch.uint8) for picture in (u, v))
+    eight_bits = ((image * 255).round().to(torch.uint8) for image in (u, v))
     golden("msssim", MSSSIM(CPU).measure(*eight_bits)[:, 0])
 
 
-def test_msssim_is_taken_at_1024_after_pillows_bicubic(folders: tuple[Path, Path]) -> None:
+def test_msssim_is_computed_at_1024_after_pillows_bicubic(folders: tuple[Path, Path]) -> None:
     from piq import multi_scale_ssim
 
     name, a, b = pairs(folders)[0]
@@ -138,13 +138,13 @@ def test_similarity_finds_the_map() -> None:
 
 
 def test_id(face: Tensor, standin: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Crops have eyes and mouth where ArcFace wants them, whatever the face's place; no face, no number."""
+    """Crops have eyes and mouth where ArcFace expects them, wherever the face is; without a face there is no number."""
     name = "CurricularFace_Backbone.pth"
     monkeypatch.setattr(Paths, "curricular_face_path", str(standin(name)))
     metric = ID(CPU)
     turned = FULL(Image.fromarray(face.permute(1, 2, 0).numpy()).rotate(15, expand=True).resize((480, 480)))
-    for picture in (face, turned):
-        (crop,) = metric.crops(picture[None])
+    for image in (face, turned):
+        (crop,) = metric.crops(image[None])
         assert crop.shape == (3, 112, 112)
         landmarks = find_landmarks(Image.fromarray(crop.permute(1, 2, 0).numpy()).resize((448, 448))) / 4
         eyes, mouth = landmarks[36:48].reshape(2, 6, 2).mean(axis=1), landmarks[[48, 54]]
@@ -175,8 +175,8 @@ def test_id_dlib_is_dlibs_own(face: Tensor) -> None:
     predict = dlib.shape_predictor(str(models / "shape_predictor_68_face_landmarks.dat"))
     describe = dlib.face_recognition_model_v1(str(models / "dlib_face_recognition_resnet_model_v1.dat"))
     vectors = []
-    for picture in (face, mirrored):
-        pixels = picture.permute(1, 2, 0).contiguous().numpy()
+    for image in (face, mirrored):
+        pixels = image.permute(1, 2, 0).contiguous().numpy()
         vectors.append(np.array(describe.compute_face_descriptor(pixels, predict(pixels, detect(pixels, 1)[0]))))
     metric = IDDlib(CPU)
     noise = torch.randint(0, 255, face.shape, dtype=torch.uint8)
@@ -217,9 +217,9 @@ def test_statistics_of_a_stream_are_numpys() -> None:
         parts[i % 16 // 8].add(torch.from_numpy(features[i : i + 8]))
     parts[0].merge(parts[1])
     for statistics in (whole, parts[0]):
-        found = statistics.gaussian()
-        assert np.abs(found.mean - features.astype(np.float64).mean(axis=0)).max() < 1e-12
-        assert np.abs(found.covariance - np.cov(features.astype(np.float64), rowvar=False)).max() < 1e-12
+        result = statistics.gaussian()
+        assert np.abs(result.mean - features.astype(np.float64).mean(axis=0)).max() < 1e-12
+        assert np.abs(result.covariance - np.cov(features.astype(np.float64), rowvar=False)).max() < 1e-12
 
 
 def test_fid_statistics_are_pytorch_fids(
@@ -237,15 +237,15 @@ def test_fid_statistics_are_pytorch_fids(
     assert metrics.compute()["fid"] == pytest.approx(0, abs=1e-6 * np.trace(covariance))
     fid = metrics.metrics["fid"]
     assert isinstance(fid, FID)
-    found = fid.reference_statistics()
-    assert np.abs(found.mean - mean).max() < 1e-4 * np.abs(mean).max()
-    assert np.abs(found.covariance - covariance).max() < 1e-3 * np.abs(covariance).max()
+    result = fid.reference_statistics()
+    assert np.abs(result.mean - mean).max() < 1e-4 * np.abs(mean).max()
+    assert np.abs(result.covariance - covariance).max() < 1e-3 * np.abs(covariance).max()
 
-    found.save(tmp_path / "statistics.npz")
+    result.save(tmp_path / "statistics.npz")
     with np.load(tmp_path / "statistics.npz") as content:
         assert set(content) == {"mu", "sigma"}
     again = Gaussian.load(tmp_path / "statistics.npz")
-    assert (again.mean == found.mean).all() and (again.covariance == found.covariance).all()
+    assert (again.mean == result.mean).all() and (again.covariance == result.covariance).all()
     reused = MetricSet(["fid"], CPU)
     reused.metrics["fid"].reference = again  # type: ignore[attr-defined]
     reused.add(reused.read(pair) for pair in PairedFolders.find(*folders).pairs)
@@ -261,7 +261,7 @@ def test_fid_statistics_are_pytorch_fids(
         ("small", r"shape \(3,\)"),
     ],
 )
-def test_bad_statistics_are_told(tmp_path: Path, content: bytes | str | None, message: str) -> None:
+def test_bad_statistics_give_one_line(tmp_path: Path, content: bytes | str | None, message: str) -> None:
     path = tmp_path / "s.npz"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -276,10 +276,10 @@ def test_tensors_give_what_their_files_give(
 ) -> None:
     """As in validation, where images are in memory; also when merged from two shares."""
     monkeypatch.chdir(inception)
-    found = PairedFolders.find(*folders).pairs[:3]
+    result = PairedFolders.find(*folders).pairs[:3]
     files, *shares = (MetricSet(["l2", "msssim", "fid"], CPU) for _ in range(3))
-    files.add(files.read(pair) for pair in found)
-    for i, pair in enumerate(found):
+    files.add(files.read(pair) for pair in result)
+    for i, pair in enumerate(result):
         shares[i % 2].update(*(to_tensor(load_image(path))[None] for path in (pair.real, pair.fake)), [pair.name])
     shares[0].merge(shares[1].state())
     assert shares[0].scores() == {column: pytest.approx(values, rel=1e-6) for column, values in files.scores().items()}

@@ -40,8 +40,8 @@ class Case:
 
     def check(self, network: nn.Module) -> None:
         """The network computes what the plain one does."""
-        for found, wanted in zip(*(torch.atleast_1d(net(*self.inputs)) for net in (network, self.plain)), strict=True):
-            assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+        for result, wanted in zip(*(torch.atleast_1d(net(*self.inputs)) for net in (network, self.plain)), strict=True):
+            assert (result - wanted).abs().max() <= 1e-5 * wanted.abs().max()
 
 
 def none_of(x: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
@@ -67,7 +67,7 @@ def test_same_function(name: str, options: dict[str, Any], small: SmallDomain) -
 
 @torch.inference_mode()
 def test_winograd_is_chosen_where_it_pays(small: SmallDomain) -> None:
-    """By the size of the maps that a conv reads; where there are no kernels, and where it is not wanted, nowhere."""
+    """By the size of the maps that a conv reads; never without kernels, or if it is switched off."""
 
     def chosen(network: nn.Module) -> set[bool]:
         return {part.winograd for part in network.modules() if isinstance(part, FrozenConv | FrozenStyledConv)}
@@ -92,8 +92,8 @@ def test_weights_in_half_precision_give_what_autocast_gives(name: str, small: Sm
         weights = [part.weight for part in convs if isinstance(getattr(part, "weight", None), Tensor)]
         assert weights and all(weight.dtype == torch.bfloat16 for weight in weights)
         with torch.autocast("cpu", torch.bfloat16):
-            for found, wanted in zip(*(torch.atleast_1d(net(*case.inputs)) for net in (half, network)), strict=True):
-                assert torch.equal(found, wanted)
+            for result, wanted in zip(*(torch.atleast_1d(net(*case.inputs)) for net in (half, network)), strict=True):
+                assert torch.equal(result, wanted)
         assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
         assert cast_once(network, torch.float32) is network
 

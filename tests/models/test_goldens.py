@@ -88,9 +88,9 @@ def test_decoder(decoder: Generator, faces: DomainConfig, golden: Callable[[str,
     golden("stylespace/rgb8", styles[25])
     coarse = decode_coarse(decoder, styles, faces.feature_layer)
     golden("decoder/feat9", sub(coarse.features))
-    for picture in (decoder(styles), decode(decoder, coarse.features, coarse, faces.feature_layer)):
-        golden("decoder/image_pool64", pool64(picture))
-        golden("decoder/image_crop32", crop32(picture))
+    for image in (decoder(styles), decode(decoder, coarse.features, coarse, faces.feature_layer)):
+        golden("decoder/image_pool64", pool64(image))
+        golden("decoder/image_crop32", crop32(image))
 
 
 @torch.inference_mode()
@@ -110,16 +110,16 @@ def test_encoders(
 def test_inversion(full: FSEFull, inversion: Inversion, golden: Callable[[str, Tensor], None]) -> None:
     golden("invert/w", inversion.w)
     golden("invert/fused", sub(inversion.features))
-    picture = full.reconstruct(inversion)
-    golden("invert/image_pool64", pool64(picture))
-    golden("invert/image_crop32", crop32(picture))
+    image = full.reconstruct(inversion)
+    golden("invert/image_pool64", pool64(image))
+    golden("invert/image_crop32", crop32(image))
 
 
 @pytest.mark.parametrize("name", EDITS)
 def test_edit(full: FSEFull, inversion: Inversion, name: str, golden: Callable[[str, Tensor], None]) -> None:
-    pictures = full.edit(inversion, [(name, EDITS[name])])
-    golden(f"edit/{name}/pool64", pool64(pictures))
-    golden(f"edit/{name}/crop32", crop32(pictures))
+    images = full.edit(inversion, [(name, EDITS[name])])
+    golden(f"edit/{name}/pool64", pool64(images))
+    golden(f"edit/{name}/crop32", crop32(images))
 
 
 def test_masked_edit_and_discriminator(
@@ -142,9 +142,9 @@ def test_id_loss(
     full: FSEFull, inversion: Inversion, x: Tensor, standin: Callable[[str], Path],
     golden: Callable[[str, Tensor], None],
 ) -> None:  # fmt: skip
-    pictures = [F.adaptive_avg_pool2d(picture, 256) for picture in (full.reconstruct(inversion), x)]
+    images = [F.adaptive_avg_pool2d(image, 256) for image in (full.reconstruct(inversion), x)]
     with torch.inference_mode():
-        golden("id_loss/value", IDLoss(standin("model_ir_se50.pth"))(*pictures).reshape(1))
+        golden("id_loss/value", IDLoss(standin("model_ir_se50.pth"))(*images).reshape(1))
 
 
 def test_without_compiled_kernels(standin: Callable[[str], Path], directions: Path) -> None:
@@ -170,9 +170,9 @@ def test_stage_1_method(
     path = str(standin("sfe_inverter_light.pt"))
     method = FSEInverter(faces, path, torch.device("cpu"), LatentEditor(faces))
     inversion = method.invert(x)
-    picture = method.reconstruct(inversion)
-    golden("fse_inverter/pool64", pool64(picture))
-    golden("fse_inverter/crop32", crop32(picture))
+    image = method.reconstruct(inversion)
+    golden("fse_inverter/pool64", pool64(image))
+    golden("fse_inverter/crop32", crop32(image))
     with torch.inference_mode():
         coarse = decode_coarse(method.decoder, method.decoder.affine(inversion.w), method.layer)
         mixed = torch.lerp(coarse.features, inversion.features, 0.3)

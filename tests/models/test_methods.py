@@ -18,7 +18,7 @@ def method(small: SmallDomain, name: str = "fse_full", **options: object) -> Met
     return METHODS[name](domain, str(checkpoint), device, LatentEditor(domain, device=device), **options)  # type: ignore
 
 
-def pictures(method: Method, seed: int = 3) -> list[Tensor]:
+def outputs(method: Method, seed: int = 3) -> list[Tensor]:
     """An inversion, edits at two powers, an edit in StyleSpace, and e4e's."""
     size = method.domain.generator.size
     x = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
@@ -32,9 +32,9 @@ def pictures(method: Method, seed: int = 3) -> list[Tensor]:
 def test_half_precision(small: SmallDomain, name: str, dtype: torch.dtype, tolerance: float) -> None:
     """The same images to the digits that the format has; latents and images stay float32."""
     half = method(small, name, dtype=dtype)
-    for found, wanted in zip(pictures(half), pictures(method(small, name)), strict=True):
-        assert found.dtype == torch.float32
-        error = (found - wanted).abs().max() / wanted.abs().max()
+    for result, wanted in zip(outputs(half), outputs(method(small, name)), strict=True):
+        assert result.dtype == torch.float32
+        error = (result - wanted).abs().max() / wanted.abs().max()
         assert 0 < error <= tolerance  # above 0: the format was really used
     assert half.invert(torch.zeros(1, 3, 64, 64)).w.dtype == torch.float32
 
@@ -42,21 +42,21 @@ def test_half_precision(small: SmallDomain, name: str, dtype: torch.dtype, toler
 def test_compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
     small = SmallDomain(tmp_path_factory.mktemp("compiled"), size=16)
     compiled = method(small, compile=True)
-    for found, wanted in zip(pictures(compiled), pictures(method(small)), strict=True):
-        assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+    for result, wanted in zip(outputs(compiled), outputs(method(small)), strict=True):
+        assert (result - wanted).abs().max() <= 1e-4 * wanted.abs().max()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
 
 @pytest.mark.parametrize("name", ["fse_full", "fse_inverter"])
 def test_cuda_graphs(small: SmallDomain, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are recorded for the first image, and replayed for others; without a GPU, both is emulated."""
-    wanted = [picture for seed in (3, 4, 5) for picture in pictures(method(small, name), seed)]
+    wanted = [image for seed in (3, 4, 5) for image in outputs(method(small, name), seed)]
     graphs = [] if torch.cuda.is_available() else emulate_graphs(monkeypatch)
     graphed = method(small, name, cuda_graph=True)
-    found = pictures(graphed, 3)
+    result = outputs(graphed, 3)
     recorded = len(graphs)
-    found += [picture for seed in (4, 5) for picture in pictures(graphed, seed)]
-    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    result += [image for seed in (4, 5) for image in outputs(graphed, seed)]
+    assert all(torch.equal(a, b) for a, b in zip(result, wanted, strict=True))
     assert torch.cuda.is_available() or len(graphs) == recorded > 0
 
 
@@ -75,16 +75,16 @@ def test_cuda_graphs_of_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
         inputs = [([square + i, square.t() if i % 2 else square * i], power) for i in range(4) for power in (1, 2)]
         inputs += [([torch.rand(n, 3, device=device), torch.rand(n, 3, device=device)], 2) for n in range(1, SHAPES)]
         results = [graphed(*arguments) for arguments in inputs]
-        for (found, product), arguments in zip(results, inputs, strict=True):
+        for (result, product), arguments in zip(results, inputs, strict=True):
             wanted = function(*arguments)
-            assert isinstance(found, list) and len(found) == 2
-            assert all(torch.equal(a, b) for a, b in zip([*found, product], [*wanted[0], wanted[1]], strict=True))
+            assert isinstance(result, list) and len(result) == 2
+            assert all(torch.equal(a, b) for a, b in zip([*result, product], [*wanted[0], wanted[1]], strict=True))
     assert torch.cuda.is_available() or len(graphs) == SHAPES
 
 
 def test_no_autograd_state(small: SmallDomain) -> None:
-    for picture in pictures(method(small)):
-        assert picture.is_inference() and not picture.requires_grad
+    for image in outputs(method(small)):
+        assert image.is_inference() and not image.requires_grad
 
 
 def test_an_edit_without_e4e_where_nothing_needs_it(small: SmallDomain) -> None:

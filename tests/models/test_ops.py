@@ -17,8 +17,8 @@ LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
 
 @pytest.fixture(params=["compiled", "native"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Which implementation the public functions call. On a GPU nothing stands in for compiled kernels that fail."""
+def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Which implementation the public functions call. On a GPU, nothing replaces compiled kernels that fail."""
     backend.forget()
     monkeypatch.setenv("SFE_OPS", "native" if request.param == "native" else "cuda")
     if request.param == "compiled" and backend.ops_for(torch.empty(0)) is native:
@@ -50,7 +50,9 @@ FILTERS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("case", FILTERS)
 @pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 19, 7, 38)])  # whole vectors, rests, and neither
-def test_upfirdn2d_is_its_definition(way: str, device: str, shape: tuple[int, ...], case: str, layout: str) -> None:
+def test_upfirdn2d_is_its_definition(
+    implementation: str, device: str, shape: tuple[int, ...], case: str, layout: str
+) -> None:
     size, up, down, pad = FILTERS[case]
     kernel = torch.rand(size, generator=torch.Generator().manual_seed(0)).to(device)  # not symmetric: flips show
     x = image(*shape, device=device, layout=layout)
@@ -61,9 +63,9 @@ def test_upfirdn2d_is_its_definition(way: str, device: str, shape: tuple[int, ..
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_types(way: str, device: str, layout: torch.memory_format, dtype: torch.dtype) -> None:
+def test_types(implementation: str, device: str, layout: torch.memory_format, dtype: torch.dtype) -> None:
     x = image(2, 35, 6, 21, device=device, dtype=dtype, layout=layout)
-    bias = torch.linspace(-1, 1, 35, device=device)  # float32 as parameters are, whatever the activations' type
+    bias = torch.linspace(-1, 1, 35, device=device)  # float32, as parameters are for any type of activations
     scale = torch.linspace(0.5, 2, 70, device=device).reshape(2, 35)
     noise, weight = image(1, 1, 6, 21, device=device, layout=layout), torch.tensor(0.3, device=device)
     for up, down in ((1, 1), (2, 1), (1, 2)):
@@ -78,22 +80,24 @@ def test_types(way: str, device: str, layout: torch.memory_format, dtype: torch.
     check(result, wanted, x)
 
 
-def test_bfloat16_is_rounded_as_pytorch_rounds(way: str, device: str) -> None:
+def test_bfloat16_is_rounded_as_pytorch_rounds(implementation: str, device: str) -> None:
     """To the nearest, ties to even, in vectors and in their rests; infinities and NaN stay what they are."""
     words = torch.randint(-(2**15), 2**15, (40_000,), generator=torch.Generator().manual_seed(0)).to(torch.int16)
     special = torch.tensor([0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.0], dtype=torch.bfloat16)
     numbers = torch.cat([words.view(torch.bfloat16), special]).to(device)
     x = numbers[None, :, None, None].expand(2, -1, 1, 1).contiguous(memory_format=torch.channels_last)
-    gain = 1 + 2**-8  # products are exact in float32, and lie half-way between two bfloat16 where x is a power of two
-    found, wanted = fused_bias_act(x, slope=1.0, gain=gain), (x.float() * gain).to(torch.bfloat16)
-    assert torch.equal(found.isnan(), wanted.isnan()) and found.isnan().any()
-    assert torch.equal(found[~found.isnan()], wanted[~found.isnan()])
-    assert found[~found.isnan()].isinf().any()
+    gain = 1 + 2**-8  # products are exact in float32, half-way between two bfloat16 where x is a power of two
+    result, wanted = fused_bias_act(x, slope=1.0, gain=gain), (x.float() * gain).to(torch.bfloat16)
+    assert torch.equal(result.isnan(), wanted.isnan()) and result.isnan().any()
+    assert torch.equal(result[~result.isnan()], wanted[~result.isnan()])
+    assert result[~result.isnan()].isinf().any()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("parts", list(itertools.product([False, True], [0, 1, 2], [False, True])))
-def test_bias_act_is_its_definition(way: str, device: str, parts: tuple, layout: torch.memory_format) -> None:
+def test_bias_act_is_its_definition(
+    implementation: str, device: str, parts: tuple, layout: torch.memory_format
+) -> None:
     has_bias, noises, has_scale = parts
     x = image(2, 19, 5, 23, device=device, layout=layout)
     bias = torch.linspace(-1, 1, 19, device=device) if has_bias else None
@@ -107,14 +111,14 @@ def test_bias_act_is_its_definition(way: str, device: str, parts: tuple, layout:
 
 
 @pytest.mark.parametrize("shape", [(3, 40), (2, 5, 33), (2, 5, 3, 4, 3)])
-def test_bias_act_takes_vectors_and_volumes(way: str, device: str, shape: tuple[int, ...]) -> None:
+def test_bias_act_takes_vectors_and_volumes(implementation: str, device: str, shape: tuple[int, ...]) -> None:
     x = image(*shape, device=device, layout=torch.contiguous_format)
     bias = torch.linspace(-1, 1, shape[1], device=device)
     scale = torch.rand(shape[:2], device=device)
     check(fused_bias_act(x, bias, scale=scale), plain_bias_act(x, bias, None, None, scale, 0.2, math.sqrt(2)), x)
 
 
-def test_strided_and_empty_inputs(way: str, device: str) -> None:
+def test_strided_and_empty_inputs(implementation: str, device: str) -> None:
     x = image(2, 6, 10, 9, device=device, layout=torch.contiguous_format)
     kernel = torch.rand(4, 4, device=device).T
     bias = torch.rand(6, device=device)[::2]
@@ -134,9 +138,9 @@ def test_strided_and_empty_inputs(way: str, device: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_tensors_that_do_not_begin_at_16_bytes(way: str, device: str, dtype: torch.dtype) -> None:
+def test_tensors_that_do_not_begin_at_16_bytes(implementation: str, device: str, dtype: torch.dtype) -> None:
     def shifted(x: Tensor) -> Tensor:
-        """x, one number behind the beginning of its memory."""
+        """x, one number after the beginning of its memory."""
         memory = torch.empty(x.numel() + 1, dtype=x.dtype, device=x.device)
         return memory[1:].as_strided(x.shape, x.stride()).copy_(x)
 
@@ -151,7 +155,7 @@ def test_tensors_that_do_not_begin_at_16_bytes(way: str, device: str, dtype: tor
     check(gradient, torch.where(x.cpu() > 0, ones, 0.2 * ones) * math.sqrt(2), x)
 
 
-def test_autocast_leaves_the_ops_alone(way: str, device: str) -> None:
+def test_autocast_leaves_the_ops_alone(implementation: str, device: str) -> None:
     x = image(2, 3, 6, 5, device=device, layout=torch.contiguous_format)
     kernel = torch.rand(4, 4, device=device)
     with torch.autocast(device, torch.bfloat16):
@@ -164,7 +168,7 @@ def double(*shape: int, device: str) -> Tensor:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("case", ["blur", "up", "down", "all of it"])
-def test_derivatives_of_upfirdn2d(way: str, device: str, case: str, layout: torch.memory_format) -> None:
+def test_derivatives_of_upfirdn2d(implementation: str, device: str, case: str, layout: torch.memory_format) -> None:
     torch.manual_seed(0)
     size, up, down, pad = FILTERS[case]
     kernel = torch.rand(size, dtype=torch.float64, device=device)
@@ -177,7 +181,7 @@ def test_derivatives_of_upfirdn2d(way: str, device: str, case: str, layout: torc
 
 
 @pytest.mark.parametrize("noises", [1, 2])
-def test_derivatives_of_the_activation(way: str, device: str, noises: int) -> None:
+def test_derivatives_of_the_activation(implementation: str, device: str, noises: int) -> None:
     torch.manual_seed(0)
     kernel = torch.rand(4, 4, dtype=torch.float64, device=device)
     small = double(3, device=device), double(noises, 1, 4, 3, device=device), double(1, device=device)
@@ -195,14 +199,14 @@ def test_derivatives_of_the_activation(way: str, device: str, noises: int) -> No
     assert gradgradcheck(lambda x, bias, scale: fused_bias_act(x, bias, scale=scale), vector)
 
 
-def test_filters_can_be_learnt(way: str) -> None:
+def test_filters_can_be_learnt(implementation: str) -> None:
     kernel = torch.rand(3, 3, dtype=torch.float64, requires_grad=True)
     x = torch.randn(1, 1, 4, 4, dtype=torch.float64)
     assert gradcheck(lambda k: upfirdn2d(x, k, pad=(1, 1, 1, 1)), kernel)
     assert gradcheck(lambda k: blur_bias_act(x, k, (1, 1, 1, 1)), kernel)
 
 
-def test_r1_penalty_in_half_precision(way: str, device: str) -> None:
+def test_r1_penalty_in_half_precision(implementation: str, device: str) -> None:
     """A second derivative through all ops with float32 parameters and half activations, as training has them."""
     bias = torch.zeros(3, device=device, requires_grad=True)
     x = torch.randn(2, 3, 8, 8, device=device, dtype=torch.float16, requires_grad=True)
@@ -242,9 +246,9 @@ def test_compile_and_export_keep_the_ops() -> None:
     x, bias = torch.randn(2, 3, 8, 6, requires_grad=True), torch.randn(3)
     compiled = torch.compile(Block(), fullgraph=True, backend="aot_eager")
     wanted = Block()(x, bias)
-    found = compiled(x, bias)
-    torch.testing.assert_close(found, wanted)
-    torch.testing.assert_close(*(torch.autograd.grad(y.square().sum(), x)[0] for y in (found, wanted)))
+    result = compiled(x, bias)
+    torch.testing.assert_close(result, wanted)
+    torch.testing.assert_close(*(torch.autograd.grad(y.square().sum(), x)[0] for y in (result, wanted)))
     program = torch.export.export(Block(), (x.detach(), bias))
     called = [str(node.target) for node in program.graph.nodes if "sfe" in str(node.target)]
     assert called == ["sfe.upfirdn2d.default", "sfe.fused_bias_act.default", "sfe.blur_bias_act.default"]

@@ -179,7 +179,7 @@ def test_an_op_is_one_kernel(ops: cuda.Ops, libcuda: Path) -> None:
 
 
 def test_which_kernel_is_chosen() -> None:
-    """16 bytes at a time where channels lie side by side in such pieces; a filter's own kernel if it has one."""
+    """16 bytes at a time where channels are contiguous in such pieces; a filter's special kernel if it has one."""
     chosen: list[str] = []
     half = cuda.Ops(lambda kernel, *_: chosen.append(kernel), torch.float16)
     last = torch.zeros(1, 16, 4, 4, dtype=torch.float16).contiguous(memory_format=torch.channels_last)

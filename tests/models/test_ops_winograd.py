@@ -20,7 +20,7 @@ from models.stylegan2.ops import (
 
 
 @pytest.fixture(params=["compiled", "native"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Which implementation the public functions call."""
     backend.forget()
     if request.param == "native":
@@ -93,17 +93,17 @@ def test_is_the_conv_with_stride_2(shape: tuple[int, ...], layout: torch.memory_
 
 
 @pytest.mark.parametrize("noises", [1, 2])
-@pytest.mark.parametrize("per_picture", [False, True])
-def test_what_rides_along(noises: int, per_picture: bool) -> None:
+@pytest.mark.parametrize("per_image", [False, True])
+def test_fused_operations(noises: int, per_image: bool) -> None:
     x, weight, size = torch.randn(2, 32, 6, 7), torch.randn(64, 32, 3, 3), (6, 7)
-    in_scale, in_shift = torch.rand(2, 32) if per_picture else torch.rand(32), torch.randn(32)
+    in_scale, in_shift = torch.rand(2, 32) if per_image else torch.rand(32), torch.randn(32)
     out_scale, bias, prelu = torch.rand(2, 64), torch.randn(64), torch.rand(64)
     noise, noise_weight = torch.randn(noises, 1, *size), torch.tensor([3.0])
     residual = torch.randn(2, 64, *size)
     affine = x * in_scale.reshape(-1, 32, 1, 1) + in_shift.reshape(1, 32, 1, 1)  # the conv pads it by zeros
     y = direct(affine, weight) * out_scale[..., None, None] + noise * noise_weight + bias[:, None, None]
     wanted = F.prelu(y, prelu.double()) * 1.5 + residual
-    found = winograd_conv(
+    result = winograd_conv(
         x,
         winograd_weight(weight),
         bias,
@@ -116,7 +116,7 @@ def test_what_rides_along(noises: int, per_picture: bool) -> None:
         noise_weight=noise_weight,
         gain=1.5,
     )
-    check(found, wanted)
+    check(result, wanted)
 
 
 def test_autocast_leaves_them_alone() -> None:
@@ -154,8 +154,8 @@ def test_is_registered_right() -> None:
     torch.library.opcheck(torch.ops.sfe.winograd_down.default, (x, plain, [torch.rand(32), torch.rand(64)], 0.1))
 
 
-def test_which_layers_fit(way: str) -> None:
-    assert winograd_fits(512, 512) == (way == "compiled")
+def test_which_layers_fit(implementation: str) -> None:
+    assert winograd_fits(512, 512) == (implementation == "compiled")
     assert not winograd_fits(3, 64) and not winograd_fits(64, 48) and not winograd_fits(8, 32)
     for refuse in (winograd_weight, winograd_up_weight):
         with pytest.raises(ValueError, match="whole panels"):

@@ -19,17 +19,17 @@ def predictor() -> Predictor:
     return Predictor(ATTRIBUTES).eval()
 
 
-def pictures(count: int, size: int = 64) -> torch.Tensor:
+def images(count: int, size: int = 64) -> torch.Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(count)) * 2 - 1
 
 
 @torch.no_grad()
 def test_it_gives_logits_for_every_value_at_any_size(predictor: Predictor) -> None:
     for size in (32, 64, 128):
-        logits = predictor(pictures(2, size))
-        assert {name: found.shape for name, found in logits.items()} == {"hat": (2, 2), "hair": (2, 3)}
-    assert predictor.embedding(pictures(2)).shape == (2, predictor.EMBEDDING)
-    assert [maps.shape[-1] for maps in predictor.features(pictures(1))] == [32, 16, 8, 4, 2]
+        logits = predictor(images(2, size))
+        assert {name: result.shape for name, result in logits.items()} == {"hat": (2, 2), "hair": (2, 3)}
+    assert predictor.embedding(images(2)).shape == (2, predictor.EMBEDDING)
+    assert [maps.shape[-1] for maps in predictor.features(images(1))] == [32, 16, 8, 4, 2]
 
 
 def test_odds_are_those_of_the_probabilities(predictor: Predictor) -> None:
@@ -40,7 +40,7 @@ def test_odds_are_those_of_the_probabilities(predictor: Predictor) -> None:
 
 def test_distance_is_that_of_unit_feature_vectors(predictor: Predictor, tmp_path: Path) -> None:
     save_predictor(predictor, tmp_path / "predictor.pt")
-    loss, (x, y) = PredictorLoss(tmp_path / "predictor.pt"), (pictures(2), pictures(3)[:2])
+    loss, (x, y) = PredictorLoss(tmp_path / "predictor.pt"), (images(2), images(3)[:2])
     with torch.no_grad():
         expected = torch.zeros(2)
         for a, b in zip(predictor.features(x), predictor.features(y), strict=True):
@@ -58,7 +58,7 @@ def test_file_round_trip_also_as_float16(predictor: Predictor, tmp_path: Path) -
     save_predictor(predictor, tmp_path / "predictor.pt")
     save_as_float16(tmp_path / "predictor.pt", tmp_path / "half.pt")
     assert (tmp_path / "half.pt").stat().st_size < 0.6 * (tmp_path / "predictor.pt").stat().st_size
-    x = pictures(2)
+    x = images(2)
     wanted = predictor(x)["hair"]
     assert torch.equal(load_predictor(tmp_path / "predictor.pt")(x)["hair"], wanted)
     half = load_predictor(tmp_path / "half.pt")
@@ -66,7 +66,7 @@ def test_file_round_trip_also_as_float16(predictor: Predictor, tmp_path: Path) -
     assert torch.allclose(half(x)["hair"], wanted, atol=0.02)
 
 
-def test_wrong_files_are_told(predictor: Predictor, tmp_path: Path) -> None:
+def test_wrong_files_give_one_line(predictor: Predictor, tmp_path: Path) -> None:
     save({"state_dict": predictor.state_dict()}, tmp_path / "other.pt")
     with pytest.raises(UserError, match="has no 'attributes'"):
         load_predictor(tmp_path / "other.pt")

@@ -56,17 +56,17 @@ def one_line(path: Path, load, *args) -> str:
 
 def same_tensors(module: torch.nn.Module, wanted: dict[str, Tensor], prefix: str) -> None:
     own = {k.removeprefix(prefix): v for k, v in wanted.items() if k.startswith(prefix)}
-    found = module.state_dict()
+    result = module.state_dict()
     assert own
-    assert set(found) == set(own)
-    assert all(torch.equal(found[key], own[key]) for key in own)
+    assert set(result) == set(own)
+    assert all(torch.equal(result[key], own[key]) for key in own)
 
 
 # ---- Kinds of checkpoint ----
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_the_right_slot(small, domain, tmp_path, full):
+def test_the_right_kind_of_file(small, domain, tmp_path, full):
     files = {"inverter": small.inverter, "editor": small.editor}
     if full:
         files = {name: full_checkpoint(small, light, tmp_path / f"{name}.pt") for name, light in files.items()}
@@ -79,10 +79,10 @@ def test_the_right_slot(small, domain, tmp_path, full):
         assert not any(parameter.requires_grad for parameter in module.parameters())
 
 
-def test_the_wrong_slot_says_what_was_found_and_what_was_wanted(small, domain, tmp_path):
+def test_a_wrong_kind_of_file_is_named_with_the_wanted_one(small, domain, tmp_path):
     full_inverter = full_checkpoint(small, small.inverter, tmp_path / "full_inverter.pt")
     full_editor = full_checkpoint(small, small.editor, tmp_path / "full_editor.pt")
-    for path, found, load, wanted in (
+    for path, result, load, wanted in (
         (small.editor, "a Feature Editor", weights.load_inverter, INVERTER_SLOT),
         (full_editor, "a Feature Editor (full checkpoint)", weights.load_inverter, INVERTER_SLOT),
         (small.inverter, "an Inverter", weights.load_feature_editor, EDITOR_SLOT),
@@ -92,13 +92,13 @@ def test_the_wrong_slot_says_what_was_found_and_what_was_wanted(small, domain, t
         (small.generator, "no StyleFeatureEditor network", weights.load_inverter, INVERTER_SLOT),
         (small.discriminator, "no StyleFeatureEditor network", weights.load_feature_editor, EDITOR_SLOT),
     ):
-        assert one_line(path, load, domain) == f"{path} holds {found}; {wanted}"
+        assert one_line(path, load, domain) == f"{path} holds {result}; {wanted}"
     assert "methods_args.fse_full.inverter_pth wants" in one_line(
         small.editor, weights.load_inverter, domain, "methods_args.fse_full.inverter_pth"
     )
 
 
-def test_other_networks_in_the_wrong_slot(small, domain):
+def test_other_networks_in_the_wrong_place(small, domain):
     assert "'g_ema'" in one_line(small.inverter, weights.load_generator, domain.generator)
     assert "misses key 'input_layer.0.weight'" in one_line(small.inverter, weights.load_e4e, domain)
     assert "misses key 'b64.fromrgb.weight'" in one_line(small.e4e, weights.load_discriminator, domain.generator)
@@ -149,7 +149,7 @@ def test_legacy_and_safetensors_files(small, domain, tmp_path):
 
 
 def mapped(path: Path) -> list[range]:
-    """Addresses of this process at which the file lies."""
+    """Addresses of this process to which the file is mapped."""
     lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(str(path))]
     return [range(*(int(address, 16) for address in line[0].split("-"))) for line in lines]
 
@@ -180,7 +180,7 @@ def test_training_takes_memory_of_its_own(small, domain):
     assert small.inverter.read_bytes() == before
 
 
-def test_files_that_are_none(small, domain, tmp_path):
+def test_files_of_no_format(small, domain, tmp_path):
     assert "does not exist" in one_line(tmp_path / "none.pt", weights.load_inverter, domain)
     assert "does not exist" in one_line(tmp_path / "none.pkl", weights.load_generator, domain.generator)
     assert "does not exist" in one_line(tmp_path, weights.load_inverter, domain)
@@ -304,7 +304,7 @@ def as_nvidia(generator: Generator) -> dict[str, Tensor]:
     return result
 
 
-def test_a_generator_of_nvidia_gives_the_same_picture(small, domain, nvidia_file):
+def test_a_generator_of_nvidia_gives_the_same_image(small, domain, nvidia_file):
     ours = weights.load_generator(small.generator, domain.generator)
     path = nvidia_file("G_ema", as_nvidia(ours), img_resolution=64)
     theirs = weights.load_generator(path, domain.generator)
@@ -313,10 +313,10 @@ def test_a_generator_of_nvidia_gives_the_same_picture(small, domain, nvidia_file
     z = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         latents = [g.mapping(z)[:, None].expand(-1, domain.generator.n_styles, -1) for g in (ours, theirs)]
-        pictures = [g(g.affine(w)) for g, w in zip((ours, theirs), latents, strict=True)]
-    assert pictures[0].shape == (2, 3, 64, 64)
-    assert pictures[0].std() > 0
-    assert torch.equal(*pictures)
+        images = [g(g.affine(w)) for g, w in zip((ours, theirs), latents, strict=True)]
+    assert images[0].shape == (2, 3, 64, 64)
+    assert images[0].std() > 0
+    assert torch.equal(*images)
 
 
 def test_a_generator_of_nvidia_that_does_not_fit(small, domain, nvidia_file):

@@ -77,7 +77,7 @@ def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Completed
 
 
 def test_a_replaced_photograph_is_cut_again(photo_path: Path, tmp_path: Path) -> None:
-    """And one that lies on its side is turned, and other files are named."""
+    """A sideways one is rotated, and other files are named."""
     folder = tmp_path / "photos"
     (folder / ".Trash-1000").mkdir(parents=True)
     face = load_image(photo_path)
@@ -118,7 +118,7 @@ def test_the_place_of_the_crops(photo_path: Path, tmp_path: Path) -> None:
     assert run("/").returncode == 2
 
 
-def test_no_pictures(tmp_path: Path) -> None:
+def test_no_images(tmp_path: Path) -> None:
     done = subprocess.run([*COMMAND, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {tmp_path}: has no image")
 

@@ -119,12 +119,12 @@ def test_a_chain_ends_at_the_stacked_edit(runner: SimpleRunner, photo_path: Path
     older = runner.edit(face, "age", 6, **options)
     stacked = runner.edit(face, edits=[("age", 6), ("glasses", -5)], **options)
     wanted = [inversion, older, stacked]
-    for number, picture in zip((0, 4, 8), wanted, strict=True):
+    for number, edited in zip((0, 4, 8), wanted, strict=True):
         nearest = min(wanted, key=lambda image: difference(image, frames[number]))
-        assert nearest is picture and difference(picture, frames[number]) < 8  # H.264 costs a little
+        assert nearest is edited and difference(edited, frames[number]) < 8  # H.264 costs a little
 
 
-def test_the_picture_is_inverted_once(runner: SimpleRunner, photo_path: Path, tmp_path: Path) -> None:
+def test_the_image_is_inverted_once(runner: SimpleRunner, photo_path: Path, tmp_path: Path) -> None:
     calls = []
     hook = runner.method.inverter.fs_backbone.register_forward_hook(lambda *_: calls.append(1))
     AnimationRunner(runner).photo(photo_path, [("age", [-3, 3])], tmp_path / "a.gif", frames=12)
@@ -278,7 +278,7 @@ def bad_inputs(folder: Path, clip: Path, photo_path: Path) -> list[tuple[list[ob
     ]
 
 
-def test_bad_input_is_told_and_leaves_old_results(
+def test_bad_input_gives_one_line_and_leaves_old_results(
     python: WarmPython, small: SmallDomain, clip: Path, photo_path: Path, tmp_path: Path
 ) -> None:
     old = [tmp_path / f"old.{suffix}" for suffix in ("mp4", "gif", "avi")]

@@ -85,7 +85,7 @@ def test_own_landmarks_in_every_format(runner: SimpleRunner, photo_path: Path, t
 
 
 @pytest.mark.parametrize("size", [(60, 900), (900, 60), (64, 64), (513, 211)])
-def test_any_shape_of_picture_is_aligned(runner: SimpleRunner, size: tuple[int, int], tmp_path: Path) -> None:
+def test_any_shape_of_image_is_aligned(runner: SimpleRunner, size: tuple[int, int], tmp_path: Path) -> None:
     Image.effect_noise(size, 90).convert("RGB").save(tmp_path / "odd.png")
     centre = np.array(size) / 2
     angle = np.arange(68) * 2 * np.pi / 68

@@ -24,7 +24,7 @@ from runners.simple_runner import SimpleRunner
 from utils.errors import UserError
 
 EDITS = "{age: [-5, 5, 2.5], glasses: [3]}"
-PER_PICTURE = 5  # results: the inversion and four edits
+PER_IMAGE = 5  # results: the inversion and four edits
 
 
 @pytest.fixture(scope="module")
@@ -36,24 +36,24 @@ def warm() -> Iterator[WarmPython]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 images of 64 px in two folders that use the same names."""
-    folder = tmp_path_factory.mktemp("pictures")
-    write_pictures(folder, 200)
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder, 200)
     return folder
 
 
 @pytest.fixture(scope="module")
 def unbroken(
-    warm: WarmPython, small: SmallDomain, pictures: Path, tmp_path_factory: pytest.TempPathFactory
+    warm: WarmPython, small: SmallDomain, images: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
     """What one process writes for them without interruption."""
     out = tmp_path_factory.mktemp("unbroken")
-    assert warm.run("inference.py", *options(small, pictures, out), log=out.with_name("unbroken.log")) == 0
+    assert warm.run("inference.py", *options(small, images, out), log=out.with_name("unbroken.log")) == 0
     return results(out)
 
 
-def write_pictures(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int) -> None:
     draw = np.random.default_rng(7)
     for i in range(count):
         path = folder / "ab"[i % 2] / f"{i // 2}{'.png' if i % 3 else '.jpg'}"
@@ -61,15 +61,15 @@ def write_pictures(folder: Path, count: int) -> None:
         Image.fromarray(draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((64, 64)).save(path)
 
 
-def options(small: SmallDomain, pictures: Path, out: Path, *more: str, edits: str = EDITS) -> list[str]:
+def options(small: SmallDomain, images: Path, out: Path, *more: str, edits: str = EDITS) -> list[str]:
     return [
         f"exp.domain={small.path}", f"model.checkpoint_path={small.editor}", "model.device=cpu", "model.workers=2",
-        f"data.inference_dir={pictures}", f"exp.output_dir={out}", f"inference.editings_data={edits}", *more,
+        f"data.inference_dir={images}", f"exp.output_dir={out}", f"inference.editings_data={edits}", *more,
     ]  # fmt: skip
 
 
 def results(out: Path) -> dict[str, bytes]:
-    """Every file below, whatever its name, but for the manifest."""
+    """Every file below, of any name, except the manifest."""
     return {
         path.relative_to(out).as_posix(): path.read_bytes()
         for path in out.rglob("*")
@@ -86,9 +86,9 @@ def states(out: Path) -> dict[str, str]:
 
 
 def test_layout_and_pixels(small: SmallDomain, tmp_path: Path) -> None:
-    """Every result lies where the published layout has it, and is what a single photograph's run gives."""
+    """Every result is in its place of the published layout, and equals that of a single photograph's run."""
     (tmp_path / "in").mkdir()
-    write_pictures(tmp_path / "in", 3)
+    write_images(tmp_path / "in", 3)
     runner = InferenceRunner(load_config(options(small, tmp_path / "in", tmp_path / "out", "inference.format=png")))
     assert runner.run() == 0
     folders = [f"age/edit_power_{power}" for power in ("-5.0000", "5.0000", "2.5000")] + ["glasses/edit_power_3.0000"]
@@ -107,7 +107,7 @@ def test_layout_and_pixels(small: SmallDomain, tmp_path: Path) -> None:
 def test_stacks_lie_in_folders_of_their_names(small: SmallDomain, tmp_path: Path) -> None:
     """Made beside single edits, added later, resumed where files are missing, and never changed under their name."""
     (tmp_path / "in").mkdir()
-    write_pictures(tmp_path / "in", 2)
+    write_images(tmp_path / "in", 2)
     out = tmp_path / "out"
     stacks = ["old: {age: 5}", "both: {age: 5, glasses: -3}"]
 
@@ -133,8 +133,8 @@ def test_stacks_lie_in_folders_of_their_names(small: SmallDomain, tmp_path: Path
         run(stacks[0], "both: {age: 4, glasses: -3}")
 
 
-def test_equal_names_in_different_folders_do_not_collide(pictures: Path, unbroken: dict[str, bytes]) -> None:
-    assert len(unbroken) == 200 * PER_PICTURE
+def test_equal_names_in_different_folders_do_not_collide(images: Path, unbroken: dict[str, bytes]) -> None:
+    assert len(unbroken) == 200 * PER_IMAGE
     twins = [unbroken["inversion/a/1.png"], unbroken["inversion/b/1.jpg"], unbroken["inversion/b/2.png"]]
     assert len(set(twins)) == 3
     assert unbroken["inversion/b/1.jpg"][:3] == b"\xff\xd8\xff"
@@ -150,10 +150,10 @@ def test_one_format_for_all_keeps_twins_apart() -> None:
 
 
 def test_killed_ten_times_gives_the_same_bytes(
-    warm: WarmPython, small: SmallDomain, pictures: Path, unbroken: dict[str, bytes], tmp_path: Path
+    warm: WarmPython, small: SmallDomain, images: Path, unbroken: dict[str, bytes], tmp_path: Path
 ) -> None:
     out, log, chance = tmp_path / "out", tmp_path / "log", random.Random(3)
-    arguments = options(small, pictures, out)
+    arguments = options(small, images, out)
     counts = [0]
     for _ in range(10):
         pid = warm.start("inference.py", *arguments, log=log)
@@ -162,7 +162,7 @@ def test_killed_ten_times_gives_the_same_bytes(
         time.sleep(chance.uniform(0, 0.02))  # anywhere in the work on an image
         os.kill(pid, signal.SIGKILL)
         assert warm.wait(pid) == -signal.SIGKILL
-        for path in out.rglob("[!.]*.*g"):  # whatever has a final name is whole
+        for path in out.rglob("[!.]*.*g"):  # every file with a final name is complete
             if path.is_file():
                 assert path.read_bytes() == unbroken[path.relative_to(out).as_posix()], path
         counts.append(count_results(out))
@@ -179,7 +179,7 @@ def test_a_finished_run_does_nothing_and_new_edits_are_added(
     warm: WarmPython, small: SmallDomain, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
-    write_pictures(tmp_path / "in", 4)
+    write_images(tmp_path / "in", 4)
     out, log = tmp_path / "out", tmp_path / "log"
     plan = (("{age: [1]}", 8, 4), ("{age: [1]}", 8, 0), ("{age: [1, 2], glasses: [3]}", 16, 4))
     for edits, count, to_do in plan:
@@ -191,14 +191,14 @@ def test_a_finished_run_does_nothing_and_new_edits_are_added(
 
 
 def test_two_processes_give_what_one_gives(
-    small: SmallDomain, pictures: Path, unbroken: dict[str, bytes], tmp_path: Path
+    small: SmallDomain, images: Path, unbroken: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    done = torchrun(2, "inference.py", *options(small, pictures, out))
+    done = torchrun(2, "inference.py", *options(small, images, out))
     assert done.returncode == 0, done.stderr
     assert results(out) == unbroken
-    images = [entry["image"] for entry in manifest(out)[1:]]
-    assert len(images) == len(set(images)) == 200  # every image was done once, by one of them
+    listed = [entry["image"] for entry in manifest(out)[1:]]
+    assert len(listed) == len(set(listed)) == 200  # every image was done once, by one of them
     assert done.stderr.count("100 of 100 images to do") == 2
 
 
@@ -206,7 +206,7 @@ def test_bad_files_do_not_end_the_run(warm: WarmPython, small: SmallDomain, tmp_
     """30 bad files of many kinds among 100: 70 results, 30 errors that name the file, exit code 3."""
     folder, out, log = tmp_path / "in", tmp_path / "out", tmp_path / "log"
     folder.mkdir()
-    write_pictures(folder, 70)
+    write_images(folder, 70)
     bad = {folder / name for name in write_bad_files(folder)}
     assert len(bad) == 30
     arguments = options(small, folder, out, edits="{age: [4]}")
@@ -229,7 +229,7 @@ def test_bad_files_in_one_process_do_not_end_the_others(small: SmallDomain, tmp_
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     for name in ("0.png", "2.png"):  # both in the first process's share, which is done at once
-        (folder / name).write_bytes(b"no picture")
+        (folder / name).write_bytes(b"not an image")
     draw = np.random.default_rng(0)
     for i in range(1, 40, 2):
         Image.fromarray(draw.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(folder / f"{i}.png")
@@ -266,7 +266,7 @@ def test_memory_does_not_grow(warm: WarmPython, small: SmallDomain, tmp_path: Pa
 
 def test_report_of_a_run(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    write_pictures(tmp_path / "in", 5)
+    write_images(tmp_path / "in", 5)
     (tmp_path / "in" / "broken.png").write_bytes(b"x")
     arguments = options(small, tmp_path / "in", tmp_path / "out", "--report", str(tmp_path / "page.html"))
     metrics = "inference.report_metrics=[l2]"
@@ -279,7 +279,7 @@ def test_report_of_a_run(warm: WarmPython, small: SmallDomain, tmp_path: Path) -
 
 def test_results_of_different_runs_do_not_mix(small: SmallDomain, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    write_pictures(tmp_path / "in", 2)
+    write_images(tmp_path / "in", 2)
     arguments = options(small, tmp_path / "in", tmp_path / "out", edits="{}")
     InferenceRunner(load_config(arguments)).run()
     with pytest.raises(UserError, match=r"holds results of another run: its inference\.quality is 95, now it is 80"):
@@ -320,19 +320,19 @@ def test_results_of_different_runs_do_not_mix(small: SmallDomain, tmp_path: Path
         ("inference.editings_data={age: [0.00001, 0.00002]}", "two powers of 'age' are equal to four decimals"),
     ],
 )
-def test_wrong_options_are_told_before_any_work(
-    small: SmallDomain, pictures: Path, tmp_path: Path, change: str, message: str
+def test_wrong_options_are_errors_before_any_work(
+    small: SmallDomain, images: Path, tmp_path: Path, change: str, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        InferenceRunner(load_config(options(small, pictures, tmp_path / "out", change)))
+        InferenceRunner(load_config(options(small, images, tmp_path / "out", change)))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_replaced_picture_is_done_again(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
+def test_a_replaced_image_is_done_again(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
     """Also one that is older than its results, and one whose run was killed; others stay as they are."""
     folder, out, log = tmp_path / "in", tmp_path / "out", tmp_path / "log"
     folder.mkdir()
-    write_pictures(folder, 4)
+    write_images(folder, 4)
     arguments = options(small, folder, out, edits="{age: [1]}")
     assert warm.run("inference.py", *arguments, log=log) == 0
     first, times = results(out), {path: path.stat().st_mtime_ns for path in out.rglob("*.*g")}
@@ -358,11 +358,11 @@ def test_a_replaced_picture_is_done_again(warm: WarmPython, small: SmallDomain, 
     assert third["inversion/b/0.png"] == third["inversion/a/1.png"] != second["inversion/b/0.png"]
 
 
-def test_what_lies_in_the_folder_beside_pictures(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
+def test_what_lies_in_the_folder_beside_images(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
     """Hidden folders and results of the run before are not edited; gif, jp2 and avif are; the last line says so."""
     folder, log = tmp_path / "in", tmp_path / "log"
     folder.mkdir()
-    write_pictures(folder, 2)
+    write_images(folder, 2)
     with Image.open(folder / "b/0.png") as image:
         for name in (".ipynb_checkpoints/0-checkpoint.png", "c.gif", "d.jp2", "e.avif", "f.jfif"):
             (folder / name).parent.mkdir(exist_ok=True)
@@ -380,9 +380,9 @@ def test_what_lies_in_the_folder_beside_pictures(warm: WarmPython, small: SmallD
     assert last.endswith("1 results of this run (results/)")
 
 
-def test_results_never_overwrite_pictures(small: SmallDomain, tmp_path: Path) -> None:
+def test_results_never_overwrite_images(small: SmallDomain, tmp_path: Path) -> None:
     (tmp_path / "out" / "inversion").mkdir(parents=True)
-    write_pictures(tmp_path / "out" / "inversion", 2)
+    write_images(tmp_path / "out" / "inversion", 2)
     for folder, words in (("inversion", r"inversion/a/0\.jpg: would be overwritten"), ("", "itself; choose another")):
         with pytest.raises(UserError, match=words):
             InferenceRunner(load_config(options(small, tmp_path / "out" / folder, tmp_path / "out")))
@@ -394,7 +394,7 @@ def test_results_never_overwrite_pictures(small: SmallDomain, tmp_path: Path) ->
 
 
 def test_two_runs_into_one_folder(
-    small: SmallDomain, pictures: Path, unbroken: dict[str, bytes], tmp_path: Path
+    small: SmallDomain, images: Path, unbroken: dict[str, bytes], tmp_path: Path
 ) -> None:
     """The end of one, which clears up, leaves what the other is writing."""
     out = tmp_path / "out"
@@ -403,24 +403,24 @@ def test_two_runs_into_one_folder(
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     runs = [
         subprocess.Popen(
-            [*command, *options(small, pictures, out, f"inference.inversions={edits == plans[0]}", edits=edits)],
+            [*command, *options(small, images, out, f"inference.inversions={edits == plans[0]}", edits=edits)],
             stderr=subprocess.PIPE, text=True, env=environment,
         )
         for edits in plans
     ]  # fmt: skip
     errors = [run.communicate()[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], errors
-    found = results(out)
-    assert set(found) == set(unbroken)  # nothing temporary is left either
+    result = results(out)
+    assert set(result) == set(unbroken)  # nothing temporary is left either
     # Edits of other batches may differ in the last bit, and so in a level.
-    assert all(found[name] == unbroken[name] for name in unbroken if not name.startswith("glasses"))
+    assert all(result[name] == unbroken[name] for name in unbroken if not name.startswith("glasses"))
 
 
-def test_missing_direction_files_end_the_run_before_any_picture(
+def test_missing_direction_files_end_the_run_before_any_image(
     warm: WarmPython, small: SmallDomain, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
-    write_pictures(tmp_path / "in", 2)
+    write_images(tmp_path / "in", 2)
     text = small.path.read_text().replace(str(small.folder / "age.pt"), str(tmp_path / "gone.pt"))
     (tmp_path / "domain.yaml").write_text(text)
     more = f"exp.domain={tmp_path / 'domain.yaml'}"
@@ -434,7 +434,7 @@ def test_missing_direction_files_end_the_run_before_any_picture(
 
 def test_missing_weights_end_the_run_in_one_line(warm: WarmPython, small: SmallDomain, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    write_pictures(tmp_path / "in", 2)
+    write_images(tmp_path / "in", 2)
     arguments = options(small, tmp_path / "in", tmp_path / "out", "model.checkpoint_path=/no/weights.pt")
     assert warm.run("inference.py", *arguments, log=tmp_path / "log") == 2
     lines = (tmp_path / "log").read_text().splitlines()
@@ -443,20 +443,20 @@ def test_missing_weights_end_the_run_in_one_line(warm: WarmPython, small: SmallD
 
 
 @pytest.mark.parametrize("name", ["fse_inference", "fse_inverter_inference"])
-def test_shipped_configs_fit_their_runner(name: str, small: SmallDomain, pictures: Path, tmp_path: Path) -> None:
+def test_shipped_configs_fit_their_runner(name: str, small: SmallDomain, images: Path, tmp_path: Path) -> None:
     config = load_config([f"exp.config_dir={ROOT / 'configs'}", f"exp.config={name}.yaml"])
     assert config.inference.inference_runner == f"{name}_runner"
-    config.data.inference_dir, config.model.device, config.exp.output_dir = str(pictures), "cpu", str(tmp_path)
+    config.data.inference_dir, config.model.device, config.exp.output_dir = str(images), "cpu", str(tmp_path)
     assert len(InferenceRunner(config).names) == 200  # directions, powers and method were checked
 
 
 def test_stage_one_method_runs(small: SmallDomain, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    write_pictures(tmp_path / "in", 2)
+    write_images(tmp_path / "in", 2)
     method = "model.method=fse_inverter"  # the runner follows
     arguments = options(small, tmp_path / "in", tmp_path / "out", method, f"model.checkpoint_path={small.inverter}")
     assert InferenceRunner(load_config(arguments)).run() == 0
-    assert len(results(tmp_path / "out")) == 2 * PER_PICTURE
+    assert len(results(tmp_path / "out")) == 2 * PER_IMAGE
 
 
 def write_bad_files(folder: Path) -> list[str]:

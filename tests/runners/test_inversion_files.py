@@ -58,7 +58,7 @@ class Counts:
             network.register_forward_hook(lambda *_, name=name: self.runs.append(name))
 
 
-def test_round_trip_gives_the_same_pictures_without_encoders(
+def test_round_trip_gives_the_same_images_without_encoders(
     small: SmallDomain, runner: SimpleRunner, photo_path: Path, saved: Path, tmp_path: Path
 ) -> None:
     fresh = runner.invert(photo_path, align=True)
@@ -82,12 +82,12 @@ def test_a_file_of_version_1_is_still_read(runner: SimpleRunner, small: SmallDom
     weights = facts["weights"].items()
     sums, names = ({role: entry[key] for role, entry in weights} for key in ("sum", "file"))
     origin = Origin(facts["domain"]["name"], facts["domain"]["sum"], sums, names)
-    found = load_inversion(VERSION_1, small.load(), origin)
+    result = load_inversion(VERSION_1, small.load(), origin)
     now = runner.method.complete(runner.invert(photo_path).inversion)
-    assert np.array_equal(found.crop, resize(Image.open(photo_path).convert("RGB"), 64))
-    assert found.photograph.path.name == "astronaut.png" and found.photograph.is_still(photo_path)
+    assert np.array_equal(result.crop, resize(Image.open(photo_path).convert("RGB"), 64))
+    assert result.photograph.path.name == "astronaut.png" and result.photograph.is_still(photo_path)
     for name in ("image", "w", "features", "w_e4e"):
-        old, new = getattr(found.inversion, name), getattr(now, name)
+        old, new = getattr(result.inversion, name), getattr(now, name)
         assert (old - new).abs().max() <= 1e-3 * new.abs().max(), name
 
 
@@ -123,7 +123,7 @@ def run(small: SmallDomain, folder: Path, output: Path, **inference: object) -> 
     return counts.runs
 
 
-def pictures(folder: Path) -> Path:
+def write_images(folder: Path) -> Path:
     folder.mkdir()
     for i, colour in enumerate(("red", "green", "blue")):
         Image.effect_mandelbrot((64, 64), (-2, -1, 1 + i, 1), 20).convert("RGB").save(folder / f"{colour}.png")
@@ -134,7 +134,7 @@ def pictures(folder: Path) -> Path:
 def test_a_second_run_skips_all_inversions(
     small: SmallDomain, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder, out, plain = pictures(tmp_path / "in"), tmp_path / "out", tmp_path / "plain"
+    folder, out, plain = write_images(tmp_path / "in"), tmp_path / "out", tmp_path / "plain"
     assert run(small, folder, out, editings_data={"age": [1, 2]}, save_latents=True) == ["backbone", "e4e"] * 4
     with caplog.at_level("INFO"):
         assert run(small, folder, out, editings_data={"glasses": [3, -3]}) == []
@@ -151,8 +151,8 @@ def test_a_second_run_skips_all_inversions(
         assert (from_files / result).read_bytes() == (plain / result).read_bytes(), result
 
 
-def test_a_changed_picture_is_inverted_again(small: SmallDomain, tmp_path: Path) -> None:
-    folder, out = pictures(tmp_path / "in"), tmp_path / "out"
+def test_a_changed_image_is_inverted_again(small: SmallDomain, tmp_path: Path) -> None:
+    folder, out = write_images(tmp_path / "in"), tmp_path / "out"
     run(small, folder, out, editings_data={}, save_latents=True)
     Image.new("RGB", (64, 64), "orange").save(folder / "red.png")
     assert run(small, folder, out, editings_data={"age": [1]}, save_latents=True) == ["backbone", "e4e"]
@@ -160,8 +160,8 @@ def test_a_changed_picture_is_inverted_again(small: SmallDomain, tmp_path: Path)
     assert kept[0, 0].tolist() == [255, 165, 0]
 
 
-def test_a_picture_and_its_file_in_one_folder_are_refused(small: SmallDomain, saved: Path, tmp_path: Path) -> None:
-    folder = pictures(tmp_path / "in")
+def test_an_image_and_its_file_in_one_folder_are_refused(small: SmallDomain, saved: Path, tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "in")
     shutil.copy(saved, folder / "red.png.safetensors")
     with pytest.raises(UserError, match=r"red\.png and its inversion file"):
         run(small, folder, tmp_path / "out")

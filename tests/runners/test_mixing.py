@@ -19,7 +19,7 @@ from utils.errors import UserError
 from utils.images import to_image
 
 ROOT = Path(__file__).resolve().parents[2]
-BELOW_F = range(5)  # of the small domain: F lies at 16 px, made by the layers 1 … 5
+BELOW_F = range(5)  # of the small domain: F is at 16 px, made by the layers 1 … 5
 
 
 @pytest.fixture(scope="module", params=["editor", "inverter"])
@@ -53,7 +53,7 @@ def test_the_ends_are_the_inversions(runner: SimpleRunner, photo_path: Path, oth
     assert np.array_equal(between, pixels(runner.mix(photo_path, other_path, "all", 0.5)))
 
 
-def test_a_picture_mixed_with_itself_is_itself(runner: SimpleRunner, photo_path: Path) -> None:
+def test_an_image_mixed_with_itself_is_itself(runner: SimpleRunner, photo_path: Path) -> None:
     a = runner.invert(photo_path)
     assert np.abs(pixels(runner.mix(a, a, layers="2-7", share=0.7)) - pixels(runner.reconstruct(a))).max() <= 1
 
@@ -64,13 +64,13 @@ def test_mixing_is_the_formula(runner: SimpleRunner, photo_path: Path, other_pat
     a, b = runner.invert(photo_path).inversion, runner.invert(other_path).inversion
     method = runner.method
     decoder, layer = method.decoder, method.layer
-    pictures = mix(method, a, b, [0.25, 0.6], layers)
+    images = mix(method, a, b, [0.25, 0.6], layers)
 
     def f_w(w: torch.Tensor) -> torch.Tensor:
         return decode_coarse(decoder, decoder.affine(w), layer).features
 
     with torch.inference_mode():
-        for picture, share in zip(pictures, (0.25, 0.6), strict=True):
+        for image, share in zip(images, (0.25, 0.6), strict=True):
             w, features = a.w.clone(), [a.features, b.features]
             w[:, layers] = (1 - share) * a.w[:, layers] + share * b.w[:, layers]
             if isinstance(method, FSEFull):
@@ -84,7 +84,7 @@ def test_mixing_is_the_formula(runner: SimpleRunner, photo_path: Path, other_pat
             blend = (1 - share) * features[0] + share * features[1] if whole else features[0]
             styles = decoder.affine(w)
             wanted = decoder.head(blend, decoder.trunk(styles, layer)[1], styles, layer)
-            assert np.abs(pixels(to_image(picture)) - pixels(to_image(wanted[0]))).max() <= 1
+            assert np.abs(pixels(to_image(image)) - pixels(to_image(wanted[0]))).max() <= 1
 
 
 @pytest.mark.parametrize("text", ["", "5-", "7-4", "0-10", "10", "a", "-1", "1,,2", "9" * 400])
@@ -106,7 +106,7 @@ def test_bad_shares_write_nothing(runner: SimpleRunner, photo_path: Path, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_picture_is_overwritten(runner: SimpleRunner, other_path: Path, photo_path: Path, tmp_path: Path) -> None:
+def test_no_image_is_overwritten(runner: SimpleRunner, other_path: Path, photo_path: Path, tmp_path: Path) -> None:
     for name in ("a.png", "a.gif"):
         Image.open(other_path).save(tmp_path / name)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}

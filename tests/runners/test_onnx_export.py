@@ -45,8 +45,8 @@ def test_onnx_runtime_gives_our_numbers(small: SmallDomain, photo_path: Path, tm
     def run(name: str, **inputs: np.ndarray) -> list[np.ndarray]:
         return onnxruntime.InferenceSession(str(tmp_path / f"{name}.onnx")).run(None, inputs)
 
-    def near(found: np.ndarray, wanted: torch.Tensor) -> bool:
-        return np.abs(found - wanted.numpy()).max() <= 1e-3 * wanted.abs().max().item()
+    def near(result: np.ndarray, wanted: torch.Tensor) -> bool:
+        return np.abs(result - wanted.numpy()).max() <= 1e-3 * wanted.abs().max().item()
 
     runner = SimpleRunner(small.editor, small.config)
     method, x = runner.method, to_tensor(resize(Image.open(photo_path).convert("RGB"), 64))[None]
@@ -56,7 +56,7 @@ def test_onnx_runtime_gives_our_numbers(small: SmallDomain, photo_path: Path, tm
     assert near(w, ours.w) and near(features, ours.features) and near(w_e4e, ours.w_e4e)
     move = 1.5 * torch.load(small.folder / "age.pt").numpy()  # InterfaceGAN: power 3
     edited = run("editor", features=features, w_e4e=w_e4e, w_e4e_edited=w_e4e + move)[0]
-    picture = run("decoder", edited=edited, w=w + move)[0]
-    assert near(picture, method.edit(ours, [("age", [3])]))
+    image = run("decoder", edited=edited, w=w + move)[0]
+    assert near(image, method.edit(ours, [("age", [3])]))
     unedited = run("editor", features=features, w_e4e=w_e4e, w_e4e_edited=w_e4e)[0]
     assert near(run("decoder", edited=unedited, w=w)[0], method.reconstruct(ours))

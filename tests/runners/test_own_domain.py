@@ -47,7 +47,7 @@ class TinyDomain:
     """A random domain of 32 px with a predictor, and 24 flat images, dark and light, with labels."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.pictures = folder, folder / "pictures"
+        self.folder, self.images = folder, folder / "images"
         self.files = SmallDomain(folder, SIZE)
         self._write_networks()
         domain = yaml.safe_load(self.files.path.read_text())
@@ -60,11 +60,11 @@ class TinyDomain:
         rows = []
         for i in range(24):
             level = -0.7 if i % 2 else 0.7
-            picture = level + 0.2 * torch.from_numpy(random.standard_normal((3, SIZE, SIZE))).float()
-            save_image(to_image(picture), self.pictures / f"{i:02d}.png")
+            image = level + 0.2 * torch.from_numpy(random.standard_normal((3, SIZE, SIZE))).float()
+            save_image(to_image(image), self.images / f"{i:02d}.png")
             shape = None if i < 4 else ATTRIBUTES["shape"][int(random.integers(2))]
             rows.append((f"{i:02d}.png", {"tint": ATTRIBUTES["tint"][i % 2 == 0], "shape": shape}))
-        write_labels(self.pictures, rows)
+        write_labels(self.images, rows)
 
     def _write_networks(self) -> None:
         """A generator whose w vary, and a predictor that says yes of half of its images."""
@@ -79,14 +79,14 @@ class TinyDomain:
         generator = load_generator(self.files.generator, self.files.load().generator)
         w = generator.mapping(torch.randn(200, 16, generator=torch.Generator().manual_seed(0)))
         logits = predictor(generator(generator.affine(w[:, None].expand(-1, 8, -1))).clamp(-1, 1))
-        excess = [(found[:, 1] - found[:, 0]).median() for found in logits.values()]
+        excess = [(result[:, 1] - result[:, 0]).median() for result in logits.values()]
         predictor.head.bias -= torch.stack([torch.zeros(2), torch.stack(excess)], dim=1).flatten()
         save_predictor(predictor, path)
 
     def options(self, name: str, *more: str) -> list[str]:
         return [
             f"exp.domain={self.path}", f"exp.exp_dir={self.folder}", f"exp.name={name}", "train.device=cpu",
-            f"data.train_dir={self.pictures}", "train.batch_size=6", "train.checkpoint_minutes=60", "train.log_step=1",
+            f"data.train_dir={self.images}", "train.batch_size=6", "train.checkpoint_minutes=60", "train.log_step=1",
             *more,
         ]  # fmt: skip
 
@@ -112,7 +112,7 @@ def test_predictor_learns_the_labels(predictor_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["predictor", "encoder"])
-def test_a_run_that_goes_on_equals_one_that_never_stopped(tiny: TinyDomain, kind: str) -> None:
+def test_a_resumed_run_equals_an_unbroken_one(tiny: TinyDomain, kind: str) -> None:
     task, schema = {
         "predictor": (PredictorTask, PredictorTrainConfig), "encoder": (EncoderTask, EncoderTrainConfig),
     }[kind]  # fmt: skip
@@ -163,14 +163,14 @@ def test_directions_are_found_and_can_be_used(tiny: TinyDomain, predictor_folder
     path = tiny.folder / "found.yaml"
     path.write_text(yaml.safe_dump(domain))
     runner = DirectionsRunner(str(path), 200, tiny.folder / "found")
-    found = {
-        "interfacegan": runner.boundaries(), "fs_boundaries": runner.labelled_boundaries(tiny.pictures),
+    result = {
+        "interfacegan": runner.boundaries(), "fs_boundaries": runner.labelled_boundaries(tiny.images),
         "ganspace": runner.components(), "stylespace": runner.channels(),
     }  # fmt: skip
-    for family, entries in found.items():
+    for family, entries in result.items():
         assert yaml.safe_load((tiny.folder / "found" / f"{family}.yaml").read_text()) == {family: entries}
-    assert set(found["ganspace"]["directions"]) == {"light_pc", "square_pc"}
-    domain["editings"], domain["editings_dir"] = found, str(tiny.folder / "found")
+    assert set(result["ganspace"]["directions"]) == {"light_pc", "square_pc"}
+    domain["editings"], domain["editings_dir"] = result, str(tiny.folder / "found")
     path.write_text(yaml.safe_dump(domain))
     editor = LatentEditor(load_domain(str(path)))
     search = runner.search
@@ -188,7 +188,7 @@ def test_directions_are_found_and_can_be_used(tiny: TinyDomain, predictor_folder
         styles = runner.generator.affine(w)
         five = search.log_odds(editor.apply(w, [("light_w", 5)], runner.generator.affine))[:, 0]
         # The channel of `light` changes it more than nine of ten channels do, moved by as many standard deviations.
-        layer, channel = found["stylespace"]["directions"]["light_ss"]["channels"][0]
+        layer, channel = result["stylespace"]["directions"]["light_ss"]["channels"][0]
         others = [search.channel_change(styles, layer, i)[0].abs() for layer in (0, 2, 3) for i in range(0, 8, 2)]
     assert search.channel_change(styles, layer, channel)[0].abs() >= torch.stack(others).quantile(0.9)
     assert changes["light_ss"] != 0
@@ -199,20 +199,20 @@ def relabelled(tiny: TinyDomain, folder: Path, *labels: dict[str, str | None]) -
     """A copy of the images in which all have the same labels, or one after another those given."""
     folder.mkdir()
     rows = []
-    for i, path in enumerate(sorted(tiny.pictures.glob("*.png"))):
+    for i, path in enumerate(sorted(tiny.images.glob("*.png"))):
         (folder / path.name).write_bytes(path.read_bytes())
         rows.append((path.name, labels[i % len(labels)]))
     write_labels(folder, rows)
     return folder
 
 
-def test_traits_that_all_or_no_pictures_have_are_left_out(
+def test_traits_that_all_or_no_images_have_are_left_out(
     tiny: TinyDomain, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     runner = DirectionsRunner(str(tiny.path), 200, tmp_path / "out")
     dark, light = ({"tint": tint, "shape": "square"} for tint in ATTRIBUTES["tint"])
-    found = runner.labelled_boundaries(relabelled(tiny, tmp_path / "mixed", dark, light))
-    assert set(found["directions"]) <= {"light"} and "square: too few labelled images" in caplog.text
+    result = runner.labelled_boundaries(relabelled(tiny, tmp_path / "mixed", dark, light))
+    assert set(result["directions"]) <= {"light"} and "square: too few labelled images" in caplog.text
     for name, label in {"all": light, "hidden": {"tint": None, "shape": None}}.items():
         with pytest.raises(UserError, match="no trait is present in some of the labelled images, but not all"):
             runner.labelled_boundaries(relabelled(tiny, tmp_path / name, label))
@@ -221,17 +221,17 @@ def test_traits_that_all_or_no_pictures_have_are_left_out(
         runner.labelled_boundaries(tmp_path / "all")
 
 
-def test_generators_are_measured_on_two_pictures_or_more(tiny: TinyDomain, tmp_path: Path) -> None:
+def test_generators_are_measured_on_two_images_or_more(tiny: TinyDomain, tmp_path: Path) -> None:
     for name in ("step_0000010.pt", "step_0000010_copy.pt", "step_9.pt"):
         (tmp_path / name).write_bytes(tiny.files.generator.read_bytes())
-    rows = measure_generators(str(tiny.path), tmp_path, tiny.pictures, tmp_path, 20)
+    rows = measure_generators(str(tiny.path), tmp_path, tiny.images, tmp_path, 20)
     assert [row["step"] for row in rows] == [9, 10] and all(np.isfinite(row["fid_like"]) for row in rows)
     (tmp_path / "one").mkdir()
-    (tmp_path / "one" / "a.png").write_bytes((tiny.pictures / "00.png").read_bytes())
+    (tmp_path / "one" / "a.png").write_bytes((tiny.images / "00.png").read_bytes())
     with pytest.raises(UserError, match="has one image; a distance between sets needs two or more"):
         measure_generators(str(tiny.path), tmp_path, tmp_path / "one", tmp_path, 20)
     for name in ("a.png", "fid.png"):
-        (tmp_path / "one" / name).write_bytes((tiny.pictures / "00.png").read_bytes())
+        (tmp_path / "one" / name).write_bytes((tiny.images / "00.png").read_bytes())
     with pytest.raises(UserError, match=r"fid\.png: would be overwritten"):
         measure_generators(str(tiny.path), tmp_path, tmp_path / "one", tmp_path / "one", 20)
 
@@ -246,8 +246,8 @@ def test_evaluation_measures_what_it_says(tiny: TinyDomain, tmp_path: Path) -> N
     tensors = torch.load(tiny.files.inverter)["state_dict"]
     torch.save({"state_dict": {key: 0.9 * tensor for key, tensor in tensors.items()}}, inverter)
     runner = EvaluationRunner(str(path), str(inverter), str(tiny.files.editor), CPU)
-    pictures = ImageFolder(tiny.pictures, SIZE)
-    names, x = pictures.names, torch.stack([pictures[i] for i in range(len(pictures))])
+    images = ImageFolder(tiny.images, SIZE)
+    names, x = images.names, torch.stack([images[i] for i in range(len(images))])
     log_odds = runner.metrics.log_odds(x, "light").tolist()
     lacking = [name for name, value in zip(names, log_odds, strict=True) if value < 0][:6]
     for variant in "ab":  # the images themselves are the nearest of two "true" ones
@@ -257,33 +257,33 @@ def test_evaluation_measures_what_it_says(tiny: TinyDomain, tmp_path: Path) -> N
     (tmp_path / "light.pt").rename(tmp_path / "gone.pt")
     for edits, words in (({"light": 2.0}, r"light\.pt \(editing 'light'\) does not"), ({"lihgt": 2.0}, "'light'")):
         with pytest.raises(UserError, match=words):
-            runner.report({"all": tiny.pictures}, edits, None, tmp_path / "out")
+            runner.report({"all": tiny.images}, edits, None, tmp_path / "out")
     assert "decoder" not in vars(runner.sfe)  # nothing was computed
     (tmp_path / "gone.pt").rename(tmp_path / "light.pt")
     (tmp_path / "clash").mkdir()
-    (tmp_path / "clash" / "grid.png").write_bytes((tiny.pictures / "00.png").read_bytes())
+    (tmp_path / "clash" / "grid.png").write_bytes((tiny.images / "00.png").read_bytes())
     with pytest.raises(UserError, match=r"grid\.png: would be overwritten"):
         runner.report({"clash": tmp_path / "clash"}, {"light": 2.0}, None, tmp_path / "clash")
-    text = runner.report({"all": tiny.pictures}, {"light": 2.0}, tmp_path / "true", tmp_path / "out", shown=2)
-    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    text = runner.report({"all": tiny.images}, {"light": 2.0}, tmp_path / "true", tmp_path / "out", shown=2)
+    result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert (tmp_path / "out" / "evaluation.md").read_text() == text
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"grid.png", "sweep.png"}
 
-    nothing = found["edits"]["light"][NOTHING]
-    assert nothing == {"pictures": len(lacking), "done": 0.0, "kept": 1.0, "truth": 0.0}
-    sfe = found["inversions"]["all"]["SFE (stage 2)"]
+    nothing = result["edits"]["light"][NOTHING]
+    assert nothing == {"images": len(lacking), "done": 0.0, "kept": 1.0, "truth": 0.0}
+    sfe = result["inversions"]["all"]["SFE (stage 2)"]
     stage_1 = FSEInverter(runner.domain, str(inverter), CPU, LatentEditor(runner.domain))
     errors = []
     for row in x[[names.index(name) for name in lacking]]:
         edited = stage_1.edit(stage_1.invert(row[None]), [("light", [2.0])])
         errors.append(min(float((rounded(edited)[0] - true).square().mean()) for true in (row, -row)))
-    assert np.isclose(found["edits"]["light"]["Inverter (stage 1)"]["truth"], np.mean(errors), rtol=1e-3)
+    assert np.isclose(result["edits"]["light"]["Inverter (stage 1)"]["truth"], np.mean(errors), rtol=1e-3)
     method = runner.sfe
     inverted = [to_image(method.reconstruct(method.invert(row[None]))[0]) for row in x]
     pixels = np.stack([np.asarray(image) for image in inverted]) / 127.5 - 1
     assert np.isclose(sfe["l2"], np.square(pixels - x.permute(0, 2, 3, 1).numpy()).mean(), rtol=1e-3)
     assert 0 <= sfe["kept"] <= 1 and sfe["frechet"] >= 0 and sfe["ms"] > 0
-    e4e = found["inversions"]["all"]["W+ encoder"]
+    e4e = result["inversions"]["all"]["W+ encoder"]
     assert e4e["l2"] != sfe["l2"]
     with pytest.raises(UserError, match="'age' is not a trait of small; there are: light, square"):
-        runner.edits(tiny.pictures, {"age": 2.0}, None)
+        runner.edits(tiny.images, {"age": 2.0}, None)

@@ -31,7 +31,7 @@ def features(decoder: Generator, styles: list[torch.Tensor], layer: int) -> torc
     return decoder.trunk(styles, layer)[0]
 
 
-def picture(decoder: Generator, styles: list[torch.Tensor], features: torch.Tensor, layer: int) -> torch.Tensor:
+def decoded(decoder: Generator, styles: list[torch.Tensor], features: torch.Tensor, layer: int) -> torch.Tensor:
     return decoder.head(features, decoder.trunk(styles, layer)[1], styles, layer)
 
 
@@ -53,7 +53,7 @@ def test_edit_is_the_formula(runner: SimpleRunner, small: SmallDomain, photo_pat
         move = 1.5 * torch.load(small.folder / "age.pt")
         before, after = (features(decoder, decoder.affine(latent), layer) for latent in (w_e, w_e + move))
         edited = method.feature_editor(fused, before - after)
-        expected = picture(decoder, decoder.affine(w + move), edited, layer)
+        expected = decoded(decoder, decoder.affine(w + move), edited, layer)
     assert np.abs(pixels(result) - pixels(to_image(expected[0]))).max() <= 1
     assert np.array_equal(pixels(Image.open(saved)), pixels(result))
     assert [path.name for path in saved.parent.iterdir()] == ["yet.png"]
@@ -82,7 +82,7 @@ def test_stacked_edits_are_the_formula(
         w, w_e = offsets + decoder.latent_avg, method.e4e(x) + decoder.latent_avg
         fused = method.inverter.fuser(content, features(decoder, decoder.affine(w), layer))
         delta = features(decoder, decoder.affine(w_e), layer) - features(decoder, moved(w_e), layer)
-        expected = to_image(picture(decoder, moved(w), method.feature_editor(fused, delta), layer)[0])
+        expected = to_image(decoded(decoder, moved(w), method.feature_editor(fused, delta), layer)[0])
         of_e4e = to_image(decoder(moved(w_e))[0])
     assert np.abs(pixels(result) - pixels(expected)).max() <= 1
     assert np.abs(pixels(Image.open(tmp_path / "both_e4e_edit.jpg")) - pixels(of_e4e)).mean() < 4  # JPEG's loss
@@ -145,7 +145,7 @@ def test_mask_says_what_is_left_unedited(runner: SimpleRunner, photo_path: Path,
             styles = runner.latent_editor.apply(photo.inversion.w, [("age", 8.0)], method.decoder.affine)
             fused = photo.inversion.features
             edited = method.feature_editor(fused, torch.zeros_like(fused))
-            expected = picture(method.decoder, styles, edited, method.layer)
+            expected = decoded(method.decoder, styles, edited, method.layer)
         assert np.abs(pixels(masked) - pixels(to_image(expected[0]))).max() <= 1
     Image.new("L", (64, 64), "black").save(tmp_path / "black.png")
     unmasked = runner.edit(photo, "age", 8, use_mask=True, mask_path=tmp_path / "black.png")
@@ -153,7 +153,7 @@ def test_mask_says_what_is_left_unedited(runner: SimpleRunner, photo_path: Path,
     assert not np.array_equal(pixels(unmasked), pixels(masked))
 
 
-def test_powers_and_pictures_in_one_batch_are_the_single_edits(runner: SimpleRunner) -> None:
+def test_powers_and_images_in_one_batch_are_the_single_edits(runner: SimpleRunner) -> None:
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     mask = torch.rand(2, 1, 9, 9, generator=torch.Generator().manual_seed(2))
     method = runner.method
@@ -333,7 +333,7 @@ def test_edits_of_the_command_line() -> None:
             named_power(wrong)
 
 
-def test_pictures_of_every_kind_are_read(runner: SimpleRunner, tmp_path: Path) -> None:
+def test_images_of_every_kind_are_read(runner: SimpleRunner, tmp_path: Path) -> None:
     photo = Image.open(ROOT / "assets" / "astronaut.png").resize((80, 80))
     kinds = {"cmyk.jpg": "CMYK", "grey.png": "L", "16 bit.png": "I;16", "palette.png": "P", "alpha.png": "RGBA"}
     for name, mode in kinds.items():
@@ -343,7 +343,7 @@ def test_pictures_of_every_kind_are_read(runner: SimpleRunner, tmp_path: Path) -
         assert result.size == (64, 64) and (tmp_path / f"{name}.png").exists()
 
 
-def test_align_says_of_an_inverted_photo_what_is_written(
+def test_align_of_an_inverted_photo_writes_both_images(
     runner: SimpleRunner, photo_path: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="align"):
@@ -375,11 +375,11 @@ def test_no_result_overwrites_an_input(runner: SimpleRunner, photo_path: Path, t
         with pytest.raises(UserError, match=f"{name}.*: would be overwritten, but it is an input"):
             runner.edit(editing_name="age", edited_power=5, **arguments)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
-    runner.edit(face, "age", 5, tmp_path / "older.jpg")  # without the inversion beside it, nothing stands in the way
+    runner.edit(face, "age", 5, tmp_path / "older.jpg")  # without the inversion beside it, nothing is overwritten
     assert face.read_bytes() == before[face]
 
 
-def test_masks_of_one_colour_and_of_ones_are_said(
+def test_masks_of_one_colour_and_of_ones_are_logged(
     runner: SimpleRunner, photo_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     photo, masks = runner.invert(photo_path), {"black": 0, "white": 255}
@@ -397,7 +397,7 @@ def test_masks_of_one_colour_and_of_ones_are_said(
     assert "the mask of mask_trashold 0 is white" in caplog.text
 
 
-def test_squashed_and_lying_photographs_are_said(
+def test_squashed_and_sideways_photographs_are_logged(
     runner: SimpleRunner, photo_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Image.open(photo_path) as photo:
@@ -411,7 +411,7 @@ def test_squashed_and_lying_photographs_are_said(
     assert len(caplog.messages) == 2
 
 
-def test_files_that_an_edit_needs_are_missed_before_anything_is_computed(
+def test_missing_files_are_errors_before_anything_is_computed(
     small: SmallDomain, photo_path: Path, tmp_path: Path
 ) -> None:
     """Of the direction, of the trained part, of e4e: with a photograph that would take long, nothing is read."""

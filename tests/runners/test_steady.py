@@ -25,7 +25,7 @@ def flicker(path: Path) -> float:
 
 
 def test_smoothed_latents_flicker_less(small: SmallDomain, photo_path: Path, tmp_path: Path) -> None:
-    """Of a still picture with the noise of a camera, in a domain without alignment."""
+    """Of a still image with the noise of a camera, in a domain without alignment."""
     from video_files import write_video
 
     (tmp_path / "domain.yaml").write_text(small.path.read_text().replace("alignment: ffhq", "alignment: null"))
@@ -48,13 +48,13 @@ def inversion(value: float, shade: float = 0.0) -> Inversion:
     return Inversion(torch.full((1, 3, 8, 8), shade), w, torch.full((1, 8, 4, 4), value), w)
 
 
-def test_what_moves_is_the_frames_own() -> None:
-    """The left half of the picture changes."""
+def test_moving_parts_are_taken_from_the_new_frame() -> None:
+    """The left half of the image changes."""
     steady, moved = Steady(), inversion(2)
     moved.image[..., :4] = 0.2
     steady(inversion(1))
-    found = steady(moved).features
-    assert found[..., :2].unique().tolist() == [2] and found[..., 2:].unique().tolist() == pytest.approx([1 + SHARE])
+    result = steady(moved).features
+    assert result[..., :2].unique().tolist() == [2] and result[..., 2:].unique().tolist() == pytest.approx([1 + SHARE])
 
 
 def test_averages_follow_and_begin_again_after_a_cut() -> None:
@@ -65,5 +65,5 @@ def test_averages_follow_and_begin_again_after_a_cut() -> None:
     assert second.w_e4e is not None and torch.equal(second.w_e4e, second.w)
     assert steady(inversion(5, shade=0.9)).w.unique().tolist() == [5]  # another shot
     for _ in range(30):
-        found = steady(inversion(3, shade=0.9))
-    assert found.w.unique().tolist() == pytest.approx([3], abs=1e-3)
+        result = steady(inversion(3, shade=0.9))
+    assert result.w.unique().tolist() == pytest.approx([3], abs=1e-3)

@@ -69,7 +69,7 @@ def assert_same(a: Any, b: Any, where: str = "") -> None:
 def wait_for(path: Path, pid: int) -> None:
     start = time.monotonic()
     while not path.exists():
-        assert time.monotonic() - start < 60, f"{path} did not come"
+        assert time.monotonic() - start < 300, f"{path} did not come"
         os.kill(pid, 0)
         time.sleep(0.005)
 
@@ -107,7 +107,7 @@ def test_10_steps_a_kill_and_10_more_equal_20(
     assert [row["step"] for row in losses] == [5, 10, 15, 20] and "train/disc_r1" in losses[-1]
 
 
-def test_killed_at_any_moment_it_always_goes_on(toy: TrainingToy, python: WarmPython, log: Path) -> None:
+def test_a_run_killed_at_any_moment_resumes(toy: TrainingToy, python: WarmPython, log: Path) -> None:
     """Every third kill comes while a checkpoint is being written."""
     moments = random.Random(1)
     folder = toy.experiments / "killed_000"
@@ -125,12 +125,12 @@ def test_killed_at_any_moment_it_always_goes_on(toy: TrainingToy, python: WarmPy
         os.kill(pid, signal.SIGKILL)
         assert python.wait(pid) == -9, log.read_text()
         half_written += len(list(folder.glob(".*.pt"))) > 0
-        found = steps(folder)
-        assert len(found) <= 3  # two are kept; the third was about to be removed
-        for step in found:
+        result = steps(folder)
+        assert len(result) <= 3  # two are kept; the third was about to be removed
+        for step in result:
             assert read(folder / f"iteration_{step}.pt")["training"]["step"] == step
-        assert max(found, default=0) >= reached
-        reached = max(found, default=0)
+        assert max(result, default=0) >= reached
+        reached = max(result, default=0)
     assert reached > 0 and half_written > 0
     assert python.run("train.py", *arguments, f"train.steps={reached + 2}", log=log) == 0, log.read_text()
     assert steps(folder) == [reached + 1, reached + 2] and not list(folder.glob(".*.pt"))
@@ -165,8 +165,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(toy: TrainingToy, python: WarmP
 def test_a_run_leaves_everything_that_it_promises(toy: TrainingToy, python: WarmPython, log: Path) -> None:
     options = [
         *DISCRIMINATOR, "train.dis_train_start_step=1", "train.steps=6", "train.log_step=2", "train.checkpoint_step=2",
-        "train.val_step=3", "train.keep_checkpoints=1", f"data.input_val_dir={toy.pictures}",
-        f"data.special_dir={toy.pictures}", "exp.wandb=True",
+        "train.val_step=3", "train.keep_checkpoints=1", f"data.input_val_dir={toy.images}",
+        f"data.special_dir={toy.images}", "exp.wandb=True",
     ]  # fmt: skip
     arguments = toy.arguments(1, "whole", *options)
     assert python.run("train.py", *arguments, log=log) == 0, log.read_text()
@@ -220,7 +220,7 @@ def test_a_run_leaves_everything_that_it_promises(toy: TrainingToy, python: Warm
     assert len(list((folder / "wandb").glob(f"offline-run-*-{run_id}"))) == 2
 
 
-def test_stage_2_goes_on_from_stage_1_and_gives_an_editor(toy: TrainingToy, python: WarmPython, log: Path) -> None:
+def test_stage_2_starts_from_stage_1_and_gives_an_editor(toy: TrainingToy, python: WarmPython, log: Path) -> None:
     options = [*DISCRIMINATOR, "train.dis_train_start_step=1"]
     assert python.run("train.py", *toy.arguments(1, "first", *options, "train.steps=2"), log=log) == 0
     inverter = toy.experiments / "first_000" / "iteration_2.pt"
@@ -268,7 +268,7 @@ def test_resume_path_takes_a_checkpoint_or_its_options(toy: TrainingToy, python:
 def test_what_cannot_work_stops_before_anything_is_written(
     toy: TrainingToy, python: WarmPython, log: Path, stage: int, option: str, expected: str
 ) -> None:
-    options = [option, f"data.input_val_dir={toy.pictures}"]
+    options = [option, f"data.input_val_dir={toy.images}"]
     assert python.run("train.py", *toy.arguments(stage, "wrong", *options), log=log) == 2
     assert expected in log.read_text() and not list(toy.experiments.glob("wrong*"))
 
@@ -296,7 +296,7 @@ def test_a_missing_file_of_a_direction_stops_before_anything_is_written(
 def test_networks_are_not_trained_on_results(
     toy: TrainingToy, python: WarmPython, log: Path, option: str, expected: str
 ) -> None:
-    options = [f"data.train_dir={toy.pictures}", f"exp.domain={toy.files.path}", "exp.name=inside", "train.device=cpu"]
-    assert python.run("train_encoder.py", *options, option.format(images=toy.pictures), log=log) == 2
-    assert expected.format(images=toy.pictures) in log.read_text() and "Traceback" not in log.read_text()
-    assert not (toy.pictures / "runs").exists()
+    options = [f"data.train_dir={toy.images}", f"exp.domain={toy.files.path}", "exp.name=inside", "train.device=cpu"]
+    assert python.run("train_encoder.py", *options, option.format(images=toy.images), log=log) == 2
+    assert expected.format(images=toy.images) in log.read_text() and "Traceback" not in log.read_text()
+    assert not (toy.images / "runs").exists()

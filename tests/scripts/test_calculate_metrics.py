@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -33,11 +32,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, draw = tmp_path_factory.mktemp("place"), np.random.default_rng(2)
     write_inception(root)
     for i in range(12):
-        picture = np.kron(draw.integers(30, 226, (8, 8, 3)), np.ones((8, 8, 1)))
+        image = np.kron(draw.integers(30, 226, (8, 8, 3)), np.ones((8, 8, 1)))
         for side, noise, suffix in (("orig", 0, ".png"), ("fake", 2 * i, ".bmp" if i % 2 else ".PNG")):
             path = root / side / "ab"[i % 2] / f"{i:02}{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = np.clip(picture + noise * draw.normal(0, 1, picture.shape), 0, 255)
+            pixels = np.clip(image + noise * draw.normal(0, 1, image.shape), 0, 255)
             Image.fromarray(pixels.astype(np.uint8)).save(path)
     return root
 
@@ -72,13 +71,13 @@ def test_numbers_files_and_console(place: Path, one: Path) -> None:
     assert sorted(path.name for path in one.iterdir()) == ["FID.json", "L2.json"]
 
 
-def test_saved_statistics_stand_for_the_originals(warm: WarmPython, place: Path, one: Path, tmp_path: Path) -> None:
+def test_saved_statistics_replace_the_originals(warm: WarmPython, place: Path, one: Path, tmp_path: Path) -> None:
     arguments = ["--fid_stats", place / "orig.npz", "--batch_size", 5, "--metrics_dir", tmp_path]
     assert warm.run("calculate_metrics.py", *l2_and_fid(place), *arguments, log=tmp_path / "log", cwd=place) == 0
     assert read(tmp_path / "FID.json") == pytest.approx(read(one / "FID.json"), rel=1e-4)
 
 
-def test_two_processes_find_what_one_finds(place: Path, one: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_same_numbers_as_one(place: Path, one: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     arguments = [ROOT / "scripts" / "calculate_metrics.py", *l2_and_fid(place), "--metrics_dir", tmp_path]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -160,7 +159,7 @@ def test_report_is_one_file_with_everything(warm: WarmPython, place: Path, tmp_p
         (["--report", "/proc/x/out.html"], "/proc/x/out.html"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(
+def test_user_errors_are_one_line(
     warm: WarmPython, place: Path, tmp_path: Path, change: list[str], message: str
 ) -> None:
     if (
@@ -203,10 +202,8 @@ def test_no_result_overwrites_an_input(warm: WarmPython, place: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("script", ["calculate_metrics", "fid_calculation", "inference", "align_all_parallel"])
-def test_help_is_quick_and_has_examples(script: str) -> None:
+def test_help_has_examples_and_imports_no_torch(script: str) -> None:
     command = [sys.executable, "-X", "importtime", str(ROOT / "scripts" / f"{script}.py"), "--help"]
-    start = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and f"python scripts/{script}.py" in done.stdout
-    assert time.monotonic() - start < 5  # the point is the next line; tests may share the machine
     assert not re.search(r"\| +(torch|numpy|dlib)$", done.stderr, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""scripts/fid_calculation.py: which images enter, the number, and what is told."""
+"""scripts/fid_calculation.py: which images count, the number, and errors."""
 
 import json
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def compare(warm: WarmPython, place: Path, *more: object) -> tuple[int, list[str
     return code, log.read_text().splitlines()
 
 
-def test_the_right_pictures_enter(warm: WarmPython, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_right_images_enter(warm: WarmPython, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Originals with the attribute on one side, edits of images without it on the other."""
     arguments = ["--orig_path", place / "orig", "--attr_name", "Eyeglasses", "--save_fid_stats", place / "s.npz"]
     code, lines = compare(warm, place, *arguments)
@@ -84,7 +84,7 @@ def test_no_result_overwrites_an_input(warm: WarmPython, place: Path) -> None:
     assert image.read_bytes() == before
 
 
-def test_bad_pictures_are_named(warm: WarmPython, place: Path) -> None:
+def test_bad_images_are_named(warm: WarmPython, place: Path) -> None:
     (place / "orig" / "0.jpg").write_bytes(b"x")
     Image.new("RGB", (64, 64)).save(place / "edit" / "99.png")
     code, lines = compare(warm, place, "--orig_path", place / "orig", "--attr_name", "Eyeglasses")
@@ -101,7 +101,9 @@ def test_bad_pictures_are_named(warm: WarmPython, place: Path) -> None:
         ("Smiling", "2\nBald Smiling\n0.jpg  1\n", "line 3: wanted: a file name and 2 times 1 or -1"),
     ],
 )
-def test_bad_tables_are_told(warm: WarmPython, place: Path, attribute: str, table: str | None, message: str) -> None:
+def test_bad_tables_give_one_line(
+    warm: WarmPython, place: Path, attribute: str, table: str | None, message: str
+) -> None:
     more = ["--orig_path", place / "orig", "--attr_name", attribute]
     if table and table.startswith("/"):
         more += ["--celeba_attr_table_pth", table]
@@ -112,15 +114,15 @@ def test_bad_tables_are_told(warm: WarmPython, place: Path, attribute: str, tabl
 
 
 def test_published_table_can_be_read() -> None:
-    """The real one, where it is at hand."""
+    """The real one, if it is here."""
     from datasets.celeba import CelebaAttributes
 
     root = Path(__file__).resolve().parents[2]
     places = [root, root.parent / "shared" / "data"]
-    found = [path for place in places if (path := place / "CelebAMask-HQ-attribute-anno.txt").is_file()]
-    if not found:
+    result = [path for place in places if (path := place / "CelebAMask-HQ-attribute-anno.txt").is_file()]
+    if not result:
         pytest.skip("CelebAMask-HQ-attribute-anno.txt is not here")
-    attributes = CelebaAttributes(found[0], "Eyeglasses")
+    attributes = CelebaAttributes(result[0], "Eyeglasses")
     has = [attributes.has(Path(f"{i}.jpg")) for i in range(30000)]
     assert None not in has and 0.03 < np.mean(has) < 0.08
     assert attributes.has(Path("x/00007.png")) == has[7] and attributes.has(Path("30000.jpg")) is None

@@ -29,7 +29,7 @@ def command(folder: Path, *more: str) -> list[str]:
     return [sys.executable, str(ROOT / "scripts" / "make_people.py"), "--output_dir", str(folder), *options]
 
 
-def test_drawing_goes_on_after_a_kill(tmp_path: Path):
+def test_drawing_resumes_after_a_kill(tmp_path: Path):
     folder = tmp_path / "people"
     process = subprocess.Popen(command(folder), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
     while len(list(folder.glob("0*.png"))) < 3 and process.poll() is None:
@@ -63,6 +63,6 @@ def test_aligner_finds_photographs(tmp_path: Path):
     assert result.returncode == 0, result.stderr
     row = re.search(r"^\| all \(3\) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", result.stdout, re.M)
     assert row is not None, result.stdout
-    found, mean, _, near = map(float, row.groups())
-    assert found == 1 and mean < 2 and near >= 0.8
+    actual, mean, _, near = map(float, row.groups())
+    assert actual == 1 and mean < 2 and near >= 0.8
     assert Image.open(tmp_path / "000000.png").size == (768, 768)

@@ -57,7 +57,7 @@ def run(toy: TrainingToy, python: WarmPython, stage: int, processes: int, batch:
     options = [
         f"model.batch_size={batch}", "train.start_step=14", "train.steps=17", "train.train_dis=True",
         "train.dis_train_start_step=15", "train.log_step=1", "train.val_step=17", "optimizers.ranger.lr=0.001",
-        f"data.input_val_dir={toy.pictures}", f"data.special_dir={toy.pictures}", *more,
+        f"data.input_val_dir={toy.images}", f"data.special_dir={toy.images}", *more,
     ]  # fmt: skip
     arguments = toy.arguments(stage, name, *options)
     if processes > 1:
@@ -138,7 +138,7 @@ def two_machines() -> list[str]:
 def generator_options(toy: TrainingToy, name: str, *more: str) -> list[str]:
     return [
         f"exp.domain={toy.files.path}", f"exp.exp_dir={toy.experiments}", f"exp.name={name}", "train.device=cpu",
-        f"data.train_dir={toy.pictures}", "train.r1_every=2", "train.path_length=0", "train.log_step=1", *more,
+        f"data.train_dir={toy.images}", "train.r1_every=2", "train.path_length=0", "train.log_step=1", *more,
     ]  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def test_processes_draw_numbers_of_their_own_and_average_the_gradients(toy: Trai
             errors = process.communicate(timeout=300)[1]
             assert process.returncode == 0, errors[-3000:]
     folder = toy.experiments / "generator_ranks"
-    found = read(folder / "iteration_2.pt")["state_dict"]
+    result = read(folder / "iteration_2.pt")["state_dict"]
 
     config = load_options(GeneratorTrainConfig, options)
     tasks = []
@@ -169,8 +169,8 @@ def test_processes_draw_numbers_of_their_own_and_average_the_gradients(toy: Trai
         for task in tasks:
             TrainingLoop(task, Plan(2, 1, 1, 1), Process(CPU), folder).update(step, {"none": torch.zeros(())})
     expected = tasks[0].state.state_dict()["state_dict"]
-    assert found.keys() == expected.keys()
-    for key, value in found.items():
+    assert result.keys() == expected.keys()
+    for key, value in result.items():
         assert torch.allclose(value, expected[key], rtol=1e-3, atol=1e-5), key
     assert [row["images"] for row in read_stats(folder / "stats.jsonl")] == [4, 8]
 
@@ -193,7 +193,7 @@ def workers(pid: int) -> list[int]:
     return [ranks[rank] for rank in sorted(ranks)]
 
 
-def test_a_run_is_killed_stopped_and_goes_on_with_fewer_processes(toy: TrainingToy) -> None:
+def test_a_run_is_killed_stopped_and_resumed_with_fewer_processes(toy: TrainingToy) -> None:
     folder = toy.experiments / "generator_stopped"
     options = generator_options(toy, "generator_stopped", "train.batch_size=2", "train.checkpoint_minutes=0")
     command = torchrun(2, "scripts/train_generator.py", *options, "train.steps=1000000")

@@ -26,7 +26,7 @@ def test_json_lines_hold_every_number_and_survive_a_cut(tmp_path: Path) -> None:
     ]
 
 
-def test_what_came_after_the_checkpoint_is_taken_out_on_going_on(tmp_path: Path) -> None:
+def test_rows_after_the_checkpoint_are_removed_on_resuming(tmp_path: Path) -> None:
     log = JsonLines(tmp_path, last_step=0)
     for step in (5, 10, 15):
         log.numbers(step, {"train/l2": step})
@@ -50,7 +50,7 @@ def test_curves_show_the_numbers(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing.png").exists()
 
 
-def test_the_grid_shows_every_picture_under_its_caption(tmp_path: Path) -> None:
+def test_the_grid_shows_every_image_under_its_caption(tmp_path: Path) -> None:
     red, blue = Image.new("RGB", (64, 64), "red"), Image.new("RGB", (512, 512), "blue")
     grid = image_grid([("a.png", [red, blue]), ("b.png", [blue, red])])
     assert grid.getpixel((128, 18 + 128)) == (255, 0, 0) and grid.getpixel((384, 18 + 128)) == (0, 0, 255)
@@ -61,7 +61,7 @@ def test_the_grid_shows_every_picture_under_its_caption(tmp_path: Path) -> None:
         assert image.tobytes() == grid.tobytes()
 
 
-def test_the_console_tells_the_time_left(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_console_shows_the_time_left(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([1000.0, 1100.0])
     monkeypatch.setattr("training.loggers.time.monotonic", lambda: next(moments))
     with caplog.at_level(logging.INFO):

@@ -79,7 +79,7 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_a_run_that_goes_on_equals_one_that_never_stopped(tmp_path: Path) -> None:
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
     """After a checkpoint by step, SIGTERM, and a change of how often is saved."""
 
     class Stopped(Pair):
@@ -193,7 +193,7 @@ def test_gradients_are_scaled_down_to_a_norm(tmp_path: Path) -> None:
     assert clipped[high] == pytest.approx(0.1 * limit, rel=1e-4) and clipped[high] < 0.99 * free[high]
 
 
-def test_an_optimizer_without_gradients_rests(tmp_path: Path) -> None:
+def test_an_optimizer_without_gradients_does_nothing(tmp_path: Path) -> None:
     class LeftOnly(Pair):
         def gradients(self, step: int) -> Mapping[str, Tensor]:
             loss = self.loss(step, "left", torch.randn(4, 3))

@@ -30,7 +30,7 @@ def pairs(**more: tuple[Tensor, Tensor]) -> Pairs:
     return Pairs(fake, real, fake, fake, **more)
 
 
-def test_l2_is_the_mean_squared_error_of_pictures_averaged_to_the_small_size() -> None:
+def test_l2_is_the_mean_squared_error_of_images_averaged_to_the_small_size() -> None:
     it = pairs()
     small = [x.double().reshape(4, 3, 8, 4, 8, 4).mean(dim=(3, 5)) for x in (it.fake, it.real)]
     expected = ((small[0] - small[1]) ** 2).mean().item()
@@ -57,7 +57,7 @@ def test_features_are_not_detached() -> None:
     assert all(x.grad is not None and x.grad.abs().max() > 0 for x in features)
 
 
-def test_adv_is_the_mean_softplus_of_minus_the_logits_and_waits_for_the_discriminator() -> None:
+def test_adv_is_the_mean_softplus_of_minus_the_logits_once_the_discriminator_learns() -> None:
     logits = torch.tensor([[0.0], [3.0]])
     losses = builder(l2=1, adv=0.5).encoder(pairs(), logits)
     assert losses.parts["adv"].item() == pytest.approx((math.log(2) + math.log(1 + math.exp(-3))) / 2, rel=1e-5)
@@ -93,7 +93,7 @@ def test_r1_joins_every_16th_step_and_weighs_16_times() -> None:
     assert set(off.parts) == {"main"} and off.total.item() == pytest.approx(2 * off.parts["main"].item())
 
 
-def test_fakes_give_the_discriminator_no_way_back() -> None:
+def test_the_discriminators_loss_has_no_gradient_in_the_fakes() -> None:
     x = normal(7, (3, 3, 8, 8)).requires_grad_()
     disc = nn.Sequential(nn.Flatten(), nn.Linear(192, 1))
     builder(l2=1).discriminator(disc, x, x.detach(), 16).total.backward()
@@ -117,5 +117,5 @@ losses = LossBuilder(EncoderLossesArgs(l2=1, lpips=0, id=0), DiscLossesArgs(), 8
 names = [name for name in sys.modules if name.startswith(("criteria.", "lpips", "torchvision"))]
 print(list(losses.image_losses), names)
 """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "['l2'] []"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "['l2'] []"

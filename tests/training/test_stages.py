@@ -1,8 +1,9 @@
-"""Stages: what they give to the losses equals what inference computes, and only the trained network learns."""
+"""Stages: the losses' inputs equal what inference computes, and only the trained network learns."""
 
-import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> TrainingToy:
 
 @pytest.fixture(scope="module")
 def x(toy: TrainingToy) -> torch.Tensor:
-    return TrainingImages(toy.pictures, toy.domain.generator.size, seed=1, workers=0).next_batch(3).images(CPU)
+    return TrainingImages(toy.images, toy.domain.generator.size, seed=1, workers=0).next_batch(3).images(CPU)
 
 
 def build(toy: TrainingToy, stage: int, *more: str) -> Stage:
@@ -53,7 +54,7 @@ def test_training_and_inference_run_the_same_functions() -> None:
 
 
 @torch.no_grad()
-def test_stage_1_pairs_are_the_inversion_and_the_picture_of_w_with_x(toy: TrainingToy, x: torch.Tensor) -> None:
+def test_stage_1_pairs_are_the_inversion_and_the_image_of_w_with_x(toy: TrainingToy, x: torch.Tensor) -> None:
     stage = inverter_stage(toy)
     pairs = stage(x, RAMP)
     method = FSEInverter(toy.domain, str(toy.files.inverter), CPU, LatentEditor(toy.domain))
@@ -109,13 +110,12 @@ def test_stage_2_pairs_are_an_inversion_with_x_and_an_edit_whose_result_is_known
 
     for name, powers in EDITS.items():
         for power in powers:
-            stage.edits = {name: [power]}
-            pairs = stage(x, 1)
+            pairs = stage(x, 1, (name, power))
             source = method.e4e_images(inversion)
             target = method.e4e_images(inversion, [(name, [power])])
             assert same(pairs.fake[:3], method.reconstruct(inversion)) and torch.equal(pairs.real[:3], x)
             assert same(pairs.real[3:], target) and not same(pairs.real[3:], source)
-            # what inference does with x_E, had e4e found the very w that x_E was made from
+            # what inference does with x_E, if e4e returned exactly the w that x_E was made from
             of_source = method.invert(source)
             moved, moved_e4e = (directions.apply(w, [(name, power)], decoder.affine) for w in (of_source.w, w_e4e))
             delta = sfe.delta(features(decoder.affine(w_e4e)).features, features(moved_e4e).features)
@@ -126,11 +126,10 @@ def test_stage_2_pairs_are_an_inversion_with_x_and_an_edit_whose_result_is_known
 
 
 @torch.no_grad()
-def test_stage_2_judges_edits_of_the_real_picture_too_where_asked(toy: TrainingToy, x: torch.Tensor) -> None:
+def test_edits_of_real_images_enter_the_adversarial_loss_if_listed(toy: TrainingToy, x: torch.Tensor) -> None:
     stage = build(toy, 2, "train.disc_edits=[glasses]").eval()
     assert isinstance(stage, EditorStage)
-    stage.edits = {"glasses": [4.0]}
-    pairs = stage(x, 1)
+    pairs = stage(x, 1, ("glasses", 4.0))
     assert len(pairs.generator_fakes) == 6 and len(pairs.discriminator_fakes) == 3
     assert same(pairs.generator_fakes[:3], pairs.fake[:3])
     real, _ = sfe.invert(stage.inverter, stage.decoder, x)
@@ -143,8 +142,7 @@ def test_stage_2_judges_edits_of_the_real_picture_too_where_asked(toy: TrainingT
     features = stage.encoder(real.features, sfe.delta(original.features, edited.features))
     expected = sfe.decode(stage.decoder, features, coarse, stage.layer)
     assert same(pairs.generator_fakes[3:], expected) and not same(pairs.generator_fakes[3:], pairs.generator_fakes[:3])
-    stage.edits = {"age": [3.0]}
-    assert len(stage(x, 1).generator_fakes) == 3
+    assert len(stage(x, 1, ("age", 3.0)).generator_fakes) == 3
 
 
 @torch.no_grad()
@@ -156,7 +154,7 @@ def test_stage_2_compares_edits_made_as_inference_makes_them_with_true_ones(
     save({"state_dict": {f"{p}.{k}": v for p, net in stage.saved().items() for k, v in net.state_dict().items()}}, path)
     method = FSEFull(toy.domain, str(path), CPU, LatentEditor(toy.domain))
     before, after, powers = x.flip(0), x.flip(-1), [4.0, -2.0, 1.0]
-    pairs = stage(x, 1, TrueEdit(before, after, "age", powers, ["a", "b", "c"]))
+    pairs = stage(x, 1, ("age", 3.0), TrueEdit(before, after, "age", powers, ["a", "b", "c"]))
     for i, power in enumerate(powers):
         inferred = method.edit(method.invert(before[i : i + 1]), [("age", [power])])
         assert same(pairs.fake[6 + i : 7 + i], inferred)
@@ -164,23 +162,15 @@ def test_stage_2_compares_edits_made_as_inference_makes_them_with_true_ones(
     assert len(pairs.fake) == len(pairs.real) == 9 and len(pairs.generator_fakes) == len(pairs.discriminator_fakes) == 3
 
 
-@torch.no_grad()
-def test_stage_2_draws_a_direction_and_then_a_power_uniformly(toy: TrainingToy, x: torch.Tensor) -> None:
-    stage = build(toy, 2).eval()
-    assert isinstance(stage, EditorStage)
-    drawn: list[tuple[str, float]] = []
-
-    def note(known: object, name: str, power: float) -> None:
-        drawn.append((name, power))
-        raise StopIteration
-
-    stage._known_edit = note  # type: ignore[assignment, method-assign]
-    random.seed(1)
-    for _ in range(400):
-        with pytest.raises(StopIteration):
-            stage(x[:1], 1)
-    assert 150 < sum(name == "age" for name, _ in drawn) < 250  # half the steps, not two thirds
-    assert 60 < drawn.count(("age", 3.0)) < 140 and set(drawn) == {("age", -3.0), ("age", 3.0), ("glasses", 4.0)}
+def test_stage_2_draws_a_direction_and_then_a_power_uniformly(toy: TrainingToy) -> None:
+    stage, random = build(toy, 2), Random(1)
+    counts = Counter(stage.draw_edit(random) for _ in range(400))
+    assert set(counts) == {("age", -3.0), ("age", 3.0), ("glasses", 4.0)}
+    assert 150 < counts["glasses", 4.0] < 250  # half of them, not a third
+    assert 60 < counts["age", 3.0] < 140
+    again = Random(1)
+    assert Counter(stage.draw_edit(again) for _ in range(400)) == counts
+    assert build(toy, 1).draw_edit(random) is None
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -192,7 +182,7 @@ def test_only_the_trained_network_is_in_train_mode_and_learns(toy: TrainingToy, 
     assert all(parameter.requires_grad == (id(parameter) in parameters) for parameter in stage.parameters())
     frozen = {k: v.clone() for k, v in stage.state_dict().items() if not k.startswith("encoder.")}
     running = {k: v.clone() for k, v in stage.encoder.state_dict().items() if "running_mean" in k}
-    stage(x, 100).fake.mean().backward()
+    stage(x, 100, stage.draw_edit(Random(1))).fake.mean().backward()
     after = stage.state_dict()
     assert all(torch.equal(after[k], v) for k, v in frozen.items())  # BatchNorm statistics too
     assert all(not torch.equal(after[f"encoder.{k}"], v) for k, v in running.items())

@@ -92,7 +92,7 @@ def test_a_published_checkpoint_has_no_progress(tmp_path: Path, caplog: pytest.L
 
 
 @pytest.mark.parametrize(("prefix", "network"), [("inverter.", Inverter), ("encoder.", FeatureEditor)])
-def test_parameters_stand_in_the_published_order(prefix: str, network: type[nn.Module]) -> None:
+def test_parameters_have_the_published_order(prefix: str, network: type[nn.Module]) -> None:
     """The published optimizer states go by position."""
     published = json.loads((PARITY / "checkpoints.json").read_text())["sfe_editor_light.pt"]["tensors"]
     with torch.device("meta"):

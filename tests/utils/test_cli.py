@@ -36,7 +36,7 @@ def test_exit_codes(body, code, errors):
     assert (result.returncode, result.stderr, result.stdout) == (code, errors, "")
 
 
-def test_a_fault_of_the_program_keeps_its_trace():
+def test_other_errors_keep_their_traceback():
     result = python("{}['key']")
     assert result.returncode == 1
     assert "Traceback" in result.stderr

@@ -33,12 +33,12 @@ def test_colours_of_a_wide_profile_are_converted(suffix: str, tmp_path: Path, co
     colours.save(tmp_path / f"a{suffix}", icc_profile=DISPLAY_P3, **(options if suffix in (".webp", ".avif") else {}))
     with Image.open(tmp_path / f"a{suffix}") as file:
         stored = pixels(file.convert("RGB"))
-    found, wanted = pixels(load_image(tmp_path / f"a{suffix}")), to_srgb(stored, P3, 2.2)
+    result, wanted = pixels(load_image(tmp_path / f"a{suffix}")), to_srgb(stored, P3, 2.2)
     inside = (wanted > 8) & (wanted < 247)  # beyond the edge of sRGB the ways of clipping differ
     inside = inside.all(axis=2)
     assert inside.mean() > 0.2
-    assert np.abs(found - wanted)[inside].max() <= 2
-    assert np.abs(found - stored)[inside].mean() > 2  # the profile matters
+    assert np.abs(result - wanted)[inside].max() <= 2
+    assert np.abs(result - stored)[inside].mean() > 2  # the profile matters
 
 
 def test_transparency_palette_and_grey(tmp_path: Path, colours: Image.Image) -> None:

@@ -59,7 +59,7 @@ extern "C" int nvmlDeviceGetCount_v2(int* count) { *count = 1; return 0; }
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler here")
 @pytest.mark.skipif(torch.cuda.is_available() or torch.version.cuda is None, reason="no CUDA without a GPU here")
-def test_a_gpu_that_only_the_management_library_sees(tmp_path):
+def test_a_gpu_that_only_nvml_counts(tmp_path):
     """As where the driver is too old for PyTorch: its NVML still counts the GPU."""
     (tmp_path / "nvml.cpp").write_text(NVML)
     subprocess.run(["g++", "-shared", "-fPIC", "nvml.cpp", "-o", "libnvidia-ml.so.1"], cwd=tmp_path, check=True)
@@ -75,7 +75,7 @@ def test_a_gpu_that_only_the_management_library_sees(tmp_path):
     "name",
     ["gpu", "cuda:x", "-1", "cpu:0", "mps:0", "1.5", "", "²", "cuda:", "cuda1", ":1"],
 )
-def test_names_that_are_none(name):
+def test_unknown_names(name):
     with pytest.raises(UserError, match="wanted cpu, a GPU's number") as caught:
         resolve_device(name)
     assert f"'{name}'" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Downloads from a real server on 127.0.0.1 that speaks as the Hugging Face hub does, and breaks off when told to."""
+"""Downloads from a real server on 127.0.0.1 that answers like the Hugging Face hub, and disconnects on request."""
 
 import contextlib
 import fcntl
@@ -38,7 +38,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.large: dict[str, bytes] = {}  # name -> content
         self.files: dict[str, bytes] = {}  # path -> content
-        self.sums: dict[str, str] = {}  # to lie about
+        self.sums: dict[str, str] = {}  # wrong ones to send
         self.requests: list[tuple[str, str, str | None]] = []  # method, path, Range
         self.tokens: dict[str, str | None] = {}  # path -> Authorization
         self.break_after: int | None = None  # bytes of an answer, once
@@ -162,7 +162,7 @@ def test_the_token_goes_to_the_hub_alone(hub, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("where", ["hub", "elsewhere"])
-def test_a_broken_connection_goes_on_from_where_it_was(hub, tmp_path, monkeypatch, where):
+def test_a_broken_download_resumes_where_it_was(hub, tmp_path, monkeypatch, where):
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
     hub.break_after = 1_000_000
     url = hub.publish("a.pt", CONTENT)
@@ -185,7 +185,7 @@ def test_wrong_sum_leaves_the_old_file(hub, tmp_path):
         assert leftovers(tmp_path) == {"a.pt", "a.pt.sha256"}
 
 
-def test_damage_is_noticed_and_mended(hub, tmp_path, caplog):
+def test_damage_is_noticed_and_repaired(hub, tmp_path, caplog):
     url, path = hub.publish("a.pt", CONTENT), tmp_path / "a.pt"
     download.fetch(url, path)
     path.write_bytes(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
@@ -294,7 +294,7 @@ def small_files() -> None:
 
 
 def test_script_on_a_full_disk(hub, tmp_path):
-    """A limit on the size of files stands for the full disk: the write fails half-way all the same."""
+    """A limit on the size of files replaces the full disk: the write fails half-way just the same."""
     hub.publish("model_ir_se50.pth", CONTENT)
     hub.files["/directions/styleclip/fs3.npy"] = CONTENT
     for name in ("model_ir_se50.pth", "editings/styleclip/fs3.npy"):
@@ -304,7 +304,7 @@ def test_script_on_a_full_disk(hub, tmp_path):
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_script_goes_on_past_a_file_that_is_not_published(hub, tmp_path):
+def test_script_continues_after_a_file_that_is_not_published(hub, tmp_path):
     hub.publish("styleclip_mappers/afro.pt", b"mapper")
     result = script(hub, "--to", tmp_path, "--only", "model_ir_se50.pth", "styleclip_mappers/afro.pt")
     assert result.returncode == 2

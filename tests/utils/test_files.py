@@ -95,7 +95,7 @@ def test_list_images_is_recursive_sorted_and_picky(tmp_path):
     assert list_images(str(tmp_path / "folder.png")) == []
 
 
-def test_what_is_left_out_is_said(tmp_path):
+def test_what_is_left_out_is_reported(tmp_path):
     names = [
         "a.png",
         "b.gif",
@@ -132,8 +132,8 @@ def test_heic_is_listed_where_its_package_is_installed(tmp_path):
     code = "from utils.files import find_images; import sys; print(find_images(sys.argv[1]))"
     without = "import importlib.util as u; f = u.find_spec\n"
     without += "u.find_spec = lambda name, *a: None if name == 'pillow_heif' else f(name, *a)\n"
-    found = subprocess.run([sys.executable, "-c", without + code, tmp_path], capture_output=True, text=True).stdout
-    assert "a.heic')" not in found and "1 HEIC, which want: pip install pillow-heif (a.heic)" in found
+    result = subprocess.run([sys.executable, "-c", without + code, tmp_path], capture_output=True, text=True).stdout
+    assert "a.heic')" not in result and "1 HEIC, which want: pip install pillow-heif (a.heic)" in result
     pytest.importorskip("pillow_heif")
     assert [path.name for path in list_images(tmp_path)] == ["a.heic", "b.png"]
 
@@ -208,11 +208,11 @@ def test_numbered_files(tmp_path):
         "iteration_x.pt",
     ):
         (tmp_path / name).touch()
-    found = numbered_files(tmp_path, "iteration_", ".pt")
-    assert [(number, path.name) for number, path in found] == [(2, "iteration_2.pt"), (10, "iteration_10.pt")]
+    result = numbered_files(tmp_path, "iteration_", ".pt")
+    assert [(number, path.name) for number, path in result] == [(2, "iteration_2.pt"), (10, "iteration_10.pt")]
 
 
-def test_list_images_refuses_what_is_no_folder(tmp_path):
+def test_list_images_refuses_what_is_not_a_folder(tmp_path):
     (tmp_path / "a.png").touch()
     with pytest.raises(UserError, match="is a file"):
         list_images(tmp_path / "a.png")

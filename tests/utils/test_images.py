@@ -80,7 +80,7 @@ def bad_file(kind: str, folder: Path) -> Path:
         "large": "12000×10000",
     }.items(),
 )
-def test_a_bad_picture_gives_one_line_that_names_it(kind, found, tmp_path):
+def test_a_bad_image_gives_one_line_that_names_it(kind, found, tmp_path):
     path = bad_file(kind, tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -157,7 +157,7 @@ def test_16_bits_are_scaled_and_not_clipped(suffix, tmp_path):
     assert np.array_equal(np.asarray(load_image(path))[..., 1], levels)
 
 
-def test_a_dark_16_bit_picture_stays_dark(tmp_path):
+def test_a_dark_16_bit_image_stays_dark(tmp_path):
     Image.fromarray(np.full((16, 16), 200, np.uint16)).save(tmp_path / "a.png")
     assert load_image(tmp_path / "a.png").getpixel((0, 0)) == (1, 1, 1)
 
@@ -226,19 +226,19 @@ def test_broken_exif_is_no_reason_to_refuse(tmp_path, ramp):
     assert load_image(tmp_path / "a.png").tobytes() == ramp.tobytes()
 
 
-def png_with_text(path: Path, picture: Image.Image, megabytes: int, kind: bytes = b"zTXt", late: bool = False) -> None:
-    """A PNG that carries compressed text, before the image or behind it."""
-    picture.save(path)
+def png_with_text(path: Path, image: Image.Image, megabytes: int, kind: bytes = b"zTXt", late: bool = False) -> None:
+    """A PNG that carries compressed text, before the image or after it."""
+    image.save(path)
     content = path.read_bytes()
     text = zlib.compress(b"a" * (megabytes << 20))
     data = {b"zTXt": b"prompt\0\0" + text, b"iTXt": b"prompt\0\1\0\0\0" + text, b"iCCP": b"p\0\0" + text}[kind]
     chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    at = content.index(b"IEND") - 4 if late else 33  # behind IHDR
+    at = content.index(b"IEND") - 4 if late else 33  # after IHDR
     path.write_bytes(content[:at] + chunk + content[at:])
 
 
 @pytest.mark.parametrize(("kind", "late"), [(b"zTXt", False), (b"zTXt", True), (b"iTXt", False), (b"iCCP", False)])
-def test_limits_on_text_are_none_on_the_picture(kind, late, tmp_path, ramp):
+def test_limits_on_text_do_not_limit_the_image(kind, late, tmp_path, ramp):
     for megabytes in (3, 100):
         png_with_text(tmp_path / "a.png", ramp, megabytes, kind, late)
         assert load_image(tmp_path / "a.png").tobytes() == ramp.tobytes()
@@ -271,7 +271,7 @@ def test_heic_is_read_where_its_package_is_installed(tmp_path, monkeypatch):
     assert done.stderr.splitlines()[-1].endswith("a.heic: HEIC images need one more package: pip install pillow-heif")
 
 
-def test_squashed_pictures_are_warned_of_once_a_folder(tmp_path, caplog):
+def test_squashed_images_are_warned_of_once_a_folder(tmp_path, caplog):
     for name, size in (("a.png", (300, 100)), ("b.png", (100, 300)), ("c.png", (101, 100))):
         Image.new("RGB", size).save(tmp_path / name)
     with caplog.at_level(logging.WARNING):
@@ -297,7 +297,7 @@ def test_check_save_path_fails_before_any_work(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_failed_save_leaves_the_old_picture(tmp_path, ramp):
+def test_a_failed_save_leaves_the_old_image(tmp_path, ramp):
     path = tmp_path / "a.webp"
     save_image(ramp, path)
     old = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind: order, bounds, errors."""
+"""Reading ahead and writing in the background: order, bounds, errors."""
 
 import threading
 import time
@@ -6,19 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from utils.parallel import WAITING, BoundedPool, ahead, batches
+from utils.parallel import WAITING, BoundedPool, ahead, batches, in_processes
 
 
-def test_ahead_keeps_order_and_works_meanwhile() -> None:
+def test_ahead_keeps_order_and_works_in_parallel() -> None:
     def slow(i: int) -> int:
         time.sleep(0.02 * (i % 3))
         return i
 
     assert list(ahead(slow, range(20), 4)) == list(range(20)) == list(ahead(slow, range(20), 0))
-    start = time.monotonic()
-    for _ in ahead(lambda _: time.sleep(0.05), range(10), 2):
-        time.sleep(0.05)
-    assert time.monotonic() - start < 0.85  # one after the other takes 1 s
+    together = threading.Barrier(3, timeout=60)  # of two threads and the caller
+    results = ahead(lambda i: i and together.wait(), range(3), 2)
+    assert next(results) == 0
+    together.wait()  # while the other two are computed
+    assert len(list(results)) == 2
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -83,3 +84,7 @@ def test_pool_drops_what_waits_when_the_run_fails() -> None:
 def test_batches() -> None:
     assert list(batches(iter(range(7)), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(batches([], 3)) == []
+
+
+def test_in_processes_keeps_order() -> None:
+    assert in_processes(abs, 40, 2, "numbers") == list(range(40))

@@ -27,7 +27,7 @@ PARITY = Path(__file__).parents[1] / "parity"
 
 @pytest.fixture(scope="module")
 def make_checkpoints():
-    """The module that writes stand-ins; the names it puts into `sys.modules` are taken out again."""
+    """The module that writes stand-ins; the names it puts into `sys.modules` are removed again."""
     spec = importlib.util.spec_from_file_location("make_checkpoints", PARITY / "make_checkpoints.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -320,7 +320,7 @@ def test_truncation_and_random_mutations(network_file, tmp_path):
             survived += 1
         except UserError as error:
             assert "\n" not in str(error)
-    assert survived  # a changed number inside a tensor is no damage that a reader can see
+    assert survived  # no reader can notice a changed number inside a tensor
 
 
 def test_module_tree_that_has_no_end():

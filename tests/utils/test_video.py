@@ -13,7 +13,7 @@ from utils.errors import UserError
 from utils.video import Frame, check_movie_path, mp4_writer, probe, read_frames, save_gif, save_mp4
 
 
-def pictures(count: int, size: tuple[int, int] = (96, 64)) -> list[Image.Image]:
+def moving_bar(count: int, size: tuple[int, int] = (96, 64)) -> list[Image.Image]:
     """A red corner at the top left, and a white bar that walks to the right."""
     images = []
     for number in range(count):
@@ -37,10 +37,10 @@ def difference(a: Image.Image, b: Image.Image) -> float:
 
 
 def test_a_copy_keeps_everything(tmp_path: Path) -> None:
-    source = write_video(tmp_path / "in.mp4", pictures(16))
+    source = write_video(tmp_path / "in.mp4", moving_bar(16))
     info, frames = probe(source), list(read_frames(source))
     assert (info.size, info.rate, info.count) == ((96, 64), 8, 16) and len(frames) == 16
-    assert difference(frames[3].image, pictures(16)[3]) < 3
+    assert difference(frames[3].image, moving_bar(16)[3]) < 3
     copied = copy(source, tmp_path / "out.mp4")
     new = probe(tmp_path / "out.mp4")
     assert (new.size, new.rate, new.count) == (info.size, info.rate, info.count)
@@ -54,7 +54,7 @@ def test_a_copy_keeps_everything(tmp_path: Path) -> None:
 
 def test_uneven_times_are_kept(tmp_path: Path) -> None:
     times = [0, 75, 100, 175, 400, 403, 700, 1000]
-    source = write_video(tmp_path / "in.mp4", pictures(8), pts=times, sound=None)
+    source = write_video(tmp_path / "in.mp4", moving_bar(8), pts=times, sound=None)
     copied = copy(source, tmp_path / "out.mp4")
     assert [frame.pts * probe(tmp_path / "out.mp4").time_base for frame in copied] == [Fraction(t, 600) for t in times]
 
@@ -62,7 +62,7 @@ def test_uneven_times_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sound", ["aac", "mp2"])
 def test_a_clock_that_does_not_begin_at_zero(sound: str, tmp_path: Path) -> None:
     """As in recordings of broadcasts. The second sound has to be encoded."""
-    source = write_video(tmp_path / "in.ts", pictures(16), sound=sound, late=100)
+    source = write_video(tmp_path / "in.ts", moving_bar(16), sound=sound, late=100)
     with av.open(str(source)) as video:
         assert video.start_time > 99e6
     copied, base = copy(source, tmp_path / "out.mp4"), probe(tmp_path / "out.mp4").time_base
@@ -75,12 +75,12 @@ def test_a_clock_that_does_not_begin_at_zero(sound: str, tmp_path: Path) -> None
 
 
 def test_a_phones_turn_is_made_and_sizes_become_even(tmp_path: Path) -> None:
-    sideways = [image.transpose(Image.Transpose.ROTATE_270) for image in pictures(4, (96, 64))]
+    sideways = [image.transpose(Image.Transpose.ROTATE_270) for image in moving_bar(4, (96, 64))]
     source = write_video(tmp_path / "in.mp4", sideways, turned=90)
     assert probe(source).size == (96, 64)
     (first, *_) = copy(source, tmp_path / "out.mp4")
-    assert difference(first.image, pictures(1)[0]) < 3
-    odd = [image.crop((0, 0, 95, 63)) for image in pictures(4)]
+    assert difference(first.image, moving_bar(1)[0]) < 3
+    odd = [image.crop((0, 0, 95, 63)) for image in moving_bar(4)]
     (first, *_) = copy(write_video(tmp_path / "odd.mkv", odd, codec="ffv1"), tmp_path / "out.mp4")
     assert difference(first.image, odd[0].crop((0, 0, 94, 62))) < 3
 
@@ -110,14 +110,14 @@ def test_hdr_is_mapped_to_bt709(transfer: int, tmp_path: Path, caplog: pytest.Lo
     for x, light in ((32, (120, 60, 40)), (96, (20, 60, 120))):
         linear = (shown[48, x] / 255) ** 2.2
         assert np.abs(linear / linear.sum() - np.divide(light, sum(light))).max() < 0.06
-    unread = write_video(tmp_path / "sdr.mp4", pictures(2))
+    unread = write_video(tmp_path / "sdr.mp4", moving_bar(2))
     assert (probe(unread).primaries, probe(unread).transfer) == (2, 2)
 
 
 @pytest.mark.parametrize("codec", ["libmp3lame", "mp2", "pcm_u8"])
 def test_sound_of_other_formats_is_kept(codec: str, tmp_path: Path) -> None:
-    """Copied, or encoded anew: the tone stays the tone."""
-    source = write_video(tmp_path / "in.mkv", pictures(16), sound=codec)
+    """Copied or encoded again: the tone stays the same."""
+    source = write_video(tmp_path / "in.mkv", moving_bar(16), sound=codec)
     copy(source, tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as made:
         stream = made.streams.audio[0]
@@ -128,16 +128,16 @@ def test_sound_of_other_formats_is_kept(codec: str, tmp_path: Path) -> None:
     assert abs(int(spectrum.argmax()) - 440) <= 1 and spectrum.max() / len(sound) > 0.1
 
 
-def test_gif_and_mp4_of_pictures(tmp_path: Path) -> None:
-    save_gif(pictures(12), tmp_path / "a.gif", 10)
+def test_gif_and_mp4_of_images(tmp_path: Path) -> None:
+    save_gif(moving_bar(12), tmp_path / "a.gif", 10)
     with Image.open(tmp_path / "a.gif") as gif:
         assert (gif.n_frames, gif.info["loop"], gif.info["duration"]) == (12, 0, 100)
-        for number, image in enumerate(pictures(12)):
+        for number, image in enumerate(moving_bar(12)):
             gif.seek(number)
             assert difference(gif.convert("RGB"), image) < 4
-    save_mp4(pictures(12), tmp_path / "a.mp4", 10)
+    save_mp4(moving_bar(12), tmp_path / "a.mp4", 10)
     assert (probe(tmp_path / "a.mp4").rate, probe(tmp_path / "a.mp4").count) == (10, 12)
-    assert difference(list(read_frames(tmp_path / "a.mp4"))[-1].image, pictures(12)[-1]) < 3
+    assert difference(list(read_frames(tmp_path / "a.mp4"))[-1].image, moving_bar(12)[-1]) < 3
 
 
 def bad_files(folder: Path) -> dict[str, Path]:
@@ -145,7 +145,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
     files["folder"].mkdir()
     files["text"].write_text("no video at all, just words\n" * 50)
     files["empty"].touch()
-    whole = write_video(folder / "whole.mp4", pictures(16)).read_bytes()
+    whole = write_video(folder / "whole.mp4", moving_bar(16)).read_bytes()
     files["truncated"].write_bytes(whole[: len(whole) // 2])
     write_video(files["huge"], [Image.new("RGB", (4096, 2400))], sound=None)
     with av.open(str(folder / "sound.mp4"), "w") as output:
@@ -158,7 +158,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
     return {**files, "sound": folder / "sound.mp4", "picture": folder / "picture.png"}
 
 
-def test_bad_videos_are_told_in_one_line(tmp_path: Path) -> None:
+def test_bad_videos_give_one_line(tmp_path: Path) -> None:
     words = {"huge": "megapixels", "sound": "no video stream", "picture": "not a video", "missing": "does not exist"}
     for name, path in bad_files(tmp_path).items():
         for read in (probe, lambda path: list(read_frames(path))):
@@ -169,7 +169,7 @@ def test_bad_videos_are_told_in_one_line(tmp_path: Path) -> None:
 
 
 def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
-    source, target = write_video(tmp_path / "in.mp4", pictures(16)), tmp_path / "out.mp4"
+    source, target = write_video(tmp_path / "in.mp4", moving_bar(16)), tmp_path / "out.mp4"
     target.write_bytes(b"old")
     with pytest.raises(UserError, match="stop"), mp4_writer(target, probe(source), source) as write:
         for number, frame in enumerate(read_frames(source)):

@@ -1,11 +1,11 @@
 """Training of StyleFeatureEditor, both stages: the trained network, and the discriminator."""
 
 import logging
-import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import torch
 from PIL import Image
@@ -27,7 +27,7 @@ from training.losses import LossBuilder, Losses
 from training.optimizers import set_cosine_lr
 from training.parts import LIGHT_NAMES
 from training.precision import Precision
-from training.stages import Stage
+from training.stages import DrawnEdit, Stage
 from training.state import TrainState
 from utils.devices import send
 from utils.drawing import image_grid
@@ -76,7 +76,6 @@ class SFETask(Task):
 
     def gradients(self, step: int) -> Mapping[str, Tensor]:
         """Of the trained network and, in the adversarial phase, of the discriminator, which gets the same images."""
-        random.seed(derive_seed(self.config.exp.seed, step))  # directions, which are the same in all processes
         train = self.train
         adversarial = train.train_dis and step >= train.dis_train_start_step
         size = self.config.model.batch_size
@@ -91,22 +90,24 @@ class SFETask(Task):
     def learn(self, step: int, drawn: list[Batch], adversarial: bool) -> dict[str, Tensor]:
         """Mean gradients and losses of the batches; `adversarial`: the discriminator is trained, too."""
         values: dict[str, list[Tensor]] = defaultdict(list)
+        random = Random(derive_seed(self.config.exp.seed, step))  # of edits, which are the same in all processes
         for batch in drawn:
-            images = batch.images(self.device)
-            fake = self._learn_stage(step, images, adversarial, len(drawn), values)
+            images, edit = batch.images(self.device), self.stage.draw_edit(random)
+            fake = self._learn_stage(step, images, edit, adversarial, len(drawn), values)
             if adversarial:
                 self._learn_discriminator(step, images, fake, len(drawn), values)
         return {name: torch.stack(parts).mean() for name, parts in values.items()}
 
     def _learn_stage(
-        self, step: int, images: Tensor, adversarial: bool, share: int, values: dict[str, list[Tensor]]
-    ) -> Tensor:
+        self, step: int, images: Tensor, edit: DrawnEdit | None, adversarial: bool, share: int,
+        values: dict[str, list[Tensor]],
+    ) -> Tensor:  # fmt: skip
         """Returns the discriminator's fakes."""
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
         with self.precision.autocast():
             true_edit = self.true_edits.draw(len(images), self.device) if self.true_edits is not None else None
-            pairs = self.stage(images, step, true_edit)
+            pairs = self.stage(images, step, edit, true_edit)
             discriminator = self.discriminator if adversarial else None
             logits = discriminator(pairs.generator_fakes) if discriminator is not None else None
         self._backward(self.losses.encoder(pairs, logits), share, values)

@@ -93,12 +93,12 @@ def test_the_rule_by_hand():
     crop = align(coordinates(), 72, upright_face())
     assert crop.quad.tolist() == [[56, 52], [56, 196], [200, 196], [200, 52]]
     y, x = np.mgrid[:72, :72]
-    # A crop pixel is two wide; the middle of the first lies one right of the quad's corner.
+    # A crop pixel is two wide; the middle of the first is one right of the quad's corner.
     assert np.array_equal(np.asarray(crop.image)[..., 0], 57 + 2 * x)
     assert np.array_equal(np.asarray(crop.image)[..., 1], 53 + 2 * y)
 
 
-def test_a_turned_face_stands_upright_in_the_crop():
+def test_a_turned_face_is_upright_in_the_crop():
     upright = upright_face()
     turned = np.stack([255 - upright[:, 1], upright[:, 0]], axis=1)  # a quarter turn clockwise
     crop = align(coordinates().transpose(Image.Transpose.ROTATE_270), 72, turned)
@@ -110,13 +110,13 @@ def test_a_turned_face_stands_upright_in_the_crop():
     ("turn", "turned"),
     [(Image.Transpose.ROTATE_90, 90), (Image.Transpose.ROTATE_180, 180), (Image.Transpose.ROTATE_270, 270)],
 )
-def test_a_face_on_its_side_is_found_and_put_back(turn, turned, photo, crop):
+def test_a_sideways_face_is_detected_and_put_back(turn, turned, photo, crop):
     lying = photo.transpose(turn)
-    found = align(lying, 256)
-    assert found.turned == turned and f"{turned}° clockwise" in turned_note("a.jpg", found)
+    result = align(lying, 256)
+    assert result.turned == turned and f"{turned}° clockwise" in turned_note("a.jpg", result)
     upright = np.asarray(align(photo, 256).image, dtype=float)
-    assert np.abs(np.asarray(found.image, dtype=float) - upright).mean() < 2
-    pasted = np.asarray(paste_back(lying, found.image, found.quad), dtype=float)
+    assert np.abs(np.asarray(result.image, dtype=float) - upright).mean() < 2
+    pasted = np.asarray(paste_back(lying, result.image, result.quad), dtype=float)
     assert np.abs(pasted - np.asarray(lying, dtype=float)).mean() < 1
     assert turned_note("a.jpg", crop) == ""
 
@@ -129,19 +129,19 @@ def test_a_padded_crop_follows_the_rule(centre, photo):
     assert np.abs(np.asarray(crop.image, dtype=int) - np.asarray(wanted)).max() <= 1  # float rounding
 
 
-def test_padding_larger_than_the_picture(photo):
+def test_padding_larger_than_the_image(photo):
     tiny = photo.crop((180, 80, 192, 92))
     crop = align(tiny, 64, upright_face((6, 6), radius=40))
     assert crop.image.size == (64, 64)
     assert paste_back(tiny, crop.image, crop.quad).size == tiny.size
 
 
-def test_a_face_outside_the_picture_is_refused(photo):
+def test_a_face_outside_the_image_is_refused(photo):
     with pytest.raises(UserError, match="outside"):
         align(photo, 64, upright_face((5000, 128)))
 
 
-def test_a_shrunk_crop_knows_where_it_lies():
+def test_a_shrunk_crop_knows_its_quad():
     y, x = np.mgrid[:1000, :1000]
     ramps = Image.fromarray(np.stack([x / 4, y / 4, x * 0], axis=2).astype(np.uint8))
     crop = align(ramps, 64, upright_face((500, 480), radius=400))  # shrunk by 6
@@ -157,7 +157,7 @@ def test_the_astronaut_and_not_the_badge(crop, landmarks):
     assert (200 < x < 240, 100 < y < 150) == (True, True)
     assert landmarks.shape == (68, 2)
     assert crop.image.size == (1024, 1024)
-    # In an aligned crop the eyes lie near these places, whatever the photograph.
+    # In an aligned crop of any photograph the eyes are near these positions.
     eyes = find_landmarks(crop.image)[36:48].reshape(2, 6, 2).mean(axis=1)
     assert np.abs(eyes - [[384, 480], [640, 480]]).max() < 30
 
@@ -271,7 +271,7 @@ def test_padding_never_blurs_the_photograph(centre, photo):
     assert tuple(tinted[centre[1], min(centre[0], 190)]) == (0, 255, 0)
 
 
-def test_a_quad_beside_the_picture_changes_nothing(photo, crop):
+def test_a_quad_beside_the_image_changes_nothing(photo, crop):
     for step in ((5000, 0), (0, -5000)):
         assert paste_back(photo, crop.image, crop.quad + step).tobytes() == photo.tobytes()
 

@@ -19,7 +19,7 @@ FIVE_POINTS = torch.tensor([[196.0, 226.0], [316.0, 226.0], [256.0, 286.0], [220
 
 
 class BrightIsBackground(torch.nn.Module):
-    """Stands in for FaRL: class 0's logit grows with brightness. Returns what the published TorchScript returns."""
+    """Replaces FaRL: class 0's logit grows with brightness. Returns what the published TorchScript returns."""
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logit = (x.mean(1, keepdim=True) - 0.5) * 20
@@ -34,7 +34,7 @@ def farl(tmp_path_factory):
 
 
 def retinaface_file(path: Path, score: float) -> Path:
-    """A file as the published one, whose network sees in any 32×32 image one face, of this score, that fills it."""
+    """A file like the published one; its network detects one face of this score that fills any 32×32 image."""
     retinaface = pytest.importorskip("facer.face_detection.retinaface", reason="pyfacer is not installed")
     torch.manual_seed(0)
     net = retinaface.RetinaFace(retinaface.cfg_mnet, phase="test")
@@ -110,7 +110,7 @@ def test_read_mask_takes_the_first_channel_of_any_mode(tmp_path):
     red = Image.merge("RGB", [grey, Image.new("L", grey.size, 9), Image.new("L", grey.size, 200)])
     transparent = red.copy()
     transparent.putalpha(0)
-    pictures = {
+    images = {
         "l.png": grey,
         "1.png": grey.convert("1"),
         "p.png": grey.convert("P"),
@@ -118,8 +118,8 @@ def test_read_mask_takes_the_first_channel_of_any_mode(tmp_path):
         "rgba.png": transparent,
         "16.png": Image.fromarray(values.astype(np.uint16) * 257),
     }
-    for name, picture in pictures.items():
-        picture.save(tmp_path / name)
+    for name, image in images.items():
+        image.save(tmp_path / name)
         mask = read_mask(tmp_path / name, 64)
         assert mask.shape == (64, 64) and mask.dtype == torch.float32, name
         assert torch.all(mask[:31] == 1) and torch.all(mask[33:] == 0), name
@@ -143,7 +143,7 @@ def test_a_mask_of_zeros_and_ones(tmp_path, caplog):
     assert read_mask(tmp_path / "dark.png").max() < 0.01
 
 
-def test_a_mask_of_one_colour_is_said():
+def test_a_mask_of_one_colour_is_logged():
     half = torch.zeros(8, 8)
     half[:4] = 1
     assert extent_note(half, "m.png") == ""
@@ -166,12 +166,12 @@ def test_read_mask_refuses_bad_files(tmp_path):
             read_mask(tmp_path / name, 16)
 
 
-def test_save_mask_pictures(tmp_path):
+def test_save_mask_images(tmp_path):
     image = Image.new("RGB", (64, 64), (200, 100, 50))
     mask = torch.zeros(32, 32)
     mask[:, 16:] = 1
-    for picture, given in ((image, mask), (to_tensor(image), mask[None, None])):
-        save_mask_images("a.b", tmp_path / "new", picture, given)
+    for source, given in ((image, mask), (to_tensor(image), mask[None, None])):
+        save_mask_images("a.b", tmp_path / "new", source, given)
         files = {path.name: load_image(path) for path in (tmp_path / "new").iterdir()}
         assert sorted(files) == ["a.b_back.jpg", "a.b_face.jpg", "a.b_mask.jpg"]
         for name, left, right in (
@@ -179,6 +179,6 @@ def test_save_mask_pictures(tmp_path):
             ("back", (0, 0, 0), (200, 100, 50)),
             ("face", (200, 100, 50), (0, 0, 0)),
         ):
-            picture = files[f"a.b_{name}.jpg"]
-            assert np.abs(np.subtract(picture.getpixel((8, 32)), left)).max() <= 3, name
-            assert np.abs(np.subtract(picture.getpixel((56, 32)), right)).max() <= 3, name
+            saved = files[f"a.b_{name}.jpg"]
+            assert np.abs(np.subtract(saved.getpixel((8, 32)), left)).max() <= 3, name
+            assert np.abs(np.subtract(saved.getpixel((56, 32)), right)).max() <= 3, name

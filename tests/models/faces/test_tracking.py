@@ -43,18 +43,18 @@ def test_uneven_frame_times_count():
     assert error(smooth(times, list(truth)), truth) < 1e-9
 
 
-def test_missed_faces_move_between_the_found_ones():
+def test_missed_faces_are_interpolated():
     times = np.arange(60) / RATE
     truth = track(times)
     missed = {20, 21, 22, 23, 24, 25, 40}
-    found = [None if i in missed else points for i, points in enumerate(truth)]
-    assert error(smooth(times, found), truth) < 1e-9
+    result = [None if i in missed else points for i, points in enumerate(truth)]
+    assert error(smooth(times, result), truth) < 1e-9
 
 
-def test_no_face_is_made_up_far_from_found_ones():
+def test_no_face_is_interpolated_far_from_detected_ones():
     times = np.arange(100) / RATE
-    found = [points if i < 20 or i >= 80 else None for i, points in enumerate(track(times))]
-    there = [points is not None for points in smooth(times, found)]
+    result = [points if i < 20 or i >= 80 else None for i, points in enumerate(track(times))]
+    there = [points is not None for points in smooth(times, result)]
     reach = int(GAP * RATE)
     assert there == [i < 20 + reach or i >= 80 - reach for i in range(100)]
     assert list(smooth(times, [None] * 100)) == [None] * 100

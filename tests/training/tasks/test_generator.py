@@ -42,10 +42,10 @@ def options(tmp_path: Path) -> list[str]:
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(domain))
     random = np.random.default_rng(0)
     for i in range(6):
-        save_image(Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)), tmp_path / "pictures" / f"{i}.png")
+        save_image(Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)), tmp_path / "images" / f"{i}.png")
     config = {
         "exp": {"domain": str(tmp_path / "tiny.yaml"), "exp_dir": str(tmp_path), "name": "run"},
-        "data": {"train_dir": str(tmp_path / "pictures")},
+        "data": {"train_dir": str(tmp_path / "images")},
         "train": {
             "device": "cpu", "batch_size": 4, "r1_every": 2, "path_length_every": 3, "log_step": 2,
             "checkpoint_minutes": 0, "keep_checkpoints": 3,
@@ -69,7 +69,7 @@ def loop_of(task: GeneratorTask, folder: Path) -> TrainingLoop:
     return TrainingLoop(task, Plan(1000, 1, 1, 1), Process(CPU), folder)
 
 
-def test_noise_is_drawn_for_every_picture_in_train_mode_only():
+def test_noise_is_drawn_for_every_image_in_train_mode_only():
     torch.manual_seed(0)
     generator = Generator(TINY).train()
     for conv in (generator.conv1, *generator.convs):
@@ -95,7 +95,7 @@ def test_mixing_changes_w_at_one_layer():
 
 
 def test_path_length_is_that_of_a_linear_map():
-    """For images A·w the gradient of ⟨A·w, noise⟩ by w is Aᵀ·noise, whatever w is."""
+    """For images A·w the gradient of ⟨A·w, noise⟩ by w is Aᵀ·noise, for any w."""
     a = torch.randn(5, 3 * 4 * 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
     w = torch.randn(6, 2, 5, requires_grad=True)  # two styles; the image reads their sum
     images = (w.sum(dim=1) @ a).reshape(6, 3, 4, 4)
@@ -134,7 +134,7 @@ def test_noise_can_be_left_out(options: list[str], tmp_path: Path):
     assert all(float(conv.noise.weight) == 0 for conv in (average.conv1, *average.convs))
 
 
-def test_it_learns_what_pictures_look_like(options: list[str], tmp_path: Path):
+def test_it_learns_what_images_look_like(options: list[str], tmp_path: Path):
     """All real images are of one colour; after some steps the generator's are near it."""
     torch.manual_seed(0)
     colour = torch.tensor([0.6, -0.4, 0.1])[:, None, None]
@@ -157,7 +157,7 @@ def test_it_learns_what_pictures_look_like(options: list[str], tmp_path: Path):
     assert error() < 0.05 < before
 
 
-def test_a_run_that_goes_on_equals_one_that_never_stopped(options: list[str]):
+def test_a_resumed_run_equals_an_unbroken_one(options: list[str]):
     options = [*options, "train.checkpoint_minutes=60"]  # at the end only
     whole = train(options, "train.steps=7", "exp.name=whole")
     parts = [train(options, f"train.steps={steps}", "exp.name=parts") for steps in (2, 5, 7)]
@@ -182,8 +182,8 @@ def test_folder_holds_what_the_domain_needs(options: list[str], tmp_path: Path):
     assert (folder / "curves.png").exists()
 
 
-def test_training_goes_on_at_twice_the_resolution(options: list[str], tmp_path: Path):
-    """Layers that both sizes have are taken over, and of two checkpoints the first decides."""
+def test_training_starts_from_half_the_resolution(options: list[str], tmp_path: Path):
+    """Layers that both sizes have are copied, and of two checkpoints the first decides."""
     domain = yaml.safe_load((tmp_path / "tiny.yaml").read_text())
     domain["encoder_size"], domain["generator"] = 32, {**domain["generator"], "size": 32}
     domain["generator"]["channels"][32] = 8
@@ -194,10 +194,10 @@ def test_training_goes_on_at_twice_the_resolution(options: list[str], tmp_path: 
     starts = [str(small / "iteration_2.pt"), str(large / "iteration_1.pt")]
     config = load_options(GeneratorTrainConfig, [*options, twice, "exp.name=both", f"train.start_from={starts}"])
     state = GeneratorTask(config, load_domain(config.exp.domain), Process(CPU)).state
-    found = state.state_dict()["state_dict"]
+    result = state.state_dict()["state_dict"]
     first, second = (read(Path(start))["state_dict"] for start in starts)
-    assert found.keys() == second.keys() and "discriminator.b32.fromrgb.weight" in found
-    for key, value in found.items():
+    assert result.keys() == second.keys() and "discriminator.b32.fromrgb.weight" in result
+    for key, value in result.items():
         fits = key in first and first[key].shape == value.shape
         assert torch.equal(value, (first if fits else second)[key]), key
     with pytest.raises(UserError, match="has no tensor that fits"):
@@ -233,7 +233,7 @@ def test_run_survives_being_asked_to_stop_and_being_killed(options: list[str], t
         ("data.train_dir=nowhere", "nowhere"),
     ],
 )
-def test_mistakes_are_told(options: list[str], option: str, words: str):
+def test_mistakes_give_one_line(options: list[str], option: str, words: str):
     with pytest.raises(UserError, match=words):
         train(options, option)
 

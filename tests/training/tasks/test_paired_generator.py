@@ -1,4 +1,4 @@
-"""The generator's training from pictures of known scores: it learns, grows from few pixels, and goes on exactly."""
+"""The generator's training from images of known scores: it learns, grows from few pixels, and goes on exactly."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from utils.errors import UserError
 from utils.images import save_image
 
 CPU = torch.device("cpu")
-PICTURES = 16
+IMAGES = 16
 
 
 def draw(score: np.ndarray) -> Image.Image:
@@ -36,19 +36,19 @@ def draw(score: np.ndarray) -> Image.Image:
 
 @pytest.fixture
 def options(tmp_path: Path) -> list[str]:
-    """A tiny domain, and pictures with the scores that they were drawn from."""
+    """A tiny domain, and images with the scores that they were drawn from."""
     domain = {
         "name": "tiny", "encoder_size": 16, "weights": {},
         "generator": {"size": 16, "style_dim": 8, "n_mlp": 2, "channels": {4: 16, 8: 16, 16: 16}},
     }  # fmt: skip
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(domain))
-    scores, names = np.random.default_rng(0).standard_normal((PICTURES, 2)), [f"{i}.png" for i in range(PICTURES)]
+    scores, names = np.random.default_rng(0).standard_normal((IMAGES, 2)), [f"{i}.png" for i in range(IMAGES)]
     for name, score in zip(names, scores, strict=True):
-        save_image(draw(score), tmp_path / "pictures" / name)
-    write_scores(tmp_path / "pictures", names, scores, ["place", "colour"], np.array([-1, 1]))
+        save_image(draw(score), tmp_path / "images" / name)
+    write_scores(tmp_path / "images", names, scores, ["place", "colour"], np.array([-1, 1]))
     config = {
         "exp": {"domain": str(tmp_path / "tiny.yaml"), "exp_dir": str(tmp_path), "name": "run"},
-        "data": {"train_dir": str(tmp_path / "pictures")},
+        "data": {"train_dir": str(tmp_path / "images")},
         "train": {
             "device": "cpu", "batch_size": 8, "lr": 0.01, "ema": 0.9, "paired": 1, "adversarial": 0, "noise": False,
             "log_step": 1, "checkpoint_minutes": 60,
@@ -89,7 +89,7 @@ def test_the_middle_counts_more() -> None:
     assert torch.allclose(paired_distance(corner, real, 2), paired_distance(corner, real), rtol=0.1)
 
 
-def test_it_learns_which_scores_give_which_picture(options: list[str], tmp_path: Path):
+def test_it_learns_which_scores_give_which_image(options: list[str], tmp_path: Path):
     task = task_of(options, "train.mapping_lr=100")
     loop = TrainingLoop(task, Plan(1000, 1, 1, 1), Process(CPU), tmp_path)
     losses = []
@@ -98,15 +98,15 @@ def test_it_learns_which_scores_give_which_picture(options: list[str], tmp_path:
         losses.append(float(values["paired"]))
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
     average, scores = task.ema.network, task.scores
-    names = [f"{i}.png" for i in range(PICTURES)]
+    names = [f"{i}.png" for i in range(IMAGES)]
     with torch.no_grad():
-        w = average.mapping(scores.latents(names, torch.zeros(PICTURES, dtype=torch.bool)))[:, None]
+        w = average.mapping(scores.latents(names, torch.zeros(IMAGES, dtype=torch.bool)))[:, None]
         made = average(average.affine(w.expand(-1, average.config.n_styles, -1)))
-    real = torch.stack([torch.from_numpy(np.array(Image.open(tmp_path / "pictures" / n))) for n in names])
+    real = torch.stack([torch.from_numpy(np.array(Image.open(tmp_path / "images" / n))) for n in names])
     real = real.permute(0, 3, 1, 2) / 127.5 - 1
     distances = (made[:, None] - real[None]).abs().mean(dim=(2, 3, 4))
     own, others = distances.diagonal().mean(), distances.mean()
-    assert own < 0.6 * others  # scores of other pictures give a ratio of 1
+    assert own < 0.6 * others  # scores of other images give a ratio of 1
 
 
 def test_sizes_grow_and_batches_shrink(options: list[str]):
@@ -131,7 +131,7 @@ def test_both_losses_at_the_full_size_only(options: list[str]):
     assert {"paired", "generator", "discriminator"} <= set(task.gradients(2))
 
 
-def test_a_run_that_goes_on_equals_one_that_never_stopped(options: list[str]):
+def test_a_resumed_run_equals_an_unbroken_one(options: list[str]):
     """Across a change of size, where batches change, too."""
     options = [*options, "train.sizes={8: 2}"]
     whole = train(options, "train.steps=5", "exp.name=whole")
@@ -156,13 +156,13 @@ def test_a_run_that_goes_on_equals_one_that_never_stopped(options: list[str]):
         ("train.adversarial=-1", "train.adversarial is -1"),
     ],
 )
-def test_mistakes_are_told(options: list[str], option: str, words: str):
+def test_mistakes_give_one_line(options: list[str], option: str, words: str):
     with pytest.raises(UserError, match=words):
         train(options, "train.steps=1", option)
 
 
-def test_pictures_without_scores_are_refused(options: list[str], tmp_path: Path):
-    (tmp_path / "pictures" / FILE).unlink()
+def test_images_without_scores_are_refused(options: list[str], tmp_path: Path):
+    (tmp_path / "images" / FILE).unlink()
     with pytest.raises(UserError, match=r"scores\.npz does not exist"):
         train(options, "train.steps=1")
 
