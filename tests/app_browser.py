@@ -195,6 +195,7 @@ def main(target: Path, config: Path, query: str, width: int) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # folders of tests/ hide rooms of the same name
     from runners.app.studio import default_config
 
     words = sys.argv[1:] or sys.exit(__doc__)
