@@ -108,6 +108,10 @@ class LatentEditor:
                 styles = [style + change for style, change in zip(styles, move, strict=True)]
         return styles
 
+    def useful_range(self, name: str) -> Range:
+        """(lowest, highest) useful power. Raises UserError for an unknown name."""
+        return self._find(name).useful_range(name)
+
     def check(self, name: str, powers: Powers = ()) -> None:
         """Raise UserError for an unknown name or an impossible power. Reads no files."""
         _checked_powers(name, powers, self._find(name).useful_range(name))

@@ -80,20 +80,21 @@ class SimpleRunner:
             crop = resize(photo, self.method.domain.generator.size)
             return InvertedPhoto(source, crop, self._invert(crop), self.method)
         if face is not None:
-            faces = self._faces(photo, path)
+            faces = self.faces(photo, path)
             if face > len(faces):
                 raise UserError(f"{path}: shows {len(faces)} faces, counted from left to right; face is {face}")
             points = faces[face - 1]
-        return self._aligned(photo, source, points)
+        return self.aligned(photo, source, points)
 
-    def _faces(self, photo: Image.Image, path: Path) -> list[np.ndarray]:
+    def faces(self, photo: Image.Image, path: Path) -> list[np.ndarray]:
+        """The landmarks of the upright faces, from left to right: 68×2 each. Raises UserError if there is none."""
         try:
             return find_faces(photo, weight_file("landmark"))
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
 
-    def _aligned(self, photo: Image.Image, source: Photograph, landmarks: np.ndarray | None) -> InvertedPhoto:
-        """The crop around a face, inverted."""
+    def aligned(self, photo: Image.Image, source: Photograph, landmarks: np.ndarray | None) -> InvertedPhoto:
+        """The crop around a face, by its landmarks (None: those of the largest), inverted. Raises UserError."""
         domain = self.method.domain
         if domain.alignment is None:
             raise UserError(f"align: images of the domain {domain.name} are not aligned; leave align out")
@@ -238,8 +239,8 @@ class SimpleRunner:
             check_apart([save_pth], [path])
         check_files(self.method, self.latent_editor, [name for name, _ in pairs], False)
         whole, source = load_image(path), Photograph.of(path)
-        for points in tqdm(self._faces(whole, path), "faces", disable=None):
-            photo = self._aligned(whole, source, points)
+        for points in tqdm(self.faces(whole, path), "faces", disable=None):
+            photo = self.aligned(whole, source, points)
             mask = self.mask(photo, None, mask_trashold) if use_mask else None
             assert photo.quad is not None
             whole = paste_back(whole, self.edited(photo, pairs, mask), photo.quad)

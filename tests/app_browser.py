@@ -1,6 +1,6 @@
 """The page in headless Chromium. As a program: start the page and write its screenshot.
 
-python tests/app_browser.py assets/page.png [CONFIG [DIRECTION PART]]    PART: of the slider, from 0 to 1
+python tests/app_browser.py assets/page.png [CONFIG [QUERY [WIDTH]]]    QUERY: of a link, such as edit=age:5
 """
 
 import json
@@ -20,7 +20,7 @@ FLAGS = """--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-r
 
 
 def missing() -> str:
-    """What is missing for browser tests; "" if nothing is."""
+    """What there is no browser test without; "" if all is there."""
     try:
         import selenium  # noqa: F401
     except ImportError:
@@ -66,16 +66,16 @@ class Browser:
 
     def visible(self, selector: str) -> bool:
         """Whether the first match is there and shown."""
-        result = self.find(selector)
-        return result is not None and result.is_displayed()
+        script = "return !!document.querySelector(arguments[0])?.checkVisibility()"  # at once: elements come and go
+        return self.driver.execute_script(script, selector)
 
-    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 40) -> Any:
         """What the condition gives once it is true."""
         end = time.monotonic() + seconds
-        while not (result := condition()):
+        while not (found := condition()):
             assert time.monotonic() < end, f"{what}: waited for in vain; the page: {self.find('body').text}"
             time.sleep(0.05)
-        return result
+        return found
 
     def upload(self, path: Path, box: str = "upload") -> None:
         """Give a file box a file, in place of the one that it may have."""
@@ -116,7 +116,7 @@ class Browser:
     def scroll_to(self, element: Any) -> None:
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
 
-    def slide(self, part: float, name: str = "power") -> None:
+    def slide(self, part: float, name: str) -> None:
         """Click on a slider at a part of its length."""
         bar = self.present(f"#{name} input[type=range]")
         self.scroll_to(bar)
@@ -133,9 +133,26 @@ class Browser:
                 moves.click_and_hold()
         moves.release().perform()
 
-    def images(self) -> list[str]:
-        """Addresses of the two images that are compared; none before there are any."""
-        return [image.get_attribute("src") for image in self.all("#compare img")]
+    def press_at(self, element: Any, x: float, y: float) -> None:
+        """Click at a part of the element's width and height."""
+        from selenium.webdriver import ActionChains
+
+        self.scroll_to(element)
+        width, height = element.size["width"], element.size["height"]
+        move = ActionChains(self.driver).move_to_element_with_offset(
+            element, round((x - 0.5) * width), round((y - 0.5) * height)
+        )
+        move.click().perform()
+
+    def resize(self, width: int, height: int = 900) -> None:
+        """Give the page a size that the window itself may be too large for."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def pictures(self) -> list[str]:
+        """Addresses of the two images that are compared, before and after; none before there are any."""
+        images = [self.find(f"#compare {kind}") for kind in ("img.before", "img:not(.before)")]
+        return [src for image in images if image and "file=" in (src := image.get_attribute("src") or "")]
 
     def status(self) -> str:
         return self.present("#status").text
@@ -162,20 +179,15 @@ class Browser:
         return {params["request"]["url"] for params in sent if not params["documentURL"].startswith("chrome:")}
 
 
-def main(target: Path, config: Path, direction: str, part: float) -> None:
+def main(target: Path, config: Path, query: str, width: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = AppServer(config, Path(folder) / "log")
         browser = Browser(Path(folder))
         try:
-            browser.open(server.url)
-            browser.press(browser.present("#samples .thumbnail-item, #samples button.thumbnail-lg"))
-            browser.wait(lambda: len(browser.images()) == 2, "the sample")
-            if direction:
-                browser.choose("direction", direction)
-                browser.wait(lambda: direction in browser.present("#power").text, "the direction")
-            browser.slide(part)
-            browser.wait(lambda: " s" in browser.status() and "·" in browser.status(), "the edit")
-            time.sleep(1)
+            browser.resize(width)
+            browser.open(f"{server.url}/?{query}")
+            browser.wait(lambda: len(browser.pictures()) == 2, "the sample")
+            time.sleep(2)
             browser.driver.save_screenshot(str(target))
         finally:
             browser.close()
@@ -183,8 +195,9 @@ def main(target: Path, config: Path, direction: str, part: float) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # folders of tests/ hide rooms of the same name
     from runners.app.studio import default_config
 
     words = sys.argv[1:] or sys.exit(__doc__)
     chosen = Path(words[1]) if len(words) > 1 else default_config()
-    main(Path(words[0]), chosen, words[2] if len(words) > 2 else "", float(words[3]) if len(words) > 3 else 0.9)
+    main(Path(words[0]), chosen, words[2] if len(words) > 2 else "", int(words[3]) if len(words) > 3 else 1400)

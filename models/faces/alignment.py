@@ -75,7 +75,7 @@ def align(
     if landmarks is None:
         landmarks, turned = find_turned_landmarks(image, predictor)
     landmarks = np.asarray(landmarks, dtype=np.float64)
-    quad = _face_quad(landmarks)
+    quad = face_quad(landmarks)
 
     # The transform below takes one sample a pixel, so a much larger face is shrunk first.
     work, scale, source = quad, np.ones(2), image
@@ -129,7 +129,7 @@ def paste_back(original: Image.Image, edited: Image.Image, crop_quad: np.ndarray
     return Image.fromarray(pixels)
 
 
-def _face_quad(landmarks: np.ndarray) -> np.ndarray:
+def face_quad(landmarks: np.ndarray) -> np.ndarray:
     """FFHQ's square around a face, as TL, BL, BR, TR: 4×2."""
     left_eye, right_eye = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
     eyes = (left_eye + right_eye) / 2

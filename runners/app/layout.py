@@ -1,27 +1,47 @@
-"""The layout of the web page."""
+"""The layout of the web page: the picture, and beside or below it all that changes it."""
 
 import html
-import math
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from runners.app.studio import MAX_BYTES, Direction, Studio
-from runners.app.visit import AUTOMATIC, NO_MASK, PAINTED, UPLOADED
+from runners.app.settings import AUTOMATIC, NO_MASK, PAINTED, THRESHOLD, UPLOADED
+from runners.app.sliders import Direction, Slider
+from runners.app.studio import MAX_BYTES, Studio
+from runners.app.visit import DOWNLOADS
 
 _SYSTEM = ["system-ui", "sans-serif"]  # nothing is fetched from the internet
 THEME = gr.themes.Soft(
     primary_hue="indigo", neutral_hue="slate", radius_size="md", font=_SYSTEM, font_mono=["ui-monospace", "monospace"]
-)
-CSS = """
-.gradio-container { max-width: 1360px !important; width: 100%; margin: auto }
-#upload .icon-wrap, #own_mask .icon-wrap { display: none }
-#head h1 { margin: 0; font-size: 1.5rem } #head p { margin: 0; opacity: .7 }
-#status { min-height: 1.6em } #status p { margin: 0; opacity: .8 }
-.section > .label-wrap { font-weight: 600 }
-#result { position: sticky; top: 12px; align-self: flex-start }
-footer, [data-testid=status-tracker]:has(> .error) { display: none !important }
-"""
+).set(
+    block_title_background_fill="none", block_title_background_fill_dark="none", block_title_padding="0",
+    block_title_text_color="*body_text_color", block_title_text_color_dark="*body_text_color",
+    block_title_text_weight="500", block_shadow="none",
+)  # fmt: skip
+CSS = Path(__file__).with_name("page.css")
+# Before and after, divided by a line that is moved with a range input: pointer, fingers and arrow keys all work.
+_COMPARE = """<div class="compare" role="group" aria-label="Picture before and after the edit">
+<img src="${value ? value.after : ''}" alt="${value ? 'after: ' + value.words : ''}">
+<img src="${value ? value.before : ''}" alt="${value ? 'before' : ''}" class="before">
+<span class="line"></span><b>before</b><b class="end">after</b>
+<input type="range" min="0" max="100" value="50" aria-label="Line between before and after, in percent"></div>"""
+_ON_COMPARE = """element.addEventListener('input', event =>
+element.style.setProperty('--at', event.target.value + '%'));"""
+_ANNOUNCED = "element.setAttribute('role', 'status')"  # screen readers read what is written here
+# What gradio does not tell screen readers: whether a section is open, and what a button is for.
+DESCRIBE = """() => {
+const describe = () => {
+  for (const button of document.querySelectorAll('.section > .label-wrap'))
+    button.setAttribute('aria-expanded', button.classList.contains('open'));
+  for (const slider of document.querySelectorAll('.edit'))
+    slider.querySelector('.reset-button')?.setAttribute('aria-label',
+      'Reset ' + slider.querySelector('[data-testid=block-info]').textContent);
+  document.querySelector('#photograph button')?.setAttribute('aria-label', 'Photograph: click on a face to edit it');
+};
+new MutationObserver(describe).observe(document.body, {subtree: true, childList: true, attributeFilter: ['class']});
+describe() }"""
+_OPEN_SLIDERS = 8  # groups are open until there are so many
 
 
 class Layout:
@@ -29,110 +49,170 @@ class Layout:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
+        self.aligned = studio.domain.alignment is not None
+        self.rows: list[tuple[Slider, gr.Slider]] = []
+        self.columns: dict[str, gr.Column] = {}  # of file boxes, by their elem_id
+        self.families: dict[str, gr.Dropdown] = {}  # by trait, where several families have it
         title = f"StyleFeatureEditor · {studio.domain.name}"
         with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 6 * 3600)) as self.blocks:
             method = f"{studio.domain.name}, {studio.domain.generator.size} px, on {studio.runner.method.device}"
             gr.HTML(f"<h1>StyleFeatureEditor</h1><p>{html.escape(method)}</p>", elem_id="head")
-            with gr.Row():
-                with gr.Column(scale=2, min_width=380):
-                    self._lay_image()
-                    self._lay_edit()
-                    self._lay_mask()
-                with gr.Column(scale=3, min_width=420, elem_id="result"):
+            with gr.Row(elem_id="studio"):
+                with gr.Column(elem_id="result", min_width=0):
                     self._lay_result()
-            self.inputs: set[gr.blocks.Block] = {
-                self.family, self.direction, self.neutral, self.target, self.number, self.power, self.stack, self.mask,
-                self.threshold, self.whole,
-            }  # fmt: skip
-            files = [self.picture, self.settings, self.mask_file]
-            self.results: list[gr.blocks.Block] = [self.compare, *files, self.status]
+                with gr.Column(elem_id="controls", min_width=0):
+                    self._lay_source()
+                    with gr.Tabs(elem_id="tabs"):
+                        with gr.Tab("Edit", id="edit") as self.edit_tab:
+                            self._lay_edits()
+                            self._lay_words()
+                            self._lay_mask()
+                            self._lay_families()
+                            self._lay_downloads()
+                        with gr.Tab("Mix two pictures", id="mix") as self.mix_tab:
+                            self._lay_mix()
+            self.link = gr.Textbox(visible="hidden", elem_id="link")
+            self.file = gr.File(visible="hidden", elem_id="file")
+        self.sliders = [box for _, box in self.rows]
+        self.words_inputs = [self.words_family, self.neutral, self.target, self.number, self.power]
+        self.inputs: set[gr.blocks.Block] = {
+            *self.sliders, *self.families.values(), *self.words_inputs, self.mask, self.threshold,
+        }  # fmt: skip
+        self.results: list[gr.blocks.Block] = [
+            self.compare, self.photograph, self.status, self.link, self.undo, self.redo
+        ]  # fmt: skip
 
-    def _lay_image(self) -> None:
-        aligned = self.studio.domain.alignment is not None
-        with gr.Accordion("Picture", elem_classes="section"):
-            limit = f"Upload an image (up to {MAX_BYTES >> 20} MB)"
-            self.upload = gr.File(label=limit, height=110, elem_id="upload")
-            samples = [str(path) for path in self.studio.samples]
-            self.samples = gr.Gallery(
-                samples, label="or choose a sample", columns=5, fit_columns=False, height=130, allow_preview=False,
-                interactive=False, visible=bool(samples), buttons=[], object_fit="cover", elem_id="samples",
-            )  # fmt: skip
+    def _lay_result(self) -> None:
+        with gr.Column(elem_id="picture", min_width=0):
+            self.compare = gr.HTML(None, html_template=_COMPARE, js_on_load=_ON_COMPARE, elem_id="compare")
+            with gr.Row(elem_id="history"):
+                small: dict[str, Any] = {"size": "sm", "min_width": 0}
+                self.undo = gr.Button("↶ Undo", interactive=False, elem_id="undo", **small)
+                self.redo = gr.Button("↷ Redo", interactive=False, elem_id="redo", **small)
+                self.reset = gr.Button("Reset all", elem_id="reset", **small)
+                self.copy = gr.Button("Copy link", elem_id="copy", **small)
+            self.status = gr.HTML("Opening a sample …", js_on_load=_ANNOUNCED, elem_id="status")
+        self.photograph = gr.Image(
+            label="Whole photograph", type="filepath", interactive=False, visible=False, buttons=[],
+            elem_id="photograph",
+        )  # fmt: skip
+
+    def _lay_source(self) -> None:
+        with gr.Accordion("Picture", elem_classes="section", elem_id="source"):
+            self.upload = self._file_box("upload", f"Your picture, or its inversion file, up to {MAX_BYTES >> 20} MB")
+            self.samples = self._samples("samples", "Samples")
+            self.face = gr.Radio([], label="Face, from left to right", visible=False, elem_id="face",
+                                 info="or click on it in the photograph")  # fmt: skip
             info = "cuts out the largest face; leave it out for images that are aligned crops"
-            self.align = gr.Checkbox(aligned, label="Align", info=info, visible=aligned, elem_id="align")
+            self.align = gr.Checkbox(self.aligned, label="Align", info=info, visible=self.aligned, elem_id="align")
 
-    def _lay_edit(self) -> None:
-        families = list(self.studio.families)
-        words = families[0] in self.studio.text_families
-        with gr.Accordion("Edit", elem_classes="section"):
-            self.family = gr.Radio(families, value=families[0], label="Family", elem_id="family")
-            names = [direction.name for direction in self.studio.families[families[0]]]
-            self.direction = gr.Radio(names, value=names[0], label="Direction", visible=not words, elem_id="direction")
-            with gr.Column(visible=words) as self.words:
-                self.problem = gr.Markdown()
-                with gr.Row():
-                    self.neutral = gr.Textbox("face", label="It is", max_length=200, min_width=100)
-                    self.target = gr.Textbox("smiling face", label="It should be", max_length=200, min_width=100)
-                    self.number = gr.Number(0.1, label="Threshold", minimum=0, maximum=10, step=0.01, min_width=80)
-            self.power = gr.Slider(**self.slider(families[0], names[0]), elem_id="power")
-            self.labels = gr.State([])
-            self.stack = gr.CheckboxGroup([], label="Stacked edits", visible=False, elem_id="stack")
+    def _file_box(self, elem_id: str, label: str, visible: bool = True) -> gr.File:
+        """A box for an upload; its label is above it, as gradio's would lie over the box's own text."""
+        with gr.Column(visible=visible, elem_classes="upload", min_width=0) as column:
+            gr.HTML(html.escape(label), elem_classes="caption")
+            box = gr.File(label=label, show_label=False, height=96, elem_id=elem_id)
+        self.columns[elem_id] = column
+        return box
+
+    def _samples(self, elem_id: str, label: str) -> gr.Gallery:
+        return gr.Gallery(
+            [str(path) for path in self.studio.samples], label=label, show_label=False, allow_preview=False,
+            interactive=False, visible=bool(self.studio.samples), buttons=[], object_fit="cover", columns=6,
+            height="auto", elem_id=elem_id, elem_classes="samples",
+        )  # fmt: skip
+
+    def _lay_edits(self) -> None:
+        for heading, sliders in self.studio.sliders.items():
+            is_open = not self.rows or len(self.rows) + len(sliders) <= _OPEN_SLIDERS
+            with gr.Accordion(heading, open=is_open, elem_classes="section", elem_id=f"group_{heading.lower()}"):
+                for slider in sliders:
+                    options = self.slider(slider.label, slider.directions[0])
+                    box = gr.Slider(**options, buttons=["reset"], elem_id=f"edit_{slider.trait}", elem_classes="edit")
+                    self.rows.append((slider, box))
+
+    def _lay_words(self) -> None:
+        names = list(self.studio.text_families)
+        with gr.Accordion(
+            "In your own words", open=False, visible=bool(names), elem_classes="section", elem_id="words_section"
+        ):
+            self.problem = gr.Markdown(self.problem_of(names[0]) if names else "")
+            self.words_family = gr.Radio(
+                names, value=names[0] if names else None, label="Made by", visible=len(names) > 1,
+                elem_id="words_family",
+            )  # fmt: skip
             with gr.Row():
-                self.add = gr.Button("Add to the stack", size="sm", min_width=110, elem_id="add")
-                self.remove = gr.Button("Remove unticked", size="sm", min_width=110, elem_id="remove")
-                self.clear = gr.Button("Clear", size="sm", min_width=60, elem_id="clear")
+                self.neutral = gr.Textbox("face", label="It is", max_length=200, min_width=100)
+                self.target = gr.Textbox("smiling face", label="It should be", max_length=200, min_width=100)
+                self.number = gr.Number(0.1, label="Threshold", minimum=0, maximum=10, step=0.01, min_width=80)
+            options = self.words_slider(names[0]) if names else {"minimum": -1, "maximum": 1, "value": 0}
+            self.power = gr.Slider(**options, buttons=["reset"], elem_id="words_power", elem_classes="edit")
 
     def _lay_mask(self) -> None:
         kinds = [NO_MASK, AUTOMATIC, PAINTED, UPLOADED]
-        if self.studio.domain.alignment is None:
+        if not self.aligned:
             kinds.remove(AUTOMATIC)  # it needs a face
         with gr.Accordion("Mask: what stays unedited", open=False, elem_classes="section", elem_id="mask_section"):
-            self.mask = gr.Radio(kinds, value=NO_MASK, show_label=False, elem_id="mask")
+            self.mask = gr.Radio(kinds, value=NO_MASK, label="Kind of mask", show_label=False, elem_id="mask")
             self.threshold = gr.Slider(
-                0, 1, value=0.095, step=0.005, label="From this probability of background on", visible=False
-            )
+                0, 1, value=THRESHOLD, step=0.005, label="From this probability of background on", visible=False,
+                elem_id="threshold", elem_classes="edit",
+            )  # fmt: skip
             with gr.Column(visible=False) as self.painting:
                 self.canvas = gr.ImageEditor(
-                    type="pil", label="Paint over what to keep", sources=(), transforms=(), layers=False, buttons=[],
-                    brush=gr.Brush(default_size=40, colors=["#f0386b"], color_mode="fixed"), canvas_size=(512, 512),
-                    elem_id="canvas",
+                    type="pil", label="Paint over what should stay", sources=(), transforms=(), layers=False,
+                    buttons=[], brush=gr.Brush(default_size=40, colors=["#f0386b"], color_mode="fixed"),
+                    canvas_size=(512, 512), elem_id="canvas",
                 )  # fmt: skip
                 self.paint = gr.Button("Use the painted mask", size="sm", elem_id="paint")
-            self.own_mask = gr.File(label="White stays unedited", height=110, visible=False, elem_id="own_mask")
+            self.own_mask = self._file_box("own_mask", "A mask: what is white stays unedited", visible=False)
 
-    def _lay_result(self) -> None:
-        self.compare = gr.ImageSlider(
-            label="Before | after", interactive=False, type="filepath", buttons=["fullscreen"], height=560,
-            max_height=560, elem_id="compare",
-        )  # fmt: skip
-        self.status = gr.Markdown("Choose an image to begin.", elem_id="status")
+    def _lay_families(self) -> None:
+        shared = [slider for slider, _ in self.rows if len(slider.directions) > 1]
+        with gr.Accordion(
+            "Families: how a direction is made", open=False, visible=bool(shared), elem_classes="section",
+            elem_id="families_section",
+        ):  # fmt: skip
+            for slider in shared:
+                choices = [(f"{direction.family}: {direction.name}", direction.name) for direction in slider.directions]
+                self.families[slider.trait] = gr.Dropdown(
+                    choices, value=choices[0][1], label=slider.label, filterable=False,
+                    elem_id=f"family_{slider.trait}", elem_classes="family",
+                )  # fmt: skip
+
+    def _lay_downloads(self) -> None:
+        with gr.Accordion("Download", elem_classes="section", elem_id="downloads"), gr.Row():
+            self.downloads = {
+                kind: gr.Button(text, size="sm", min_width=110, elem_id=f"download_{kind}",
+                                visible=kind != "mask" and (kind != "photograph" or self.aligned))
+                for kind, text in DOWNLOADS.items()
+            }  # fmt: skip
+
+    def _lay_mix(self) -> None:
+        styles, layer = self.studio.domain.generator.n_styles, self.studio.domain.feature_layer
+        gr.HTML("Your picture, without its edits, mixed with a second one.", elem_classes="caption")
+        self.second = self._file_box("second", "The second picture, or its inversion file")
+        self.second_samples = self._samples("second_samples", "Samples")
+        self.share = gr.Slider(
+            0, 1, value=0.5, step=0.01, label="Share of the second picture", elem_id="share", elem_classes="edit"
+        )
+        parts = [("everything", "all"), ("pose and shape", f"0-{layer - 1}"), ("colours", f"{layer}-{styles - 1}")]
+        self.layers = gr.Radio(parts, value="all", label="What is mixed", elem_id="layers")
         with gr.Row():
-            self.whole = gr.Checkbox(label="Show the whole photograph", visible=False, elem_id="whole")
-            self.picture = gr.DownloadButton("Download image", size="sm", interactive=False, elem_id="picture")
-            self.settings = gr.DownloadButton("Download settings", size="sm", interactive=False, elem_id="settings")
-            self.mask_file = gr.DownloadButton("Download mask", size="sm", visible=False, elem_id="mask_file")
-        with gr.Accordion("Strength sweep", open=False, elem_classes="section", elem_id="sweep_section"):
-            self.sweep = gr.Button("Show this direction from its lowest to its highest power", elem_id="sweep")
-            self.strip = gr.Image(
-                label="Strip", show_label=False, type="filepath", interactive=False, visible=False,
-                buttons=["download", "fullscreen"], elem_id="strip",
-            )  # fmt: skip
-            self.gif = gr.Image(
-                label="GIF", show_label=False, type="filepath", interactive=False, visible=False, height=320,
-                buttons=["download"], elem_id="gif",
-            )  # fmt: skip
+            self.mixed_picture = gr.Button("Download picture", size="sm", min_width=110, elem_id="download_mixed")
+            self.morph = gr.Button("Download GIF, there and back", size="sm", min_width=110, elem_id="download_morph")
 
-    def slider(self, family: str, name: str) -> dict[str, Any]:
-        direction = self.find(family, name)
-        label = f"{direction.name}: useful powers {direction.low:g} to {direction.high:g}"
-        if family in self.studio.text_families:
-            label = f"Power: useful are {direction.low:g} to {direction.high:g}"
-        step = 10 ** math.floor(math.log10((direction.high - direction.low) / 20))
-        bounds = {"minimum": min(direction.low, 0), "maximum": max(direction.high, 0), "step": step}
-        return {**bounds, "value": 0, "label": label, "interactive": not self.problem_of(family)}
+    @staticmethod
+    def slider(label: str, direction: Direction, value: float = 0) -> dict[str, Any]:
+        return {
+            "minimum": direction.least, "maximum": direction.most, "step": direction.step, "value": value,
+            "label": label, "info": direction.family,
+        }  # fmt: skip
 
-    def find(self, family: str, name: str) -> Direction:
-        directions = {direction.name: direction for direction in self.studio.families[family]}
-        return directions.get(name) or next(iter(directions.values()))
+    def words_slider(self, family: str, value: float = 0) -> dict[str, Any]:
+        ((low, high),) = self.studio.text_families[family].directions.values()
+        options = self.slider("Power", Direction("", family, low, high), value)
+        return {**options, "interactive": not self.problem_of(family)}
 
     def problem_of(self, family: str) -> str:
-        return self.studio.text_problem(family) if family in self.studio.text_families else ""
+        problem = self.studio.text_problem(family)
+        return problem and f"Not available: {html.escape(problem)}"

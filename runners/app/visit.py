@@ -4,53 +4,43 @@ import json
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
 from PIL import Image
 
-from models.faces.alignment import paste_back
+from runners.animation_runner import AnimationRunner
+from runners.app.picture import Picture
+from runners.app.settings import AUTOMATIC, NO_MASK, History, Settings
 from runners.simple_runner import SimpleRunner
 from utils.drawing import image_strip
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import INVERSION_SUFFIX, atomic_path
 from utils.images import resize, save_image
 from utils.video import save_gif
 
-NO_MASK, AUTOMATIC, PAINTED, UPLOADED = "none", "automatic", "painted", "uploaded"
-FRAMES = 13  # of a strength sweep
+FRAMES = 13  # of an edit's GIF, one way
 _STRIP_STEP = 3  # the strip shows every third frame
 _GIF_SIDES, _GIF_FPS = (256, 384), 11  # least and most px
 _KEPT = 3  # results whose files are kept, as the page may still be loading them
+
+DOWNLOADS = {
+    "picture": "Picture", "photograph": "Photograph", "strip": "Strip", "gif": "GIF", "settings": "Settings",
+    "inversion": "Inversion file", "mask": "Mask",
+}  # fmt: skip
 
 Progress = Callable[[float, str], None]  # the fraction done, 0 to 1, and what is being done
 
 
 @dataclass(frozen=True)
-class EditRequest:
-    """The edits of an image, and how to show it.
-
-    edits: direction -> power; power 0 means none.
-    mask: one of the names above; `threshold` counts for the automatic one.
-    whole: show the whole photograph with the edited crop in it, if the crop was cut out of one.
-    """
-
-    edits: dict[str, float]
-    mask: str = NO_MASK
-    threshold: float = 0.095
-    whole: bool = False
-
-
-@dataclass(frozen=True)
 class Result:
-    """Files: the images to compare, what is downloaded, and the visitor's mask, if there is one."""
+    """Files: the crop before and after, and the whole photograph with the edited crop, if there is one."""
 
     before: Path
     after: Path
-    settings: Path
-    mask: Path | None
+    photograph: Path | None = None
 
 
 class Visit:
@@ -58,31 +48,23 @@ class Visit:
 
     Args:
         runner: inverts and edits; the caller must let only one thread use it at a time.
-        folder: for all files; made here, removed by `close`.
-        source: the image's file; it must exist as long as the visit.
-        name: the visitor's name of the file.
+        folder: for all files; exists, and is removed by `close`.
         facts: facts for the settings file, such as the config.
+        settings: what is set at first. A mask of another image is left out.
     """
 
     def __init__(
-        self, runner: SimpleRunner, folder: Path, source: Path, name: str, align: bool, facts: dict[str, Any]
+        self, runner: SimpleRunner, folder: Path, picture: Picture, facts: dict[str, Any], settings: Settings
     ) -> None:
-        self.runner, self.folder, self.source, self.name, self.align, self.facts = (
-            runner, folder, source, name, align, facts
-        )  # fmt: skip
-        self.stem = re.sub(r"[^\w-]+", "_", Path(name).stem)[:60].strip("_") or "picture"
-        try:
-            self.photo = runner.invert(source, align)
-        except UserError as error:
-            raise UserError(str(error).replace(str(source), name)) from None
+        self.runner, self.folder, self.picture, self.facts = runner, folder, picture, facts
+        self.stem = re.sub(r"[^\w-]+", "_", Path(picture.name).stem)[:60].strip("_") or "picture"
+        self.photo = picture.photo
         self.unedited = runner.reconstruct(self.photo)
         self.before = self._write("before.png", self.photo.crop)
-        self.before_whole = self.before
-        self.original = self.photo.original()
-        if self.original is not None:
-            self.before_whole = self._write("photograph.jpg", self.original)
+        self.second: Picture | None = None  # what is mixed in
+        self.history = History(settings if settings.mask == AUTOMATIC else replace(settings, mask=NO_MASK))
         self._made = 0  # folders of results
-        self._last: tuple[EditRequest, Result] | None = None
+        self._last: tuple[Settings, Result] | None = None
 
     def close(self) -> None:
         """Remove every file."""
@@ -105,46 +87,87 @@ class Visit:
     def _mask_file(self, kind: str) -> Path:
         return self.folder / f"{kind}_mask.png"
 
-    def edit(self, request: EditRequest) -> Result:
-        """The image for a request, which costs one edit unless the last request was the same. Raises UserError."""
-        if self._last is not None and self._last[0] == request:
+    def edit(self, settings: Settings) -> Result:
+        """The image for the settings, which costs one edit unless they are those of the last one. Raises UserError."""
+        if self._last is not None and self._last[0] == settings:
             return self._last[1]
-        edits, mask = _effective(request.edits), self._mask(request)
-        edited = self._edited(edits, request, mask)
+        edited = self._edited(settings)
         folder = self._new_folder("edit", _KEPT)
-        name = f"{folder.name}/{self.stem}_edited"
-        if request.whole and self.original is not None and self.photo.quad is not None:
-            after = self._write(f"{name}.jpg", paste_back(self.original, edited, self.photo.quad))
-        else:
-            after = self._write(f"{name}.png", edited)
-        if mask is not None:
-            content, mask = mask.read_bytes(), folder / f"{self.stem}_mask.png"
-            mask.write_bytes(content)
-        settings = folder / f"{self.stem}_settings.json"
-        with atomic_path(settings) as temporary:
-            temporary.write_text(json.dumps(self._settings(edits, request, mask), indent=1, ensure_ascii=False) + "\n")
-        result = Result(self.before_whole if after.suffix == ".jpg" else self.before, after, settings, mask)
-        self._last = request, result
+        after = self._write(f"{folder.name}/{self.stem}_edited.png", edited)
+        shown = self.picture.shown(edited)
+        whole = self._write(f"{folder.name}/photograph.jpg", shown) if shown else None
+        result = Result(self.before, after, whole)
+        self._last = settings, result
         return result
 
-    def sweep(
-        self, request: EditRequest, direction: str, powers: tuple[float, float], progress: Progress
-    ) -> tuple[Path, Path]:
-        """The crop from the lowest to the highest power of a direction, besides the other edits: strip and GIF."""
-        low, high = powers
-        mask, frames = self._mask(request), []
-        for i in range(FRAMES):
-            progress(i / FRAMES, f"{direction}: {i + 1} of {FRAMES}")
-            power = low + (high - low) * i / (FRAMES - 1)
-            image = self._edited(_effective({**request.edits, direction: power}), request, mask)
-            frames.append((f"{direction} {power:.3g}", image))
-        folder = self._new_folder("sweep", 1)
-        strip = self._write(f"{folder.name}/{self.stem}_strip.jpg", image_strip(frames[::_STRIP_STEP]))
+    def mix(self, share: float, layers: str) -> Result:
+        """An image between this one and the second; see `SimpleRunner.mix`. Raises UserError."""
+        mixed = self.runner.mix(self.photo, self._second().photo, layers, share)
+        folder = self._new_folder("mix", _KEPT)
+        return Result(self.before, self._write(f"{folder.name}/{self.stem}_mixed.png", mixed))
+
+    def morph(self, layers: str) -> Path:
+        """A GIF from this image to the second one and back. Raises UserError."""
+        gif = self._file("morph", ".gif")
+        AnimationRunner(self.runner).morph(self.photo, self._second().photo, gif, layers, fps=_GIF_FPS)
+        return gif
+
+    def _second(self) -> Picture:
+        if self.second is None:
+            raise UserError("there is no second picture yet; upload or choose one")
+        return self.second
+
+    def download(self, kind: str, settings: Settings, progress: Progress) -> Path:
+        """A file of the kinds in DOWNLOADS, for the settings. Raises UserError if there is none."""
+        if kind == "picture":
+            return self.edit(settings).after
+        if kind == "photograph":
+            if self.photo.quad is None:
+                raise UserError("no face was cut out of a photograph; download the picture instead")
+            path = self._file("photograph", ".jpg")
+            save_image(self.photo.put_back(self._edited(settings)), path)
+            return path
+        if kind == "settings":
+            return self._settings_file(settings)
+        if kind == "inversion":
+            path = self._file("inversion", INVERSION_SUFFIX)
+            self.photo.save(path)
+            return path
+        if kind == "mask":
+            mask = self._mask(settings)
+            if mask is None:
+                raise UserError("there is no mask of your own; paint or upload one")
+            path = self._file("mask", ".png")
+            path.write_bytes(mask.read_bytes())
+            return path
+        return self._animation(kind, settings, progress)
+
+    def _animation(self, kind: str, settings: Settings, progress: Progress) -> Path:
+        """The crop from no edit to the whole one: a strip, or a GIF that comes back."""
+        if not settings.edits:
+            raise UserError("nothing is edited yet; move a slider first")
+        step = _STRIP_STEP if kind == "strip" else 1
+        frames = []
+        for i in range(0, FRAMES, step):
+            progress(i / FRAMES, f"{i} of {FRAMES}")
+            part = i / (FRAMES - 1)
+            edits = {name: power * part for name, power in settings.edits.items() if part}
+            frames.append((f"{part:.0%}", self._edited(replace(settings, edits=edits))))
+        if kind == "strip":
+            path = self._file("strip", ".jpg")
+            save_image(image_strip(frames), path)
+            return path
         side = min(max(self.photo.crop.width, _GIF_SIDES[0]), _GIF_SIDES[1])
         small = [resize(image, side) for _, image in frames]
-        gif = folder / f"{self.stem}_sweep.gif"
-        save_gif(small + small[-2:0:-1], gif, _GIF_FPS)  # there and back
-        return strip, gif
+        path = self._file("edit", ".gif")
+        save_gif(small + small[-2:0:-1], path, _GIF_FPS)
+        return path
+
+    def _file(self, what: str, suffix: str) -> Path:
+        """A place for a file to download, which replaces the one before."""
+        folder = self._new_folder(f"download_{suffix[1:]}", 1)
+        folder.mkdir()
+        return folder / f"{self.stem}_{what}{suffix}"
 
     def _new_folder(self, kind: str, kept: int) -> Path:
         """A folder for a result's files, with a new name, which no browser has cached; keeps `kept` − 1 old ones."""
@@ -154,40 +177,44 @@ class Visit:
         self._made += 1
         return self.folder / f"{kind}_{self._made:06}"
 
-    def _edited(self, edits: dict[str, float], request: EditRequest, mask: Path | None) -> Image.Image:
-        if not edits:
+    def _edited(self, settings: Settings) -> Image.Image:
+        mask = self._mask(settings)
+        if not settings.edits:
             return self.unedited
         return self.runner.edit(
-            self.photo, edits=list(edits.items()), use_mask=request.mask != NO_MASK, mask_trashold=request.threshold,
-            mask_path=mask,
+            self.photo, edits=list(settings.edits.items()), use_mask=settings.mask != NO_MASK,
+            mask_trashold=settings.threshold, mask_path=mask,
         )  # fmt: skip
 
-    def _mask(self, request: EditRequest) -> Path | None:
-        """The file of the visitor's mask; None if the request uses none."""
-        if not self.has_mask(request.mask):
-            raise UserError(f"there is no {request.mask} mask yet; paint or upload one, or choose another kind of mask")
-        return None if request.mask in (NO_MASK, AUTOMATIC) else self._mask_file(request.mask)
+    def _mask(self, settings: Settings) -> Path | None:
+        """The file of the visitor's mask; None if the settings use none."""
+        if not self.has_mask(settings.mask):
+            raise UserError(f"there is no {settings.mask} mask yet; paint or upload one, or choose another kind")
+        return None if settings.mask in (NO_MASK, AUTOMATIC) else self._mask_file(settings.mask)
 
-    def _settings(self, edits: dict[str, float], request: EditRequest, mask: Path | None) -> dict[str, Any]:
+    def _settings_file(self, settings: Settings) -> Path:
         """Enough to make the image again by scripts/simple_inference.py."""
-        command = ["python", "scripts/simple_inference.py", f"--orig_img_pth={self.name}"]
+        picture, edits, mask = self.picture, dict(settings.edits), self._mask(settings)
+        mask_name = f"{self.stem}_mask.png" if mask else None
+        command = ["python", "scripts/simple_inference.py", f"--orig_img_pth={picture.name}"]
         command += ["--simple_config_pth", str(self.facts["config"]), "--save_pth", f"{self.stem}_edited.png"]
-        command += ["--align"] * self.align + ["--edits", *(f"{name}={power}" for name, power in edits.items())]
-        if request.mask != NO_MASK:
-            command += ["--use_mask", "--mask_trashold", str(request.threshold)]
-        if mask is not None:
-            command += ["--mask_path", mask.name]
-        return {
-            "picture": self.name, **self.facts, "align": self.align, "edits": edits, "mask": request.mask,
-            "mask_threshold": request.threshold if request.mask == AUTOMATIC else None,
-            "mask_file": mask and mask.name, "command": shlex.join(command) if edits else None,
+        command += ["--align"] * picture.align + ["--edits", *(f"{name}={power}" for name, power in edits.items())]
+        command += ["--face", str(picture.face)] if picture.face else []
+        if settings.mask != NO_MASK:
+            command += ["--use_mask", "--mask_trashold", str(settings.threshold)]
+        command += ["--mask_path", mask_name] if mask_name else []
+        facts = {
+            "picture": picture.name, **self.facts, "align": picture.align, "face": picture.face, "edits": edits,
+            "mask": settings.mask, "mask_threshold": settings.threshold if settings.mask == AUTOMATIC else None,
+            "mask_file": mask_name, "link": settings.query(), "command": shlex.join(command) if edits else None,
         }  # fmt: skip
+        path = self._file("settings", ".json")
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+        return path
 
     def _write(self, name: str, image: Image.Image) -> Path:
         path = self.folder / name
-        save_image(image, path, compression=1)  # a visitor waits for it
+        path.parent.mkdir(exist_ok=True)
+        image.save(path, compress_level=1, quality=90)  # not synced to disk: a visitor waits for it
         return path
-
-
-def _effective(edits: dict[str, float]) -> dict[str, float]:
-    return {name: power for name, power in edits.items() if power != 0}

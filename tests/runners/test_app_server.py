@@ -50,12 +50,13 @@ def test_a_busy_port_is_one_line(server: AppServer) -> None:
 
 def test_edits_are_made_and_served(server: AppServer, photo_path: Path) -> None:
     opened(server, "ann", photo_path)
-    answer = server.call("ann", "power", "input", {"power": 5})
-    images = [file["url"] for file in answer["output"]["data"][0]]
-    assert len(set(images)) == 2
-    for url in images:
-        assert Image.open(requests.get(url, stream=True, timeout=60).raw).size == (64, 64)
-    assert answer["output"]["data"][-1].startswith("age +5 ")
+    answer = server.call("ann", "edit_age", "input", {"edit_age": 5})
+    shown, _, status, link, *_ = answer["output"]["data"]
+    assert shown["before"] != shown["after"]
+    for name in ("before", "after"):
+        picture = requests.get(f"{server.url}/{shown[name]}", stream=True, timeout=60)
+        assert Image.open(picture.raw).size == (64, 64)
+    assert re.fullmatch(r"age \+5 · \d+\.\d\d s · \d+ MB", status) and link == "edit=age:5"
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../../../etc/passwd", "{root}/README.md", "{cwd}/pyproject.toml"])
@@ -65,8 +66,9 @@ def test_no_path_of_a_request_is_opened(server: AppServer, path: str) -> None:
     for value in (file_value(path, "x.png"), {"path": path}, {**file_value(path, "x.png"), "is_stream": True}, path):
         answer = server.call("eve", "upload", "upload", {"upload": value, "align": False})
         assert not answer["success"] and "root:" not in json.dumps(answer)
-        answer = server.call("eve", "own_mask", "upload", {"own_mask": value})
-        assert not answer["success"] and "root:" not in json.dumps(answer)
+        for box in ("own_mask", "second"):
+            answer = server.call("eve", box, "upload", {box: value})
+            assert not answer["success"] and "root:" not in json.dumps(answer)
     for prefix in ("/gradio_api/file=", "/file=", "/gradio_api/file/", "/static/", "/assets/"):
         assert requests.get(server.url + prefix + path, timeout=60).status_code in (403, 404), prefix
 
@@ -95,14 +97,22 @@ def test_errors_are_one_line_without_a_trace(server: AppServer, photo_path: Path
         upload = server.upload(tmp_path / name)
         message = error_of(server.call("ann", "upload", "upload", {"upload": upload, "align": False}))
         assert words in message and "\n" not in message and str(server.temporary) not in message
-    for wrong in ({"power": 99}, {"power": "five"}, {"direction": "agee"}, {"mask": "magic"}, {"stack": ["agee +1"]}):
+    for wrong in ({"edit_age": 99}, {"edit_age": "five"}, {"mask": "magic"}, {"threshold": 2}):
         opened(server, "ann", photo_path)
-        answer = server.call("ann", "power", "input", {"power": 1, **wrong})
+        answer = server.call("ann", "edit_age", "input", {"edit_age": 1, **wrong})
         assert not answer["success"] and "Traceback" not in json.dumps(answer) and "/root" not in json.dumps(answer)
     assert "Traceback" not in requests.get(f"{server.url}/gradio_api/queue/data", timeout=60).text
 
 
-def test_a_second_image_is_refused_while_one_is_opened(server: AppServer, photo_path: Path, tmp_path: Path) -> None:
+def test_a_mixture(server: AppServer, photo_path: Path) -> None:
+    opened(server, "ann", photo_path)
+    second = {"second": server.upload(photo_path), "align": False}
+    shown, status = server.call("ann", "second", "upload", second)["output"]["data"]
+    picture = requests.get(f"{server.url}/{shown['after']}", stream=True, timeout=60)
+    assert Image.open(picture.raw).size == (64, 64) and status.startswith("50% of astronaut.png")
+
+
+def test_a_second_picture_is_refused_while_one_is_opened(server: AppServer, photo_path: Path, tmp_path: Path) -> None:
     resize(Image.open(photo_path), 6000).save(tmp_path / "large.jpg")
     large, small = server.upload(tmp_path / "large.jpg"), server.upload(photo_path)
     server.join("ann", "upload", "upload", {"upload": large, "align": True})
@@ -116,9 +126,9 @@ def test_a_second_image_is_refused_while_one_is_opened(server: AppServer, photo_
     assert answers[0]["success"]
 
 
-def test_a_full_queue_gives_a_message(server: AppServer, photo_path: Path) -> None:
+def test_a_full_queue_is_told(server: AppServer, photo_path: Path) -> None:
     opened(server, "ann", photo_path)
-    answers = [server.join("ann", "sweep", "click", {}) for _ in range(24)]
+    answers = [server.join("ann", "download_gif", "click", {"edit_age": 5}) for _ in range(24)]
     full = [answer for answer in answers if answer.status_code == 503]
     assert full and "Queue is full" in full[0].text
     server.outcome("ann")
@@ -126,11 +136,11 @@ def test_a_full_queue_gives_a_message(server: AppServer, photo_path: Path) -> No
 
 def test_fifty_edits_leave_memory_flat(server: AppServer, photo_path: Path) -> None:
     opened(server, "ann", photo_path)
-    server.call("ann", "sweep", "click", {})
+    assert server.call("ann", "download_gif", "click", {"edit_age": 5})["success"]
 
     def edit(times: int) -> int:
         for i in range(times):
-            assert server.call("ann", "power", "input", {"power": i % 9 - 4 + 0.1 * (i // 9)})["success"]
+            assert server.call("ann", "edit_age", "input", {"edit_age": i % 9 - 4 + 0.1 * (i // 9)})["success"]
         return server.resident()
 
     warm = edit(30)
