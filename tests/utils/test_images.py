@@ -64,7 +64,7 @@ def bad_file(kind: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "kind, found",
+    "kind, words",
     {
         "missing": "No such file",
         "folder": "is a folder",
@@ -74,13 +74,13 @@ def bad_file(kind: str, folder: Path) -> Path:
         "empty": "is empty",
         "tiny": "1×1",
         "thin": "1000×2",
-        "no_size": "picture",
+        "no_size": "not an image",
         "postscript": "not an image",
         "bomb": "100 megapixels",
         "large": "12000×10000",
     }.items(),
 )
-def test_a_bad_image_gives_one_line_that_names_it(kind, found, tmp_path):
+def test_a_bad_image_gives_one_line_that_names_it(kind, words, tmp_path):
     path = bad_file(kind, tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -88,7 +88,7 @@ def test_a_bad_image_gives_one_line_that_names_it(kind, found, tmp_path):
             load_image(path)
     message = str(error.value)
     assert str(path) in message
-    assert found in message
+    assert words in message
     assert "\n" not in message
 
 
