@@ -80,14 +80,14 @@ class SimpleRunner:
             crop = resize(photo, self.method.domain.generator.size)
             return InvertedPhoto(source, crop, self._invert(crop), self.method)
         if face is not None:
-            faces = self.faces(photo, path)
+            faces, _ = self.faces(photo, path)
             if face > len(faces):
                 raise UserError(f"{path}: shows {len(faces)} faces, counted from left to right; face is {face}")
             points = faces[face - 1]
         return self.aligned(photo, source, points)
 
-    def faces(self, photo: Image.Image, path: Path) -> list[np.ndarray]:
-        """The landmarks of the upright faces, from left to right: 68×2 each. Raises UserError if there is none."""
+    def faces(self, photo: Image.Image, path: Path) -> tuple[list[np.ndarray], int]:
+        """As `find_faces`; the error names the file."""
         try:
             return find_faces(photo, weight_file("landmark"))
         except UserError as error:
@@ -239,7 +239,7 @@ class SimpleRunner:
             check_apart([save_pth], [path])
         check_files(self.method, self.latent_editor, [name for name, _ in pairs], False)
         whole, source = load_image(path), Photograph.of(path)
-        for points in tqdm(self.faces(whole, path), "faces", disable=None):
+        for points in tqdm(self.faces(whole, path)[0], "faces", disable=None):
             photo = self.aligned(whole, source, points)
             mask = self.mask(photo, None, mask_trashold) if use_mask else None
             assert photo.quad is not None

@@ -73,14 +73,16 @@ def find_turned_landmarks(image: Image.Image, predictor: str | Path | None = Non
     return np.stack(back, axis=1), degrees
 
 
-def find_faces(image: Image.Image, predictor: str | Path | None = None) -> list[np.ndarray]:
-    """The landmarks of every upright face, from left to right: 68×2 float64 each.
+def find_faces(image: Image.Image, predictor: str | Path | None = None) -> tuple[list[np.ndarray], int]:
+    """The landmarks of every upright face, from left to right, 68×2 float64 each, and the index of the main one.
 
-    What counts as a face is as in `find_landmarks`, and so is what is raised.
+    What counts as a face, and which is the main one, is as in `find_landmarks`, and so is what is raised.
     """
     pixels, scale, real = _detect(image)
-    faces = [_landmarks(pixels, scale, box, predictor) for box, _ in real]
-    return sorted(faces, key=lambda points: float(points[:, 0].mean()))
+    faces = [(_landmarks(pixels, scale, box, predictor), box.area()) for box, _ in real]
+    faces.sort(key=lambda face: float(face[0][:, 0].mean()))
+    areas = [area for _, area in faces]
+    return [points for points, _ in faces], areas.index(max(areas))
 
 
 def _find(

@@ -51,12 +51,11 @@ class Picture:
     def _aligned(cls, runner: SimpleRunner, source: Path, name: str) -> "Picture":
         whole = load_image(source)
         try:
-            faces = tuple(runner.faces(whole, source))
+            faces, main = runner.faces(whole, source)
         except UserError:  # none is upright
             return cls(source, name, True, runner.aligned(whole, Photograph.of(source), None))
-        largest = max(range(len(faces)), key=lambda i: float(np.prod(np.ptp(faces[i], axis=0))))
-        photo = runner.aligned(whole, Photograph.of(source), faces[largest])
-        return cls(source, name, True, photo, faces, largest + 1 if len(faces) > 1 else None)
+        photo = runner.aligned(whole, Photograph.of(source), faces[main])
+        return cls(source, name, True, photo, tuple(faces), main + 1 if len(faces) > 1 else None)
 
     def with_face(self, runner: SimpleRunner, number: int) -> "Picture":
         """The same photograph with another face cut out. Raises UserError if there is no such face."""
