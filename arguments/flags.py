@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_MASK_TRASHOLD = 0.095
+MASK_TRASHOLD = 0.095  # of the command line and the page
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
         """The three that the scripts for images and videos share. Values without effect are refused."""
         add = self.add_argument
         add("--use_mask", action="store_true", help="leave the background unedited")
-        add("--mask_trashold", type=fraction, help=f"probability that makes a pixel background ({_MASK_TRASHOLD})")
+        add("--mask_trashold", type=fraction, help=f"probability that makes a pixel background ({MASK_TRASHOLD})")
         add("--mask_path", type=path, help="a mask of your own: white, or 1 of 0 and 1, is left unedited")
 
     def _check_mask_flags(self, args: argparse.Namespace) -> None:
@@ -48,7 +48,7 @@ class Parser(argparse.ArgumentParser):
             if getattr(args, name) is not None and not args.use_mask:
                 self.error(f"--{name} has an effect only with --use_mask; add that flag or leave --{name} out")
         if args.mask_trashold is None:
-            args.mask_trashold = _MASK_TRASHOLD
+            args.mask_trashold = MASK_TRASHOLD
 
 
 def _is_negative(text: str) -> bool:

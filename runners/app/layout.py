@@ -6,7 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from runners.app.settings import AUTOMATIC, NO_MASK, PAINTED, THRESHOLD, UPLOADED
+from arguments.flags import MASK_TRASHOLD
+from runners.app.settings import AUTOMATIC, NO_MASK, PAINTED, UPLOADED
 from runners.app.sliders import Direction, Slider
 from runners.app.studio import MAX_BYTES, Studio
 from runners.app.visit import DOWNLOADS
@@ -154,7 +155,7 @@ class Layout:
         with gr.Accordion("Mask: what stays unedited", open=False, elem_classes="section", elem_id="mask_section"):
             self.mask = gr.Radio(kinds, value=NO_MASK, label="Kind of mask", show_label=False, elem_id="mask")
             self.threshold = gr.Slider(
-                0, 1, value=THRESHOLD, step=0.005, label="From this probability of background on", visible=False,
+                0, 1, value=MASK_TRASHOLD, step=0.005, label="From this probability of background on", visible=False,
                 elem_id="threshold", elem_classes="edit",
             )  # fmt: skip
             with gr.Column(visible=False) as self.painting:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlencode
 
+from arguments.flags import MASK_TRASHOLD
 from utils.errors import UserError
 
 NO_MASK, AUTOMATIC, PAINTED, UPLOADED = "none", "automatic", "painted", "uploaded"
-THRESHOLD = 0.095  # of the automatic mask
 _STEPS = 100  # of a history
 _PAUSE = 1.0  # s: moves of one control that follow each other more closely are one step
 _MAX_EDITS = 100  # of a link
@@ -25,7 +25,7 @@ class Settings:
 
     edits: Mapping[str, float] = field(default_factory=dict)
     mask: str = NO_MASK
-    threshold: float = THRESHOLD
+    threshold: float = MASK_TRASHOLD
 
     def query(self) -> str:
         """The settings as the query of a link; masks of the visitor's own are not in it, as they are images."""
@@ -47,7 +47,7 @@ def read_query(query: str, clamp: Callable[[str, float], float]) -> tuple[Settin
 
     clamp: a power within the range of a direction; it raises UserError for a name that there is not.
     """
-    edits, problems, mask, threshold = {}, [], NO_MASK, THRESHOLD
+    edits, problems, mask, threshold = {}, [], NO_MASK, MASK_TRASHOLD
     try:
         parts = parse_qs(query.removeprefix("?"), max_num_fields=_MAX_EDITS)
     except ValueError:
