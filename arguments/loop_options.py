@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from arguments.options import check_betas, option
+from arguments.options import check_betas, check_choice, option
 from utils.errors import UserError
 
 PRECISIONS = ("fp32", "bf16")
@@ -44,8 +44,7 @@ class LoopArgs:
     keep_checkpoints: int = option(2, "keep the N newest checkpoints")
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise UserError(f"train.precision is '{self.precision}'; wanted one of {', '.join(PRECISIONS)}")
+        check_choice("train.precision", self.precision, PRECISIONS)
         if not self.clip_grad_norm >= 0:
             raise UserError(f"train.clip_grad_norm is {self.clip_grad_norm}; wanted 0 or more")
         _at_least_one(self, "steps", "batch_size", "log_step", "keep_checkpoints")
@@ -83,8 +82,7 @@ class GeneratorTrainArgs(LoopArgs):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_betas("train.betas", self.betas)
-        if self.lr_decay not in ("", "cosine"):
-            raise UserError(f"train.lr_decay is '{self.lr_decay}'; wanted cosine, or nothing")
+        check_choice("train.lr_decay", self.lr_decay, ("", "cosine"))
         _at_least_one(self, "r1_every", "path_length_every")
         if not (self.paired or self.adversarial):
             raise UserError("train.paired and train.adversarial are 0; the generator needs one of them to learn from")

@@ -1,5 +1,6 @@
 """Every option of the config-driven scripts, with its default. Groups and names are those of the published project."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,12 @@ def runner_of(method: str, option: str, given: str, runners: dict[str, str]) -> 
     if given not in ("", runners[method]):
         raise UserError(f"{option} is '{given}'; model.method={method} wants {runners[method]}, or nothing")
     return runners[method]
+
+
+def check_choice(option: str, value: str, known: Sequence[str]) -> None:
+    """Raise UserError unless the value is one of these."""
+    if value not in known:
+        raise UserError(f"{option} is '{value}'; wanted {' or '.join(map(repr, known))}")
 
 
 def check_betas(option: str, betas: list[float]) -> None:

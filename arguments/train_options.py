@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 
-from arguments.options import DataArgs, ExpArgs, MethodsArgs, ModelArgs, check_betas, option, runner_of
+from arguments.options import DataArgs, ExpArgs, MethodsArgs, ModelArgs, check_betas, check_choice, option, runner_of
 from utils.errors import UserError
 
 STAGES = {"fse_inverter": "fse_inverter", "fse_full": "fse_editor"}  # model.method -> train.train_runner
@@ -66,9 +66,7 @@ class TrainArgs:
             "resume": ("", "auto"), "lr_decay": ("", "cosine"), "precision": PRECISIONS,
         }  # fmt: skip
         for name, known in choices.items():
-            if getattr(self, name) not in known:
-                wanted = " or ".join(repr(value) for value in known)
-                raise UserError(f"train.{name} is '{getattr(self, name)}'; wanted {wanted}")
+            check_choice(f"train.{name}", getattr(self, name), known)
         if self.resume and self.resume_path:
             raise UserError("train.resume and train.resume_path are both set; give one of them")
 
