@@ -11,7 +11,7 @@ _SKY_REACH = 0.25  # metres: what is farther away darkens nothing
 _SKY_RAYS = 8  # a 2×2 block of samples looks into all of them
 # A ray starts so far from the surface, metres, that it does not meet the triangle it leaves.
 _SHADOW_BIAS, _SKY_BIAS = 1.2e-3, 1.0e-3
-_GRAIN = 4  # samples
+_GRAIN = 4  # samples, the side of the square over which the answers of rays are averaged
 
 
 class Light:
@@ -39,7 +39,7 @@ class Light:
         self._sky_rays = normalise(rng.standard_normal((_SKY_RAYS, 3)).astype(np.float32))
 
     def shadow(self, points: Array, normals: Array, chosen: Array, samples: int) -> Array:
-        """1 where the key light reaches, N; each of a 2×2 block of samples looks at a quarter of the light.
+        """The share of the key light that reaches, N; each of a 2×2 block of samples looks at a quarter of the light.
 
         points, normals: N×3, of the samples `chosen` (N) of a picture of samples×samples.
         """
