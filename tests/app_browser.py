@@ -69,7 +69,7 @@ class Browser:
         script = "return !!document.querySelector(arguments[0])?.checkVisibility()"  # at once: elements come and go
         return self.driver.execute_script(script, selector)
 
-    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 40) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
         """What the condition gives once it is true."""
         end = time.monotonic() + seconds
         while not (found := condition()):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_domain import SmallDomain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,6 +64,18 @@ def golden() -> Callable[[str, torch.Tensor], None]:
 def photo_path() -> Path:
     """astronaut(), 512×512: Eileen Collins, NASA, public domain."""
     return ROOT / "assets" / "astronaut.png"
+
+
+@pytest.fixture(scope="session")
+def pair_path(photo_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1200×600, two faces side by side; the first one is the larger."""
+    face = Image.open(photo_path).convert("RGB")
+    pair = Image.new("RGB", (1200, 600), "grey")
+    pair.paste(face, (0, 40))
+    pair.paste(face.resize((400, 400)), (700, 100))
+    path = tmp_path_factory.mktemp("pair") / "pair.png"
+    pair.save(path)
+    return path
 
 
 @pytest.fixture(scope="session")

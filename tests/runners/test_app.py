@@ -163,19 +163,14 @@ def test_the_whole_photograph(studio: Studio, photo: Path, photo_path: Path) -> 
     assert edited(studio, "bob", OLDER).photograph is None
 
 
-def test_another_face_is_chosen(studio: Studio, photo_path: Path, tmp_path: Path) -> None:
-    face = Image.open(photo_path).convert("RGB")
-    group = Image.new("RGB", (1200, 600), "grey")
-    group.paste(face, (0, 40))
-    group.paste(face.resize((400, 400)), (700, 100))
-    group.save(tmp_path / "group.png")
-    upload = uploaded(studio, "group.png", (tmp_path / "group.png").read_bytes())
-    first = studio.open("ann", upload, "group.png", True, OLDER, quiet).picture
+def test_another_face_is_chosen(studio: Studio, pair_path: Path) -> None:
+    upload = uploaded(studio, "pair.png", pair_path.read_bytes())
+    first = studio.open("ann", upload, "pair.png", True, OLDER, quiet).picture
     assert first.face == 1 and len(first.faces) == 2  # the larger one
     assert first.face_at(100, 150) == 1 and first.face_at(600, 150) == 2  # of 800×400 px
     second = studio.choose_face("ann", 2, OLDER, quiet)
     assert second.picture.face == 2 and second.history.current == OLDER
-    expected = studio.runner.invert(tmp_path / "group.png", True, face=2)
+    expected = studio.runner.invert(pair_path, True, face=2)
     assert (pixels(second.photo.crop) == pixels(expected.crop)).all()
     settings = json.loads(second.download("settings", OLDER, quiet).read_text())
     assert settings["face"] == 2 and "--face 2" in settings["command"]

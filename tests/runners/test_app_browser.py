@@ -156,22 +156,17 @@ def test_upload_compare_and_downloads(browser: Browser, photo_path: Path) -> Non
     assert np.abs(edited(browser, "age +5") - after).max() <= 1
 
 
-def test_a_face_is_chosen_by_a_click(browser: Browser, photo_path: Path, tmp_path: Path) -> None:
-    face = Image.open(photo_path).convert("RGB")
-    group = Image.new("RGB", (1000, 520), "grey")
-    group.paste(face, (0, 0))
-    group.paste(face.resize((400, 400)), (580, 60))
-    group.save(tmp_path / "group.png")
+def test_a_face_is_chosen_by_a_click(browser: Browser, pair_path: Path) -> None:
     edited(browser, "age +5")
-    browser.upload(tmp_path / "group.png")
+    browser.upload(pair_path)
     browser.wait(lambda: len(browser.all("#face input")) == 2, "a choice of two faces")
     first = shown(browser)[0]
     assert browser.find("#face input:checked").get_attribute("value") == "1"
-    browser.press_at(browser.find("#photograph img"), 0.78, 0.5)
+    browser.press_at(browser.find("#photograph img"), 0.75, 0.5)
     browser.wait(lambda: browser.find("#face input:checked").get_attribute("value") == "2", "the second face")
     assert (shown(browser)[0] != first).any()
     whole = browser.downloaded("download_photograph", ".jpg")
-    assert Image.open(whole).size == (1000, 520)
+    assert Image.open(whole).size == (1200, 600)
 
 
 def test_a_mask_is_painted(browser: Browser, photo_path: Path) -> None:
