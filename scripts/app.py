@@ -20,8 +20,8 @@ EXAMPLES = """examples:
 def parse() -> argparse.Namespace:
     parser = Parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    add("--config", type=path, help="YAML with domain and method (default: configs/simple_inference.yaml, or where its "
-        "weights are missing configs/avatars_simple_inference.yaml)")  # fmt: skip
+    add("--config", type=path, help="YAML with domain and method (default: configs/simple_inference.yaml; without its "
+        "weights, that of a domain that comes with the project)")  # fmt: skip
     add("--device", help="cpu, 0, cuda:1 (default: that of the config)")
     add("--port", type=port, default=7860, help="on 127.0.0.1 (default: %(default)s)")
     add("--share", action="store_true", help="make a public address through gradio's servers: anyone can use the page")
