@@ -171,16 +171,16 @@ def options_help(schema: type = Config) -> str:
     lines, config = [VALUES.rstrip()], schema()
     for group in fields(config):
         options = getattr(config, group.name)
-        lines += ["", f"{group.name}: {inspect.getdoc(options)}", *_describe(group.name, options)]
+        lines += ["", f"{group.name}: {inspect.getdoc(options)}"]
+        lines += [f"  {name}={value}  {text}" for name, value, text in described(options, f"{group.name}.")]
     return "\n".join(lines)
 
 
-def _describe(prefix: str, group: Any) -> list[str]:
-    lines = []
-    for item in fields(group):
-        value = getattr(group, item.name)
+def described(options: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Name, value and meaning of every option in a dataclass, and in the dataclasses that it holds."""
+    for item in fields(options):
+        value = getattr(options, item.name)
         if is_dataclass(value):
-            lines += _describe(f"{prefix}.{item.name}", value)
+            yield from described(value, f"{prefix}{item.name}.")
         else:
-            lines.append(f"  {prefix}.{item.name}={value}  {item.metadata.get('help', '')}")
-    return lines
+            yield prefix + item.name, value, item.metadata.get("help", "")

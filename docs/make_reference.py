@@ -4,12 +4,12 @@
 """
 
 import inspect
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from arguments.domain import DomainConfig
+from arguments.loader import described
 from arguments.loop_options import EncoderTrainConfig, GeneratorTrainConfig, PredictorTrainConfig
 from arguments.options import Config
 from arguments.train_options import TrainConfig
@@ -54,16 +54,6 @@ def page() -> str:
 def table(options: Any, prefix: str = "") -> str:
     rows = [f"| `{name}` | `{shown(value)}` | {text} |" for name, value, text in described(options, prefix)]
     return "\n".join(["| option | default | meaning |", "|---|---|---|", *rows]) + "\n"
-
-
-def described(options: Any, prefix: str) -> Iterator[tuple[str, Any, str]]:
-    """Name, default and meaning of every option in a dataclass, and in the dataclasses that it holds."""
-    for item in fields(options):
-        value = getattr(options, item.name)
-        if is_dataclass(value):
-            yield from described(value, f"{prefix}{item.name}.")
-        else:
-            yield prefix + item.name, value, item.metadata.get("help", "").replace("|", "\\|")
 
 
 def shown(value: Any) -> str:
