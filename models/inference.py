@@ -68,7 +68,7 @@ class Method(ABC):
         """`checkpoint`: file of the trained part; `editor`: applies directions.
 
         `dtype`: of the convolutions and matrix products; latents, normalisation and images stay float32. `compile`:
-        run the networks through torch.compile. `cuda_graph`: run them as CUDA graphs, which a GPU must be there for.
+        run the networks through torch.compile. `cuda_graph`: run them as CUDA graphs, on an NVIDIA GPU.
         """
         self.domain = domain
         self.checkpoint = weight_file(checkpoint)
@@ -91,8 +91,7 @@ class Method(ABC):
         config = self.domain.generator
         decoder = load_generator(weight_file(self.domain.weights["generator"]), config)
         decoder = self._ready(decoder, decoder.affine(torch.empty(0, config.n_styles, config.style_dim)))
-        for name in ("affine", "trunk", "head"):
-            setattr(decoder, name, self._fast(getattr(decoder, name)))
+        self._speed_up(decoder, "affine", "trunk", "head")
         return decoder
 
     @cached_property
@@ -129,14 +128,16 @@ class Method(ABC):
         network = cast_once(network, self.dtype).to(self.device)
         release(mapped_files(network.state_dict().values()))  # most weights were copied into another layout
         trim()
-        network.forward = self._fast(network.forward)
+        self._speed_up(network, "forward")
         return network
 
-    def _fast(self, function: Callable[P, R]) -> Callable[P, R]:
-        """A network's function as the options want it."""
-        if self._graphs is not None:
-            return self._graphs.of(function)
-        return torch.compile(function) if self.compile else function
+    def _speed_up(self, network: nn.Module, *functions: str) -> None:
+        """Run these functions of the network as CUDA graphs or through torch.compile, if the options want it."""
+        if self._graphs is None and not self.compile:
+            return
+        faster = torch.compile if self._graphs is None else self._graphs.of
+        for name in functions:
+            setattr(network, name, faster(getattr(network, name)))
 
     # ---- the method ----
 
