@@ -27,7 +27,8 @@ def parse() -> argparse.Namespace:
     add("--attr_name", required=True, help="an attribute of the table, such as Eyeglasses")
     add("--attr_is_reversed", action="store_true", help="the edit removes the attribute")
     table = Path("CelebAMask-HQ-attribute-anno.txt")
-    add("--celeba_attr_table_pth", type=path, default=table, dest="attr_table", help="or Kaggle's CSV of it (%(default)s)")
+    help_ = "or Kaggle's CSV of it (%(default)s)"
+    add("--celeba_attr_table_pth", type=path, default=table, dest="attr_table", help=help_)
     add("--transforms", default="face_1024", help="face_1024 or face_256: the size they are resized to (%(default)s)")
     add("--batch_size", type=at_least(1), default=4, help="images at once (%(default)s)")
     add("--workers", type=at_least(0), default=4, help="threads that read images (%(default)s)")
