@@ -71,6 +71,10 @@ class GeneratorTrainArgs(LoopArgs):
         0.0, "weight of the distance from an image to the generator's of the same scores (scores.npz); 0: none"
     )
     paired_centre: float = option(0.0, "extra weight of that distance in the middle, where aligned faces lie")
+    mapping_steps: int = option(
+        0, "before all else, fit the mapping network to the factors of scores.npz in N steps, so that w holds them"
+    )
+    factors: float = option(0.0, "weight of how far w is from holding these factors; 0: none")
     predictor: float = option(0.0, "weight, besides the parts of `paired`, of the distance in the predictor's features")
     noise: bool = option(True, "learn to use noise; leave it out where images have no random detail, as drawings")
     mixing: float = option(0.9, "probability that an image has two w, one from a random layer on")
@@ -86,7 +90,7 @@ class GeneratorTrainArgs(LoopArgs):
         _at_least_one(self, "r1_every", "path_length_every")
         if not (self.paired or self.adversarial):
             raise UserError("train.paired and train.adversarial are 0; the generator needs one of them to learn from")
-        for name in ("adversarial", "paired", "paired_centre", "predictor"):
+        for name in ("adversarial", "paired", "paired_centre", "factors", "mapping_steps", "predictor"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"train.{name} is {getattr(self, name)}; wanted 0 or more")
         steps = [last for _, last in sorted(self.sizes.items())]

@@ -1,4 +1,8 @@
-"""Known latents of images: `scores.npz` in their folder, the standard normal numbers that each was drawn from."""
+"""Known latents of images: `scores.npz` in their folder.
+
+It holds the scores of each image, the standard normal numbers that it was drawn from, and its factors: what of them
+shows, in units of the drawing.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,16 +20,16 @@ FILE = "scores.npz"
 
 
 def write_scores(
-    folder: Path, names: Sequence[str], scores: NDArray, columns: Sequence[str], mirror: NDArray
+    folder: Path, names: Sequence[str], scores: NDArray, columns: Sequence[str], mirror: NDArray, factors: NDArray
 ) -> None:
-    """Write the scores (N×S) of a folder's images.
+    """Write the scores (N×S) and factors (N×F) of a folder's images.
 
     columns: what each of the S scores is of; mirror: the signs (S, 1 or -1) that they take in a mirrored image.
     """
     with atomic_path(folder / FILE) as temporary:
         np.savez(
             temporary, names=np.array(names), scores=scores.astype(np.float32), columns=np.array(columns),
-            mirror=mirror.astype(np.float32),
+            mirror=mirror.astype(np.float32), factors=factors.astype(np.float32),
         )  # fmt: skip
 
 
@@ -38,13 +42,15 @@ class Scores:
         if not path.is_file():
             raise UserError(f"{path} does not exist; it must hold the scores that the images were drawn from")
         advice = "scripts/make_people.py writes such files"
-        arrays = load_npz(path, ("names", "scores", "columns", "mirror"), advice)
-        names, scores, columns, mirror = arrays.values()
-        if (*names.shape, *columns.shape) != scores.shape or mirror.shape != columns.shape:
-            shapes = f"names {names.shape}, scores {scores.shape}, columns {columns.shape}, mirror {mirror.shape}"
+        arrays = load_npz(path, ("names", "scores", "columns", "mirror", "factors"), advice)
+        names, scores, columns, mirror, factors = arrays.values()
+        rows = factors.shape[:1] if factors.ndim == 2 else None
+        if (*names.shape, *columns.shape) != scores.shape or mirror.shape != columns.shape or rows != names.shape:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
             raise UserError(f"{path} holds {shapes}, which do not belong together; {advice}")
-        if scores.dtype != np.float32 or not np.isfinite(scores).all() or not np.isin(mirror, (-1, 1)).all():
-            raise UserError(f"{path}: its scores must be finite float32, its signs 1 or -1; {advice}")
+        finite = all(array.dtype == np.float32 and np.isfinite(array).all() for array in (scores, factors))
+        if not finite or not np.isin(mirror, (-1, 1)).all():
+            raise UserError(f"{path}: its scores and factors must be finite float32, its signs 1 or -1; {advice}")
         count = scores.shape[1]
         if count >= dim:
             raise UserError(f"{path} has {count} scores an image; generator.style_dim, which is {dim}, must be larger")
@@ -52,6 +58,8 @@ class Scores:
         self.columns = [str(column) for column in columns]
         self._rows = {str(name): row for row, name in enumerate(names)}
         self._scores, self._mirror = torch.from_numpy(scores), torch.from_numpy(mirror.astype(np.float32))
+        deviation = factors.std(axis=0)
+        self._factors = torch.from_numpy((factors - factors.mean(axis=0)) / np.where(deviation > 0, deviation, 1))
 
     def latents(self, names: Sequence[str], flipped: Tensor) -> Tensor:
         """z B×dim of images; `flipped` (B, bool) are mirrored. Uses the global random generator.
@@ -65,6 +73,17 @@ class Scores:
         scores = self._scores[[self._rows[name] for name in names]]
         scores = torch.where(flipped[:, None], scores * self._mirror, scores)
         return on_sphere(scores, torch.randn(len(scores), self.dim - scores.shape[1]))
+
+
+    @property
+    def n_factors(self) -> int:
+        return self._factors.shape[1]
+
+    def draw(self, count: int, random: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """z count×dim of random images, not mirrored, and their factors count×F, of mean 0 and deviation 1."""
+        rows = torch.randint(len(self._scores), (count,), generator=random)
+        free = torch.randn(count, self.dim - len(self.columns), generator=random)
+        return on_sphere(self._scores[rows], free), self._factors[rows]
 
 
 def on_sphere(scores: Tensor, free: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
 """Draw people (the domain `people`): a folder of PNGs, labels.jsonl with the traits of each (null: it does not show),
-and scores.npz with the standard normal numbers that it was drawn from, a row an image.
+and scores.npz with the standard normal numbers that it was drawn from and what of them shows, a row an image.
 
     python scripts/make_people.py --split train --count 30000 --output_dir experiments/people/train
 
@@ -15,6 +15,7 @@ from PIL import Image
 
 from arguments.flags import Parser, at_least, path
 from datasets.labels import write_labels
+from datasets.people.appearance import appearance
 from datasets.people.factors import COLUMNS, MIRROR
 from datasets.people.head import head_model
 from datasets.people.splits import CROP_SIZE, PHOTO_SIZE, SPLITS, subject
@@ -41,7 +42,9 @@ def main() -> None:
     args.output_dir.mkdir(parents=True, exist_ok=True)
     names = [FILE.format(index) for index in range(args.count)]
     write_labels(args.output_dir, [(name, person.shown()) for name, person in zip(names, people, strict=True)])
-    write_scores(args.output_dir, names, np.stack([person.scores for person in people]), COLUMNS, MIRROR)
+    scores = np.stack([person.scores for person in people])
+    factors = np.stack([appearance(person.factors) for person in people])
+    write_scores(args.output_dir, names, scores, COLUMNS, MIRROR, factors)
     size = args.size or (PHOTO_SIZE if args.photos else CROP_SIZE)
     make = partial(_make, args.output_dir, args.split, size, args.photos)
     in_processes(make, args.count, args.workers, "people")

@@ -1,6 +1,5 @@
 """Small numeric helpers of the renderer: soft steps, noise, palettes, rotations."""
 
-import colorsys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -57,12 +56,6 @@ def palette(colours: Sequence[Sequence[float]], at: float) -> Array:
     table = np.asarray(colours, np.float32)
     places = np.linspace(0, 1, len(table))
     return np.array([np.interp(at, places, table[:, c]) for c in range(3)], np.float32)
-
-
-def dye(hue: float, value: float, saturation: float) -> Array:
-    """The colour of cloth: hue and value 0 to 1, linear light."""
-    colour = colorsys.hsv_to_rgb(hue % 1, saturation * (1 - 0.35 * value), 0.08 + 0.84 * value)
-    return np.asarray(colour, np.float32) ** 2.2
 
 
 def dot(a: Array, b: Array) -> Array:

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from datasets.people import skin
 from datasets.people.camera import EYE, Window
-from datasets.people.fields import Array, dot, dye, noise, noise_tile, normalise, step
+from datasets.people.colours import backdrop_colour, hair_colour
+from datasets.people.fields import Array, dot, noise, noise_tile, normalise, step
 from datasets.people.head import head_model
 from datasets.people.light import Light
 from datasets.people.mesh import Mesh
@@ -37,7 +38,7 @@ def render(person: Person, window: Window, size: int) -> Picture:
     meshes = [_dressed(person), *(mesh for mesh in person.meshes if mesh.material != "lens")]
     for name, strands in person.strands.items():
         vertices, faces, values = ribbons(strands, EYE)
-        meshes.append(Mesh(vertices, faces, name, values, skin.hair_colour(person.factors)))
+        meshes.append(Mesh(vertices, faces, name, values, hair_colour(person.factors)))
     scene = Scene(meshes)
     directions = window.rays(samples)
     origins = np.broadcast_to(EYE, directions.shape).copy()
@@ -81,7 +82,7 @@ def _backdrop(person: Person, directions: Array) -> tuple[Array, Array]:
     """Colours N×3 of a wall with a spot of light behind the head, and the share of each that details cover, N."""
     f = person.factors
     x, z = directions[:, 0] / directions[:, 1], directions[:, 2] / directions[:, 1]
-    base = dye(f.backdrop_hue, 0.15 + 0.75 * f.backdrop_value, 0.55 * f.backdrop_colour)
+    base = backdrop_colour(f)
     soft = noise(noise_tile(15, 1, 3), x * 0.5 + 0.31, z * 0.5 + 0.17)
     shine = np.exp(-np.square((x - 0.05 * np.sign(f.light_azimuth)) / 0.16) - np.square((z - 0.02) / 0.18))
     colour, detail = person.details.on_backdrop(np.broadcast_to(base, (len(x), 3)), x, z)

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from datasets.people.colours import clothes_colour, hair_colour
 from datasets.people.details import Details
 from datasets.people.facial_hair import beard_area, beard_share, brow_shape
 from datasets.people.factors import Factors
-from datasets.people.fields import Array, bump, dye, noise, noise_tile, palette, step
+from datasets.people.fields import Array, bump, noise, noise_tile, palette, step
 from datasets.people.hair import hairline
 from datasets.people.head import EARS, EYELIDS, LIPS, MOUTH, SKIN, HeadModel
 from datasets.people.iris import paint_eye
@@ -15,8 +16,6 @@ from datasets.people.wrinkles import wrinkles
 # Colours in linear light, in rows along a factor from 0 to 1.
 SKIN_TONES = [(0.86, 0.62, 0.51), (0.77, 0.52, 0.40), (0.66, 0.42, 0.29), (0.47, 0.28, 0.18), (0.29, 0.165, 0.105),
               (0.155, 0.085, 0.055)]  # fmt: skip
-HAIR_COLOURS = [(0.014, 0.011, 0.010), (0.035, 0.021, 0.013), (0.085, 0.045, 0.022), (0.19, 0.105, 0.045),
-                (0.40, 0.25, 0.10), (0.62, 0.44, 0.22)]  # fmt: skip
 LIP_COLOURS = [(0.55, 0.16, 0.17), (0.50, 0.05, 0.06), (0.42, 0.03, 0.09), (0.24, 0.03, 0.10)]
 LID_COLOURS = [(0.14, 0.07, 0.045), (0.22, 0.10, 0.12), (0.12, 0.12, 0.16), (0.07, 0.12, 0.26)]
 GREY = np.array([0.50, 0.49, 0.48], np.float32)
@@ -32,13 +31,6 @@ class Spot:
         self.front = step(0.03, -0.01, self.y)  # 1 on the face, 0 from the temples on
         # Where noise is taken: round the head and up it, in tiles of 0.25 m.
         self.u, self.v = np.arctan2(t[:, 0], 0.07 - self.y) * 0.09 / 0.25, self.z / 0.25
-
-
-def hair_colour(factors: Factors) -> Array:
-    """The colour of hair that is not grey, linear light, 3."""
-    base = palette(HAIR_COLOURS, factors.hair_light)
-    red = np.array([0.28, 0.075, 0.02], np.float32) * (0.25 + 1.1 * factors.hair_light)
-    return base + (red - base) * 0.75 * factors.hair_red
 
 
 def paint_head(
@@ -166,7 +158,7 @@ def _clothed(paint: Paint, at: Spot, f: Factors, details: Details) -> Paint:
     """The paint with clothes below the collar: woven, with a hem, in folds."""
     depth = -collar(at.t, f.neckline)  # metres below the collar's edge
     share = step(-0.0006, 0.0012, depth)
-    cloth, printed = details.on_clothes(np.broadcast_to(dye(f.clothes_hue, f.clothes_value, 0.6), at.t.shape), at.t)
+    cloth, printed = details.on_clothes(np.broadcast_to(clothes_colour(f), at.t.shape), at.t)
     weave = 1 + 0.05 * noise(noise_tile(9, 60, 160), at.u * 4, at.v * 4)
     hem = 1 - 0.22 * bump(depth, 0.014, 0.0012)
     folds = 0.0008 * noise(noise_tile(10, 3, 14), at.u, at.v) - 0.0012 * bump(depth, 0.014, 0.0015)

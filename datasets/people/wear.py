@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from datasets.people.colours import hat_colour
 from datasets.people.factors import Factors
-from datasets.people.fields import Array, dye, palette, step
+from datasets.people.fields import Array, palette, step
 from datasets.people.head import EARS, LIPS, SKIN, HeadModel
 from datasets.people.mesh import Faces, Mesh, grid_faces, join, tube
 from datasets.people.radial import CENTRE, RadialMap
@@ -108,7 +109,7 @@ def hat(vertices: Array, factors: Factors) -> list[Mesh]:
         across = np.tile(np.linspace(-1, 1, peak.shape[1]), len(peak))
         coordinates.append(np.column_stack([across, np.full(len(across), -1.0)]))
     points, faces = join(parts)
-    colour = dye(factors.hat_hue, factors.hat_value, 0.75)
+    colour = hat_colour(factors)
     return [Mesh(points, faces, "cap" if peaked else "knit", np.concatenate(coordinates).astype(np.float32), colour)]
 
 

@@ -12,11 +12,12 @@ from utils.errors import UserError
 NAMES, COLUMNS = ["a.png", "b.png", "c.png"], ["age", "yaw"]
 VALUES = np.array([[0.5, -1.0], [0.1, 2.0], [-0.3, 0.2]])
 MIRROR = np.array([1, -1])
+FACTORS = np.array([[20.0, 1, 5], [40, 0, 5], [60, 2, 5]])
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_scores(tmp_path, NAMES, VALUES, COLUMNS, MIRROR)
+    write_scores(tmp_path, NAMES, VALUES, COLUMNS, MIRROR, FACTORS)
     return tmp_path
 
 
@@ -29,6 +30,16 @@ def test_the_z_of_a_generator_keeps_the_scores(folder: Path):
     assert torch.allclose(z[:, :2], wanted, atol=1e-5)
     assert not torch.allclose(z[1, 2:], z[2, 2:])  # what the scores leave free is random
     assert scores.columns == COLUMNS
+
+
+def test_factors_are_standardised_and_belong_to_their_scores(folder: Path):
+    scores = Scores(folder, 16)
+    z, factors = scores.draw(300)
+    assert scores.n_factors == 3 and z.shape == (300, 16) and factors.shape == (300, 3)
+    for row, value in enumerate((-(1.5**0.5), 0.0, 1.5**0.5)):  # 20, 40 and 60 in deviations
+        drawn = (z[:, :2] - torch.from_numpy(VALUES[row])).abs().amax(dim=1) < 1e-4
+        assert 60 < drawn.sum() < 140 and torch.allclose(factors[drawn, 0], torch.tensor(value), atol=1e-5)
+    assert not factors[:, 2].any()  # the same in all images
 
 
 def test_images_without_scores_are_refused(folder: Path):
@@ -46,7 +57,7 @@ def test_mistakes_give_one_line(folder: Path, tmp_path: Path):
 def arrays(**changes: np.ndarray) -> dict[str, np.ndarray]:
     plain = {
         "names": np.array(NAMES), "scores": VALUES.astype(np.float32), "columns": np.array(COLUMNS),
-        "mirror": MIRROR.astype(np.float32),
+        "mirror": MIRROR.astype(np.float32), "factors": FACTORS.astype(np.float32),
     }  # fmt: skip
     return plain | changes
 
@@ -66,7 +77,8 @@ class Pickled:
     [
         {"names": np.array(NAMES[:2])}, {"mirror": np.ones(3, np.float32)}, {"scores": np.zeros(3, np.float32)},
         {"scores": np.full((3, 2), np.nan, np.float32)}, {"mirror": np.array([1, 7], np.float32)},
-        {"scores": np.array([["a", "b"]] * 3)}, {"names": np.zeros((3, 1))},
+        {"scores": np.array([["a", "b"]] * 3)}, {"names": np.zeros((3, 1))}, {"factors": np.zeros(3, np.float32)},
+        {"factors": np.zeros((2, 3), np.float32)}, {"factors": np.full((3, 2), np.inf, np.float32)},
     ],
     ids=lambda changes: next(f"{name}-{array.dtype}-{array.shape}" for name, array in changes.items()),
 )  # fmt: skip

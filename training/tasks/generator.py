@@ -28,6 +28,7 @@ from training.losses import r1_penalty
 from training.optimizers import cosine_decay
 from training.precision import in_layout
 from training.state import TrainState, adopt
+from training.tasks.mapping import factor_distance, fit_mapping
 from training.tasks.network import NetworkTask
 from utils.devices import send
 from utils.errors import UserError
@@ -35,6 +36,7 @@ from utils.images import to_image
 
 logger = logging.getLogger(__name__)
 
+FACTOR_BATCH = 128
 SAMPLES = 64  # images of the same z at every checkpoint
 LARGER_BATCH = 4  # times, at most, where there are fewer pixels
 FACE = 0.4  # half the width of a face in an aligned image, of half the image's
@@ -121,8 +123,10 @@ class GeneratorTask(NetworkTask):
         possible = [size for size in domain.generator.resolutions if size < domain.generator.size]
         if unknown := set(self.options.sizes) - set(possible):
             raise UserError(f"train.sizes names {min(unknown)} px; the generator has {', '.join(map(str, possible))}")
-        self.scores = Scores(config.data.train_dir, domain.generator.style_dim) if config.train.paired else None
-        seed = torch.Generator().manual_seed(config.exp.seed)
+        known = config.train.paired or config.train.factors or config.train.mapping_steps
+        self.scores = Scores(config.data.train_dir, domain.generator.style_dim) if known else None
+        self.seed = config.exp.seed
+        seed = torch.Generator().manual_seed(self.seed)
         super().__init__(config, domain, process)
         self.sample_z = torch.randn(SAMPLES, domain.generator.style_dim, generator=seed)
 
@@ -152,6 +156,8 @@ class GeneratorTask(NetworkTask):
         )  # fmt: skip
 
     def gradients(self, step: int) -> Mapping[str, Tensor]:
+        if step == 1 and self.options.mapping_steps:
+            self._fit_mapping()
         self._set_rates(step)
         size = self._size(step)
         larger = min(self.domain.generator.size // size, LARGER_BATCH)
@@ -165,6 +171,13 @@ class GeneratorTask(NetworkTask):
         adversarial = self.options.adversarial and real.shape[-1] == self.domain.generator.size
         fake, losses = self._learn_generator(step, real, bool(adversarial))
         return losses | self._learn_discriminator(step, fake, real) if adversarial else losses
+
+    def _fit_mapping(self) -> None:
+        """The same in every process of a training."""
+        assert self.scores is not None
+        distance = fit_mapping(self.generator, self.scores, self.options.mapping_steps, self.seed)
+        self.ema.network.load_state_dict(self.generator.state_dict())
+        logger.info("the mapping network holds %d factors in w: mean squared error %.4f", self.scores.n_factors, distance)
 
     def _set_rates(self, step: int) -> None:
         """The optimizers' learning rates: those of the options, also where a checkpoint was written with others."""
@@ -201,7 +214,7 @@ class GeneratorTask(NetworkTask):
         options, losses = self.options, {}
         self.discriminator.requires_grad_(False)
         with self.precision.autocast():
-            if self.scores is not None:
+            if self.scores is not None and options.paired:
                 z = send(self.scores.latents(self.batch.names, self.batch.flipped), self.device)
                 w = self.generator.mapping(z)[:, None].expand(-1, self.generator.config.n_styles, -1)
             else:
@@ -209,12 +222,15 @@ class GeneratorTask(NetworkTask):
             fake = _images(self.generator, w, real.shape[-1])
             if adversarial:
                 losses["generator"] = F.softplus(-self._logits(fake)).mean()
-        if self.scores is not None:
+        if self.scores is not None and options.factors:
+            z, factors = (send(x, self.device) for x in self.scores.draw(FACTOR_BATCH))
+            losses["factors"] = factor_distance(self.generator.mapping(z), factors)
+        if options.paired:
             losses["paired"] = paired_distance(fake.float(), real, options.paired_centre)
             if self.predictor is not None and real.shape[-1] >= PREDICTOR_SIZE:
                 with self.precision.autocast():
                     losses["predictor"] = self.predictor(fake, real)
-        weights = {"generator": options.adversarial, "paired": options.paired, "predictor": options.predictor}
+        weights = {"generator": options.adversarial, "paired": options.paired, "factors": options.factors, "predictor": options.predictor}
         self.precision.backward(torch.stack([weights[name] * loss for name, loss in losses.items()]).sum())
         if adversarial and options.path_length and step % options.path_length_every == 0:
             w = mixed_w(self.generator, max(len(real) // 2, 1), options.mixing, self.device)  # half, as in the paper
