@@ -73,7 +73,6 @@ def probe(path: str | Path) -> VideoInfo:
         if frame is None:
             raise UserError(f"{path}: holds no image that can be decoded; get the video again")
         _check_size(path, frame.width, frame.height)
-        upright = _upright(frame, ToRGB(stream)(frame, (frame.width, frame.height)))
         aspect = stream.sample_aspect_ratio or Fraction(1)
         rate = _rate(stream)
         seconds = container.duration / 1e6 if container.duration else None
@@ -81,7 +80,7 @@ def probe(path: str | Path) -> VideoInfo:
         if converted:
             logger.info("%s: its colours (%s) are mapped to BT.709", path, HDR.get(frame.color_trc, "wide gamut"))
         return VideoInfo(
-            size=upright.size,
+            size=(frame.height, frame.width) if round(frame.rotation / 90) % 2 else (frame.width, frame.height),
             rate=rate,
             time_base=stream.time_base,
             count=stream.frames or (round(seconds * rate) if seconds else None),

@@ -2,7 +2,6 @@
 
 import html
 import logging
-import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -83,24 +82,22 @@ class Events(Form):
 
     def edited(self, request: gr.Request, settings: Settings) -> Updates:
         """The results of these settings, which are added to the history."""
-        start = time.monotonic()
         with self.studio.using(visitor_of(request)) as visit:
             visit.history.add(settings)
             result, history = visit.edit(settings), visit.history
             can_undo, can_redo = history.can_undo, history.can_redo
         words = ", ".join(f"{name} {power:+g}" for name, power in settings.edits.items()) or "the inversion"
         return {
-            **self._compared(result, words, start), self.link: settings.query(),
+            **self._compared(result, words), self.link: settings.query(),
             self.photograph: gr.Image(str(result.photograph or "") or None, visible=bool(result.photograph)),
             self.undo: gr.Button(interactive=can_undo), self.redo: gr.Button(interactive=can_redo),
         }  # fmt: skip
 
-    def _compared(self, result: Result, words: str, start: float) -> Updates:
-        seconds, used = time.monotonic() - start, self.studio.memory()
+    def _compared(self, result: Result, words: str) -> Updates:
         images = {name: f"gradio_api/file={getattr(result, name)}" for name in ("before", "after")}
         return {
             self.compare: {**images, "words": words},
-            self.status: f"{html.escape(words)} · {seconds:.2f} s · {used >> 20} MB",
+            self.status: f"{html.escape(words)} · {result.seconds:.2f} s · {self.studio.memory() >> 20} MB",
         }
 
     def if_open(self, values: Values, request: gr.Request) -> Updates:
@@ -145,12 +142,11 @@ class Events(Form):
         """The mixture; nothing as long as there are no two pictures."""
         if not self.studio.has_visit(visitor_of(request)):
             return {}
-        start = time.monotonic()
         with self.studio.using(visitor_of(request)) as visit:
             if visit.second is None:
                 return {self.status: "Choose the second picture."}
             name, result = visit.second.name, visit.mix(values[self.share], values[self.layers])
-        return self._compared(result, f"{values[self.share]:.0%} of {Path(name).name}", start)
+        return self._compared(result, f"{values[self.share]:.0%} of {Path(name).name}")
 
     def _download_mixed(self, values: Values, request: gr.Request) -> str:
         with self.studio.using(visitor_of(request)) as visit:

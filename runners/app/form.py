@@ -44,7 +44,7 @@ class Form(Layout):
             if slider.trait in self.families:
                 name = values[self.families[slider.trait]]
                 direction = next(direction for direction in slider.directions if direction.name == name)
-                updates[box] = gr.Slider(**self.slider(slider.label, direction, values[box]))
+                updates[box] = gr.Slider(**self.slider(slider, direction, values[box]))
         if values[self.words_family]:
             updates.update(self.words_of(values[self.words_family], values[self.power]))
         return updates

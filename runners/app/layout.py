@@ -8,7 +8,7 @@ import gradio as gr
 
 from arguments.flags import MASK_TRASHOLD
 from runners.app.settings import AUTOMATIC, NO_MASK, PAINTED, UPLOADED
-from runners.app.sliders import Direction, Slider
+from runners.app.sliders import Direction, Slider, family_name
 from runners.app.studio import MAX_BYTES, Studio
 from runners.app.visit import DOWNLOADS
 
@@ -104,8 +104,10 @@ class Layout:
             self.samples = self._samples("samples", "Samples")
             self.face = gr.Radio([], label="Face, from left to right", visible=False, elem_id="face",
                                  info="or click on it in the photograph")  # fmt: skip
-            info = "cuts out the largest face; leave it out for images that are aligned crops"
-            self.align = gr.Checkbox(self.aligned, label="Align", info=info, visible=self.aligned, elem_id="align")
+            info = "the largest one; leave this out for a picture that is cut out already"
+            self.align = gr.Checkbox(
+                self.aligned, label="Cut out the face", info=info, visible=self.aligned, elem_id="align"
+            )
 
     def _file_box(self, elem_id: str, label: str, visible: bool = True) -> gr.File:
         """A box for an upload; its label is above it, as gradio's would lie over the box's own text."""
@@ -127,7 +129,7 @@ class Layout:
             is_open = not self.rows or len(self.rows) + len(sliders) <= _OPEN_SLIDERS
             with gr.Accordion(heading, open=is_open, elem_classes="section", elem_id=f"group_{heading.lower()}"):
                 for slider in sliders:
-                    options = self.slider(slider.label, slider.directions[0])
+                    options = self.slider(slider, slider.directions[0])
                     box = gr.Slider(**options, buttons=["reset"], elem_id=f"edit_{slider.trait}", elem_classes="edit")
                     self.rows.append((slider, box))
 
@@ -138,8 +140,8 @@ class Layout:
         ):
             self.problem = gr.Markdown(self.problem_of(names[0]) if names else "")
             self.words_family = gr.Radio(
-                names, value=names[0] if names else None, label="Made by", visible=len(names) > 1,
-                elem_id="words_family",
+                [(family_name(name), name) for name in names], value=names[0] if names else None, label="Made by",
+                visible=len(names) > 1, elem_id="words_family",
             )  # fmt: skip
             with gr.Row():
                 self.neutral = gr.Textbox("face", label="It is", max_length=200, min_width=100)
@@ -149,19 +151,20 @@ class Layout:
             self.power = gr.Slider(**options, buttons=["reset"], elem_id="words_power", elem_classes="edit")
 
     def _lay_mask(self) -> None:
-        kinds = [NO_MASK, AUTOMATIC, PAINTED, UPLOADED]
+        kinds = [("nothing", NO_MASK), ("the background", AUTOMATIC), ("what I paint", PAINTED), ("a file", UPLOADED)]
         if not self.aligned:
-            kinds.remove(AUTOMATIC)  # it needs a face
+            del kinds[1]  # it needs a face
         with gr.Accordion("Mask: what stays unedited", open=False, elem_classes="section", elem_id="mask_section"):
             self.mask = gr.Radio(kinds, value=NO_MASK, label="Kind of mask", show_label=False, elem_id="mask")
             self.threshold = gr.Slider(
-                0, 1, value=MASK_TRASHOLD, step=0.005, label="From this probability of background on", visible=False,
-                elem_id="threshold", elem_classes="edit",
+                0, 1, value=MASK_TRASHOLD, step=0.005, label="Least probability of background", visible=False,
+                elem_id="threshold", elem_classes="edit", info="a lower one keeps more",
             )  # fmt: skip
-            with gr.Column(visible=False) as self.painting:
+            with gr.Column(visible=False, elem_classes="upload", min_width=0) as self.painting:
+                gr.HTML("Paint over what should stay, then use the mask", elem_classes="caption")
                 self.canvas = gr.ImageEditor(
-                    type="pil", label="Paint over what should stay", sources=(), transforms=(), layers=False,
-                    buttons=[], brush=gr.Brush(default_size=40, colors=["#f0386b"], color_mode="fixed"),
+                    type="pil", label="Paint over what should stay", show_label=False, sources=(), transforms=(),
+                    layers=False, buttons=[], brush=gr.Brush(default_size=40, colors=["#f0386b"], color_mode="fixed"),
                     canvas_size=(512, 512), elem_id="canvas",
                 )  # fmt: skip
                 self.paint = gr.Button("Use the painted mask", size="sm", elem_id="paint")
@@ -170,7 +173,7 @@ class Layout:
     def _lay_families(self) -> None:
         shared = [slider for slider, _ in self.rows if len(slider.directions) > 1]
         with gr.Accordion(
-            "Families: how a direction is made", open=False, visible=bool(shared), elem_classes="section",
+            "Which direction a slider uses", open=False, visible=bool(shared), elem_classes="section",
             elem_id="families_section",
         ):  # fmt: skip
             for slider in shared:
@@ -203,16 +206,17 @@ class Layout:
             self.morph = gr.Button("Download GIF, there and back", size="sm", min_width=110, elem_id="download_morph")
 
     @staticmethod
-    def slider(label: str, direction: Direction, value: float = 0) -> dict[str, Any]:
+    def slider(slider: Slider, direction: Direction, value: float = 0) -> dict[str, Any]:
+        """Properties of the component, when this direction of the slider is chosen; any but the first is named."""
         return {
             "minimum": direction.least, "maximum": direction.most, "step": direction.step, "value": value,
-            "label": label, "info": direction.family,
+            "label": slider.label, "info": "" if direction == slider.directions[0] else direction.family,
         }  # fmt: skip
 
     def words_slider(self, family: str, value: float = 0) -> dict[str, Any]:
         ((low, high),) = self.studio.text_families[family].directions.values()
-        options = self.slider("Power", Direction("", family, low, high), value)
-        return {**options, "interactive": not self.problem_of(family)}
+        power = Slider("power", (Direction("", "", low, high),))
+        return {**self.slider(power, power.directions[0], value), "interactive": not self.problem_of(family)}
 
     def problem_of(self, family: str) -> str:
         problem = self.studio.text_problem(family)

@@ -146,7 +146,7 @@ class Page(Events):
         def change(values: Values, request: gr.Request) -> Updates:
             direction = next(direction for direction in slider.directions if direction.name == values[family])
             values[box] = 0
-            return {box: gr.Slider(**self.slider(slider.label, direction)), **self.if_open(values, request)}
+            return {box: gr.Slider(**self.slider(slider, direction)), **self.if_open(values, request)}
 
         return change
 

@@ -9,7 +9,7 @@ MORE = "More"  # the heading of directions that are in no group
 
 # Heading -> traits, in the page's order. A new direction's group is added here.
 _GROUPS = {
-    "Face": "age gender male face_roundness nose_length eyebrow_thickness dark_skin makeup lipstick",
+    "Face": "age gender male face_roundness nose_length eyebrow_thickness skin_tone dark_skin makeup lipstick",
     "Expression": "smile eye_openness surprised angry displeased",
     "Hair": "long_hair bangs wavy_hair curly_hair afro bobcut bowlcut mohawk receding_hairline black_hair blond_hair "
     "grey_hair purple_hair beard facial_hair trimmed_beard goatee sideburns",
@@ -19,13 +19,22 @@ _GROUPS = {
 _PLACES = {trait: (heading, i) for heading, names in _GROUPS.items() for i, trait in enumerate(names.split())}
 _PREFIXES, _SUFFIXES = ("fs_", "ss"), ("_w", "_pc", "_ss")  # of names that several families would share
 _OTHER_NAMES = {"smiling": "smile"}
-# The first of these that has a trait moves it: the method's own directions first, those that mix traits last.
-_PREFERRED = ("fs_boundaries", "interfacegan", "stylespace", "styleclip_mapper", "ganspace")
+# Families and what the page calls them. The first that has a trait moves it: the method's own directions first, those
+# that mix traits last.
+_FAMILIES = {
+    "fs_boundaries": "FS boundary", "interfacegan": "InterfaceGAN", "stylespace": "StyleSpace",
+    "styleclip_mapper": "StyleCLIP mapper", "ganspace": "GANSpace", "styleclip_global": "StyleCLIP",
+    "deltaedit": "DeltaEdit",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Direction:
-    """A direction as the page shows it; low and high are its useful powers."""
+    """A direction as the page shows it.
+
+    family: as the page calls it.
+    low, high: the least and the greatest useful power.
+    """
 
     name: str
     family: str
@@ -58,6 +67,11 @@ class Slider:
         return self.trait.replace("_", " ").capitalize()
 
 
+def family_name(family: str) -> str:
+    """What the page calls a family of directions."""
+    return _FAMILIES.get(family, family)
+
+
 def trait_of(direction: str) -> str:
     """What a direction changes, whichever family it is of: `smile` for smile, fs_smiling, smiling and smile_w."""
     name = direction.replace(" ", "_")
@@ -73,9 +87,10 @@ def trait_of(direction: str) -> str:
 def sliders(families: Mapping[str, Mapping[str, tuple[float, float]]]) -> dict[str, list[Slider]]:
     """Heading -> sliders, for what `SimpleRunner.available_editings` gives; text edits are to be left out."""
     shared: dict[str, list[Direction]] = defaultdict(list)
-    for family in sorted(families, key=lambda name: _PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED)):
+    order = list(_FAMILIES)
+    for family in sorted(families, key=lambda name: order.index(name) if name in order else len(order)):
         for name, (low, high) in families[family].items():
-            shared[trait_of(name)].append(Direction(name, family, low, high))
+            shared[trait_of(name)].append(Direction(name, family_name(family), low, high))
     found = sorted(shared, key=lambda trait: _PLACES.get(trait, (MORE, 0))[1])
     headings = {heading: [trait for trait in found if _PLACES.get(trait, (MORE, 0))[0] == heading]
                 for heading in (*_GROUPS, MORE)}  # fmt: skip

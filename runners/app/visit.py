@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,10 +37,16 @@ Progress = Callable[[float, str], None]  # the fraction done, 0 to 1, and what i
 
 @dataclass(frozen=True)
 class Result:
-    """Files: the crop before and after, and the whole photograph with the edited crop, if there is one."""
+    """An edit's or a mixture's images, and how long it took.
+
+    before, after: files of the crop.
+    seconds: of computing and writing.
+    photograph: file of the whole photograph with the edited crop, if there is one.
+    """
 
     before: Path
     after: Path
+    seconds: float
     photograph: Path | None = None
 
 
@@ -91,20 +98,22 @@ class Visit:
         """The image for the settings, which costs one edit unless they are those of the last one. Raises UserError."""
         if self._last is not None and self._last[0] == settings:
             return self._last[1]
-        edited = self._edited(settings)
+        start, edited = time.monotonic(), self._edited(settings)
         folder = self._new_folder("edit", _KEPT)
         after = self._write(f"{folder.name}/{self.stem}_edited.png", edited)
         shown = self.picture.shown(edited)
         whole = self._write(f"{folder.name}/photograph.jpg", shown) if shown else None
-        result = Result(self.before, after, whole)
+        result = Result(self.before, after, time.monotonic() - start, whole)
         self._last = settings, result
         return result
 
     def mix(self, share: float, layers: str) -> Result:
         """An image between this one and the second; see `SimpleRunner.mix`. Raises UserError."""
+        start = time.monotonic()
         mixed = self.runner.mix(self.photo, self._second().photo, layers, share)
         folder = self._new_folder("mix", _KEPT)
-        return Result(self.before, self._write(f"{folder.name}/{self.stem}_mixed.png", mixed))
+        after = self._write(f"{folder.name}/{self.stem}_mixed.png", mixed)
+        return Result(self.before, after, time.monotonic() - start)
 
     def morph(self, layers: str) -> Path:
         """A GIF from this image to the second one and back. Raises UserError."""

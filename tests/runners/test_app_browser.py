@@ -27,7 +27,7 @@ if reason := app_browser.missing():
 NAME_OF_FOCUS = """const e = document.activeElement;
 return (e.getAttribute('aria-label') || [...(e.labels || [])].map(l => l.innerText).join(' ') ||
   e.closest('label')?.innerText || e.innerText || e.title || '').replace('▼', '').trim() """
-# Controls and words outside of the window, and pairs of controls that cover each other.
+# Controls and words outside of the window, pairs of controls that cover each other, and a photograph that is cut.
 OUTSIDE_OR_OVERLAPPING = """const found = [], name = e => e.id || e.ariaLabel || e.innerText || e.outerHTML;
 const shown = words => [...document.querySelectorAll(words)].filter(e => e.checkVisibility() && e.offsetWidth > 1);
 for (const e of shown('button, input, img, h1, p, label, [role=tab]')) {
@@ -35,7 +35,11 @@ for (const e of shown('button, input, img, h1, p, label, [role=tab]')) {
   if (box.left < -1 || box.right > innerWidth + 1) found.push('outside: ' + name(e));
 }
 if (document.documentElement.scrollWidth > innerWidth) found.push('scrolls sideways');
-const controls = shown('button, input, #photograph, .caption, [data-testid=block-info], .samples')
+const bottom = e => e.getBoundingClientRect().bottom;
+for (const e of shown('#photograph img')) if (bottom(e) > bottom(e.closest('.block')) + 1)
+  found.push('cut: ' + name(e));
+const labels = '.caption, [data-testid=block-info], [data-testid=block-label]';
+const controls = shown('button, input, #photograph, .samples, ' + labels)
   .filter(e => !e.closest('.compare'));
 for (const a of controls) for (const b of controls) {
   if (a === b || a.contains(b) || b.contains(a) || a.compareDocumentPosition(b) & 2) continue;
@@ -90,7 +94,7 @@ def edited(browser: Browser, words: str) -> np.ndarray:
 
 
 def open_photo(browser: Browser, photo: Path) -> None:
-    browser.choose("align", "Align")  # not
+    browser.choose("align", "Cut out the face")  # not
     browser.wait(lambda: not browser.visible("#photograph"), "the crop alone")
     browser.upload(photo)
     browser.wait(lambda: "astronaut" in browser.find("#upload").text, "the upload")
@@ -174,7 +178,7 @@ def test_a_mask_is_painted(browser: Browser, photo_path: Path) -> None:
     unmasked = shown(browser)[1]
     browser.click("mask_section")
     browser.wait(lambda: browser.visible("#mask"), "the kinds of masks")
-    browser.choose("mask", "painted")
+    browser.choose("mask", "what I paint")
     canvas = browser.wait(lambda: browser.find("#canvas canvas"), "the canvas")
     browser.wait(lambda: canvas.is_displayed() and canvas.size["width"] > 200, "the canvas to be drawn")
 
@@ -237,18 +241,19 @@ def test_every_control_works_from_the_keyboard_and_has_a_name(browser: Browser) 
     assert compare.get_property("value") == "49"
 
 
-@pytest.mark.parametrize("width", [360, 768, 1400, 1920])
-def test_nothing_is_cut_or_overlaps(browser: Browser, server: AppServer, width: int) -> None:
-    for theme in ("light", "dark") if width in (360, 1400) else ("light",):
-        browser.resize(width)
-        browser.open(f"{server.url}/?__theme={theme}")
-        edited(browser, "age +5")
-        browser.wait(lambda: browser.visible("#photograph img"), "the photograph")
-        assert browser.driver.execute_script(OUTSIDE_OR_OVERLAPPING) == []
+@pytest.mark.parametrize(("theme", "widths"), [("light", (360, 768, 1400, 1920)), ("dark", (360, 1400))])
+def test_nothing_is_cut_or_overlaps(window: Browser, server: AppServer, theme: str, widths: tuple[int, ...]) -> None:
+    window.open(f"{server.url}/?__theme={theme}")
+    edited(window, "age +5")
+    window.wait(lambda: window.visible("#photograph img"), "the photograph")
+    for width in widths:
+        window.resize(width)
+        window.driver.execute_script("window.scrollTo(0, 0)")
+        assert window.driver.execute_script(OUTSIDE_OR_OVERLAPPING) == [], width
         if width == 360:  # the picture stays in sight, and nothing shows through it
-            browser.driver.execute_script("window.scrollTo(0, 700)")
-            assert browser.driver.execute_script(PICTURE_ON_TOP) == [True] * 9
-    browser.resize(1400)
+            window.driver.execute_script("window.scrollTo(0, 700)")
+            assert window.driver.execute_script(PICTURE_ON_TOP) == [True] * 9
+    window.resize(1400)
 
 
 def test_what_is_refused(browser: Browser, server: AppServer, photo_path: Path, tmp_path: Path) -> None:

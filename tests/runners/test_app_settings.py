@@ -10,7 +10,7 @@ pytest.importorskip("gradio", reason="the page's packages are not installed: pip
 from configs.paths import ROOT
 from runners.app.page import Page
 from runners.app.settings import AUTOMATIC, PAINTED, History, Settings, read_query
-from runners.app.sliders import sliders, trait_of
+from runners.app.sliders import family_name, sliders, trait_of
 from runners.app.studio import Studio
 from runners.simple_runner import CONFIG
 
@@ -20,13 +20,15 @@ def test_every_direction_has_a_slider() -> None:
     studio = Studio(CONFIG, "cpu", ROOT)
     page, available = Page(studio), studio.runner.available_editings()
     found = {direction.name: direction for slider, _ in page.rows for direction in slider.directions}
+    rows = {direction.name: slider for slider, _ in page.rows for direction in slider.directions}
     fixed = {family: available[family] for family in available if family not in studio.text_families}
     assert {name for family in fixed.values() for name in family} == set(found)
     for family, directions in fixed.items():
         for name, (low, high) in directions.items():
-            options = page.slider("", found[name])
-            assert (options["minimum"], options["maximum"], options["info"]) == (low, high, family)
-            assert 20 <= (high - low) / options["step"] <= 200
+            options = page.slider(rows[name], found[name])
+            named = "" if found[name] == rows[name].directions[0] else family_name(family)
+            assert (options["minimum"], options["maximum"], options["info"]) == (low, high, named)
+            assert "_" not in family_name(family) and 20 <= (high - low) / options["step"] <= 200
     by_trait = {slider.trait: [d.name for d in slider.directions] for slider, _ in page.rows}
     assert by_trait["smile"] == ["fs_smiling", "smile", "smiling"] and by_trait["glasses"] == ["fs_glasses", "glasses"]
     assert set(studio.sliders) == {"Face", "Expression", "Hair", "Pose", "Accessories", "More"}
@@ -58,7 +60,7 @@ def test_directions_of_several_families_share_a_slider() -> None:
     assert all(trait_of(name) == trait for trait, directions in names.items() for name in directions)
     groups = sliders({"ganspace": {"hat_pc": (-6, 6), "wheels": (0, 1)}, "fs_boundaries": {"hat": (-10, 10)}})
     assert list(groups) == ["Accessories", "More"]
-    assert [direction.family for direction in groups["Accessories"][0].directions] == ["fs_boundaries", "ganspace"]
+    assert [direction.family for direction in groups["Accessories"][0].directions] == ["FS boundary", "GANSpace"]
 
 
 def test_a_link_opens_with_its_settings(small: SmallDomain, tmp_path: Path) -> None:
