@@ -74,7 +74,6 @@ class Scores:
         scores = torch.where(flipped[:, None], scores * self._mirror, scores)
         return on_sphere(scores, torch.randn(len(scores), self.dim - scores.shape[1]))
 
-
     @property
     def n_factors(self) -> int:
         return self._factors.shape[1]

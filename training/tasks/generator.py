@@ -177,7 +177,8 @@ class GeneratorTask(NetworkTask):
         assert self.scores is not None
         distance = fit_mapping(self.generator, self.scores, self.options.mapping_steps, self.seed)
         self.ema.network.load_state_dict(self.generator.state_dict())
-        logger.info("the mapping network holds %d factors in w: mean squared error %.4f", self.scores.n_factors, distance)
+        count = self.scores.n_factors
+        logger.info("the mapping network holds %d factors in w: mean squared error %.4f", count, distance)
 
     def _set_rates(self, step: int) -> None:
         """The optimizers' learning rates: those of the options, also where a checkpoint was written with others."""
@@ -230,7 +231,10 @@ class GeneratorTask(NetworkTask):
             if self.predictor is not None and real.shape[-1] >= PREDICTOR_SIZE:
                 with self.precision.autocast():
                     losses["predictor"] = self.predictor(fake, real)
-        weights = {"generator": options.adversarial, "paired": options.paired, "factors": options.factors, "predictor": options.predictor}
+        weights = {
+            "generator": options.adversarial, "paired": options.paired, "factors": options.factors,
+            "predictor": options.predictor,
+        }  # fmt: skip
         self.precision.backward(torch.stack([weights[name] * loss for name, loss in losses.items()]).sum())
         if adversarial and options.path_length and step % options.path_length_every == 0:
             w = mixed_w(self.generator, max(len(real) // 2, 1), options.mixing, self.device)  # half, as in the paper

@@ -35,7 +35,8 @@ def fit_mapping(generator: Generator, scores: Scores, steps: int, seed: int) -> 
     """
     dim, count = generator.config.style_dim, scores.n_factors
     if 2 * count > dim:
-        raise UserError(f"{scores.path} has {count} factors; generator.style_dim, which is {dim}, must be {2 * count}")
+        wanted = f"must be {2 * count} or more"
+        raise UserError(f"{scores.path} has {count} factors; generator.style_dim, which is {dim}, {wanted}")
     random, device = torch.Generator().manual_seed(seed), generator.input.input.device
     _begin(generator, scores, random)
     optimizer = Adam(generator.style.parameters(), LR, (0.9, 0.99))
@@ -51,7 +52,7 @@ def fit_mapping(generator: Generator, scores: Scores, steps: int, seed: int) -> 
         w = generator.mapping(z)
         for module in generator.modules():
             if isinstance(module, ModulatedConv):
-                module.modulation.bias += 1 - module.modulation(w.mean(dim=0))
+                module.modulation.bias.add_(1 - module.modulation(w.mean(dim=0)))
         return float(factor_distance(w, factors))
 
 
@@ -79,10 +80,9 @@ def _begin(generator: Generator, scores: Scores, random: torch.Generator) -> Non
 
 
 def _set(layer: EqualLinear, weight: Tensor, bias: Tensor) -> None:
-    """Make the layer x → leaky ReLU of (weight · x + bias)."""
-    gain = math.sqrt(2) if layer.activation else 1  # the activation's own
-    layer.weight.copy_(weight / gain / layer.scale)
-    layer.bias.copy_(bias / gain / layer.lr_mul)
+    """Make the layer x → leaky ReLU of (weight · x + bias), without the activation's own gain of √2."""
+    layer.weight.copy_(weight / math.sqrt(2) / layer.scale)
+    layer.bias.copy_(bias / math.sqrt(2) / layer.lr_mul)
 
 
 def _activated(factors: Tensor) -> Tensor:

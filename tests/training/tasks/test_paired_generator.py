@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torch import Tensor
 
 from arguments.domain import load_domain
 from arguments.loader import load_options
@@ -45,7 +46,8 @@ def options(tmp_path: Path) -> list[str]:
     scores, names = np.random.default_rng(0).standard_normal((IMAGES, 2)), [f"{i}.png" for i in range(IMAGES)]
     for name, score in zip(names, scores, strict=True):
         save_image(draw(score), tmp_path / "images" / name)
-    write_scores(tmp_path / "images", names, scores, ["place", "colour"], np.array([-1, 1]))
+    factors = np.stack([scores[:, 0] > 0, scores[:, 1]], axis=1)
+    write_scores(tmp_path / "images", names, scores, ["place", "colour"], np.array([-1, 1]), factors)
     config = {
         "exp": {"domain": str(tmp_path / "tiny.yaml"), "exp_dir": str(tmp_path), "name": "run"},
         "data": {"train_dir": str(tmp_path / "images")},
@@ -107,6 +109,37 @@ def test_it_learns_which_scores_give_which_image(options: list[str], tmp_path: P
     distances = (made[:, None] - real[None]).abs().mean(dim=(2, 3, 4))
     own, others = distances.diagonal().mean(), distances.mean()
     assert own < 0.6 * others  # scores of other images give a ratio of 1
+
+
+def test_the_mapping_begins_with_the_factors_in_w(options: list[str], tmp_path: Path):
+    """A step at one score, and another score: w holds both by linear maps, and styles are 1 at the mean."""
+    more = ("train.mapping_steps=1500", "train.factors=1", "train.lr=0.00001")
+    task = task_of(options, *more)
+    z, factors = task.scores.draw(2000)
+
+    def unexplained() -> Tensor:
+        with torch.no_grad():
+            w = torch.cat([task.ema.network.mapping(z), torch.ones(len(z), 1)], dim=1)
+        return (w @ torch.linalg.lstsq(w, factors).solution - factors).square().mean(dim=0)
+
+    assert unexplained().max() > 0.1
+    loop = TrainingLoop(task, Plan(1000, 1, 1, 1), Process(CPU), tmp_path)
+    assert "factors" in loop.update(1, task.gradients(1))
+    assert unexplained().max() < 0.02
+    styles = task.generator.affine(task.generator.mapping(z)[:, None].expand(-1, task.generator.config.n_styles, -1))
+    for style in styles:
+        assert torch.allclose(style.mean(dim=0), torch.ones(style.shape[1]), atol=0.05)
+    mapped, again = task.ema.network.mapping(z), task_of(options, *more)
+    torch.manual_seed(9)  # the fit has random numbers of its own, which every process of a training draws alike
+    TrainingLoop(again, Plan(1000, 1, 1, 1), Process(CPU), tmp_path).update(1, again.gradients(1))
+    assert torch.allclose(mapped, again.ema.network.mapping(z), atol=1e-3)
+
+
+def test_w_too_small_for_the_factors_is_refused(options: list[str], tmp_path: Path):
+    names, scores = [f"{i}.png" for i in range(IMAGES)], np.random.default_rng(0).standard_normal((IMAGES, 2))
+    write_scores(tmp_path / "images", names, scores, ["place", "colour"], np.array([-1, 1]), np.tile(scores, 3))
+    with pytest.raises(UserError, match=r"6 factors; generator\.style_dim, which is 8, must be 12"):
+        task_of(options, "train.mapping_steps=1").gradients(1)
 
 
 def test_sizes_grow_and_batches_shrink(options: list[str]):
