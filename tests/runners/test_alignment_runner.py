@@ -2,20 +2,40 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from warm_python import ROOT
+from warm_python import WarmPython
 
 from models.faces.alignment import align
 from utils.images import load_image
 
-COMMAND = [sys.executable, str(ROOT / "scripts" / "align_all_parallel.py"), "--num_threads", "2", "--root_path"]
+SCRIPT = "align_all_parallel.py"
+TWO = ("--num_threads", "2", "--root_path")
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def python() -> Iterator[WarmPython]:
+    warm = WarmPython("runners.alignment_runner", "dlib")
+    yield warm
+    warm.close()
+
+
+@pytest.fixture
+def run(python: WarmPython, tmp_path: Path) -> Run:
+    """The script with --root_path and what else is given; its exit code and what it prints."""
+    log = tmp_path / "log"
+
+    def start(*arguments: object, cwd: Path = tmp_path) -> tuple[int, str]:
+        code = python.run(SCRIPT, *TWO, *arguments, log=log, cwd=cwd)
+        return code, log.read_text()
+
+    return start
 
 
 @pytest.fixture
@@ -36,11 +56,11 @@ def crops(photos: Path) -> set[str]:
     return {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
 
 
-def test_tree_failures_and_resume(photos: Path) -> None:
-    done = subprocess.run([*COMMAND, str(photos)], capture_output=True, text=True)
-    assert done.returncode == 3, done.stderr
+def test_tree_failures_and_resume(run: Run, photos: Path) -> None:
+    code, printed = run(photos)
+    assert code == 3, printed
     assert crops(photos) == {"x/a.jpg", "y/a.jpg", "twin.png.jpg", "twin.jpg.jpg"}
-    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    errors = [line for line in printed.splitlines() if line.startswith("ERROR")]
     assert len(errors) == 2
     assert "photos/broken.jpg: cannot be decoded" in errors[0] or "photos/broken.jpg: is not an image" in errors[0]
     assert "photos/x/nobody.png: no face was found" in errors[1]
@@ -50,20 +70,20 @@ def test_tree_failures_and_resume(photos: Path) -> None:
 
     before = {path: path.stat().st_mtime_ns for path in photos.with_name("photos_crops").rglob("*.jpg")}
     crop.unlink()
-    again = subprocess.run([*COMMAND, f"{photos}/"], capture_output=True, text=True)  # a slash at the end is usual
-    assert again.returncode == 3 and "3 of 6 images to align" in again.stderr
+    code, printed = run(f"{photos}/")  # a slash at the end is usual
+    assert code == 3 and "3 of 6 images to align" in printed
     del before[crop]
     assert crop.is_file() and all(path.stat().st_mtime_ns == time for path, time in before.items())
 
 
-def test_a_killed_run_leaves_no_processes_and_no_half_files(photos: Path) -> None:
-    run = subprocess.Popen([*COMMAND, str(photos)], stderr=subprocess.DEVNULL)
+def test_a_killed_run_leaves_no_processes_and_no_half_files(python: WarmPython, photos: Path, tmp_path: Path) -> None:
+    run = python.start(SCRIPT, *TWO, photos, log=tmp_path / "log")
     end = time.monotonic() + 120
     while not crops(photos) and time.monotonic() < end:
         time.sleep(0.01)
-    children = [int(pid) for pid in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()]
-    os.kill(run.pid, signal.SIGKILL)
-    run.wait()
+    children = [int(pid) for pid in Path(f"/proc/{run}/task/{run}/children").read_text().split()]
+    os.kill(run, signal.SIGKILL)
+    assert python.wait(run) == -signal.SIGKILL
     assert len(children) >= 2
     while any(alive(pid) for pid in children):
         assert time.monotonic() < end, "its processes outlive it"
@@ -72,11 +92,7 @@ def test_a_killed_run_leaves_no_processes_and_no_half_files(photos: Path) -> Non
         assert Image.open(path).size == (1024, 1024)
 
 
-def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
-
-
-def test_a_replaced_photograph_is_cut_again(photo_path: Path, tmp_path: Path) -> None:
+def test_a_replaced_photograph_is_cut_again(run: Run, photo_path: Path, tmp_path: Path) -> None:
     """A sideways one is rotated, and other files are named."""
     folder = tmp_path / "photos"
     (folder / ".Trash-1000").mkdir(parents=True)
@@ -84,43 +100,44 @@ def test_a_replaced_photograph_is_cut_again(photo_path: Path, tmp_path: Path) ->
     for name in ("a.png", "b.png", ".Trash-1000/c.png"):
         face.save(folder / name)
     (folder / "clip.mov").touch()
-    first = run(folder)
-    assert first.returncode == 0 and "2 of 2 images to align" in first.stderr
-    assert first.stderr.splitlines()[-1] == (
+    code, printed = run(folder)
+    assert code == 0 and "2 of 2 images to align" in printed
+    assert printed.splitlines()[-1] == (
         f"INFO {folder}: left out 1 hidden (.Trash-1000/); 1 of formats that are not read (clip.mov)"
     )
     old = {path: path.read_bytes() for path in (tmp_path / "photos_crops").glob("*.jpg")}
     face.transpose(Image.Transpose.TRANSPOSE).save(folder / "a.png")  # on its side, and mirrored
     os.utime(folder / "a.png", (1e9, 1e9))
-    second = run(folder)
-    assert "1 of 2 images to align" in second.stderr and "photos/a.png: it shows no upright face" in second.stderr
+    _, printed = run(folder)
+    assert "1 of 2 images to align" in printed and "photos/a.png: it shows no upright face" in printed
     new = {path: path.read_bytes() for path in old}
     assert [path.name for path in old if old[path] != new[path]] == ["a.jpg"]
     lying, upright = (np.asarray(Image.open(path), dtype=int) for path in sorted(new))
     assert np.abs(lying[:, ::-1] - upright).mean() < 12  # the landmarks of a mirrored face differ a little
-    assert "0 of 2 images to align" in run(folder).stderr
+    assert "0 of 2 images to align" in run(folder)[1]
 
 
-def test_the_place_of_the_crops(photo_path: Path, tmp_path: Path) -> None:
+def test_the_place_of_the_crops(run: Run, photo_path: Path, tmp_path: Path) -> None:
     inner = tmp_path / "photos" / "sub"
     inner.mkdir(parents=True)
     load_image(photo_path).save(tmp_path / "photos" / "a.png")
-    assert run("..", cwd=inner).returncode == 0
+    assert run("..", cwd=inner)[0] == 0
     assert (tmp_path / "photos_crops" / "a.jpg").is_file() and not list(inner.iterdir())
-    assert run(tmp_path / "photos", "--output_dir", tmp_path / "photos" / "cut").returncode == 0
+    assert run(tmp_path / "photos", "--output_dir", tmp_path / "photos" / "cut")[0] == 0
     assert (tmp_path / "photos" / "cut" / "a.jpg").is_file()
-    again = run(tmp_path / "photos", "--output_dir", tmp_path / "photos" / "cut")
-    assert "0 of 1 images to align" in again.stderr and "1 results of this run (cut/)" in again.stderr
+    _, printed = run(tmp_path / "photos", "--output_dir", tmp_path / "photos" / "cut")
+    assert "0 of 1 images to align" in printed and "1 results of this run (cut/)" in printed
     (tmp_path / "file").touch()
     for place, words in (("file/x", "is not a folder; choose another place"), ("photos", "is --root_path itself")):
-        done = run(tmp_path / "photos", "--output_dir", tmp_path / place)
-        assert done.returncode == 2 and words in done.stderr.splitlines()[-1] and "to align" not in done.stderr
-    assert run("/").returncode == 2
+        code, printed = run(tmp_path / "photos", "--output_dir", tmp_path / place)
+        assert code == 2 and words in printed.splitlines()[-1] and "to align" not in printed
+    assert run("/")[0] == 2
 
 
-def test_no_images(tmp_path: Path) -> None:
-    done = subprocess.run([*COMMAND, str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {tmp_path}: has no image")
+def test_no_images(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    code, printed = run(tmp_path / "photos")
+    assert code == 2 and printed.splitlines()[-1].startswith(f"error: {tmp_path / 'photos'}: has no image")
 
 
 def alive(pid: int) -> bool:
