@@ -50,6 +50,7 @@ class E4EConfig:
     blocks: list[int] = option([3, 4, 14, 3], "residual blocks of each stage")
     coarse_styles: int = option(3, "styles below this number read the coarse map")
     middle_styles: int = option(7, "the others below this number read the middle map, the rest the fine map")
+    head_width: int = option(0, "channels of the styles' heads; 0: as many as w has numbers")
 
 
 @dataclass

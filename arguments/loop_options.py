@@ -108,6 +108,7 @@ class EncoderTrainArgs(LoopArgs):
     l2: float = option(1.0, "weight of the mean squared error of the images")
     predictor: float = option(0.8, "weight of their distance in the predictor's features; 0 needs no predictor")
     w: float = option(1.0, "weight of the mean squared error of w, where it is known")
+    scores: bool = option(False, "the w of real images are known, too: the generator's of their scores (scores.npz)")
     delta: float = option(2e-4, "weight of how far styles are from the first: edits work where they are alike")
 
 

@@ -15,13 +15,13 @@ from models.stylegan2.layers import EqualLinear
 class StyleHead(nn.Module):
     """log2(map size) convs of stride 2, each with leaky ReLU, then a linear layer: one map to one style."""
 
-    def __init__(self, in_channels: int, style_dim: int, map_size: int) -> None:
+    def __init__(self, in_channels: int, width: int, style_dim: int, map_size: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for i in range(int(math.log2(map_size))):
-            layers += [nn.Conv2d(style_dim if i else in_channels, style_dim, 3, 2, padding=1), nn.LeakyReLU()]
+            layers += [nn.Conv2d(width if i else in_channels, width, 3, 2, padding=1), nn.LeakyReLU()]
         self.convs = nn.Sequential(*layers)
-        self.linear = EqualLinear(style_dim, style_dim)
+        self.linear = EqualLinear(width, style_dim)
 
     def forward(self, x: Tensor) -> Tensor:  # B×C×S×S → B×D
         return self.linear(self.convs(x).flatten(1))
@@ -51,10 +51,11 @@ class E4E(IRBody):
         self.latlayer1 = nn.Conv2d(middle, coarse, 1)
         self.latlayer2 = nn.Conv2d(fine, coarse, 1)
         coarse_and_middle, n_styles = config.middle_styles, domain.generator.n_styles
+        style_dim = domain.generator.style_dim
         counts = (config.coarse_styles, coarse_and_middle - config.coarse_styles, n_styles - coarse_and_middle)
         sizes = (domain.encoder_size // factor for factor in (16, 8, 4))
         heads = (
-            StyleHead(coarse, domain.generator.style_dim, size)
+            StyleHead(coarse, config.head_width or style_dim, style_dim, size)
             for size, count in zip(sizes, counts, strict=True)
             for _ in range(count)
         )

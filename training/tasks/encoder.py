@@ -17,6 +17,7 @@ from arguments.domain import DomainConfig
 from arguments.loop_options import EncoderTrainConfig
 from configs.paths import weight_file
 from criteria.predictor_loss import PredictorLoss
+from datasets.scores import Scores
 from models.e4e import E4E
 from models.weights import load_generator, save
 from training.distributed import Process, synchronise_batch_norm
@@ -26,6 +27,7 @@ from training.precision import in_layout
 from training.state import TrainState
 from training.tasks.generator import mixed_w
 from training.tasks.network import NetworkTask
+from utils.devices import send
 from utils.images import to_image
 from utils.modes import eval_mode
 
@@ -43,6 +45,9 @@ class EncoderTask(NetworkTask):
 
     def __init__(self, config: EncoderTrainConfig, domain: DomainConfig, process: Process) -> None:
         self.options = config.train
+        self.scores: Scores | None = None
+        if self.options.scores:
+            self.scores = Scores(config.data.train_dir, domain.generator.style_dim)
         super().__init__(config, domain, process)
 
     def build(self) -> TrainState:
@@ -68,18 +73,25 @@ class EncoderTask(NetworkTask):
         with torch.no_grad():
             w = mixed_w(self.decoder, generated, MIXING, self.device)
             images = torch.cat([images[: len(images) - generated], self.decoder(self.decoder.affine(w))])
+            if self.scores is not None:
+                w = torch.cat([self._known_w(self.scores), w])
         with self.precision.autocast():
             offsets = self.encoder(self._resize(images))
             decoded = self._decode(offsets)
         losses = {
             "l2": options.l2 * F.mse_loss(decoded.float(), images),
-            "w": options.w * F.mse_loss((offsets[-generated:] + self.decoder.latent_avg).float(), w),
+            "w": options.w * F.mse_loss((offsets[-len(w) :] + self.decoder.latent_avg).float(), w),
             "delta": options.delta * (offsets - offsets[:, :1]).float().square().sum(dim=2).mean(),
         }
         if self.distance is not None:
             losses["predictor"] = options.predictor * self.distance(decoded.float(), images)
         self.precision.backward(torch.stack(list(losses.values())).sum())
         return losses
+
+    def _known_w(self, scores: Scores) -> Tensor:
+        """w of the batch's real images, B×n_styles×D."""
+        z = send(scores.latents(self.batch.names, self.batch.flipped), self.device)
+        return self.decoder.mapping(z)[: len(z) - len(z) // 2, None].expand(-1, self.decoder.config.n_styles, -1)
 
     def export(self, folder: Path) -> Sheet:
         encoder = {f"encoder.{key}": value for key, value in self.encoder.state_dict().items()}

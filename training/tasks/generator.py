@@ -161,9 +161,7 @@ class GeneratorTask(NetworkTask):
         self._set_rates(step)
         size = self._size(step)
         larger = min(self.domain.generator.size // size, LARGER_BATCH)
-        self.batch = self.images.next_batch(self.batch_size * larger)
-        self.batch_names = self.batch.names
-        images = self.batch.images(self.device)
+        images = self.next_images(self.batch_size * larger)
         return self.learn(step, F.adaptive_avg_pool2d(images, size) if size < images.shape[-1] else images)
 
     def learn(self, step: int, images: Tensor) -> Mapping[str, Tensor]:

@@ -39,9 +39,13 @@ class NetworkTask(Task):
         """`gradients` for this batch, B×3×size×size in [-1, 1] on the device."""
 
     def gradients(self, step: int) -> Mapping[str, Tensor]:
-        batch = self.images.next_batch(self.batch_size)
-        self.batch_names = batch.names
-        return self.learn(step, batch.images(self.device))
+        return self.learn(step, self.next_images(self.batch_size))
+
+    def next_images(self, count: int) -> Tensor:
+        """The next `count` images, on the device; `self.batch` has their files."""
+        self.batch = self.images.next_batch(count)
+        self.batch_names = self.batch.names
+        return self.batch.images(self.device)
 
     def logged(self, losses: Mapping[str, float]) -> dict[str, float]:
         return {"images": self.images.position, **losses}
