@@ -38,22 +38,19 @@ CAST: dict[type[nn.Module], tuple[str, ...]] = {  # what autocast casts: kind of
 
 
 def optimize(
-    module: M, *inputs: Tensor | list[Tensor], winograd: bool = True, frugal: bool = False,
-    layout: torch.memory_format = torch.channels_last,
-) -> M:  # fmt: skip
+    module: M, *inputs: Tensor | list[Tensor], winograd: bool = True, layout: torch.memory_format = torch.channels_last
+) -> M:
     """Replace the parts of a frozen module by faster equivalents; returns the module.
 
     Args:
         inputs: of the module's forward, with batch size 0: the sizes that it is optimized for. Others work too, but are
             slower.
         winograd: use Winograd's convs where they are faster; they are for float32 on the CPU.
-        frugal: for networks that run once an image. Winograd's weights are four times as big as the plain ones; they
-            are then made at every use, which costs about a fifth of the conv's time, and not kept.
         layout: of the convs' weights, which results take on.
     """
     module = _fast(module)  # type: ignore[assignment]
     for conv, x in _conv_inputs(module, inputs):
-        conv.make_ready(x, winograd, frugal, layout)
+        conv.make_ready(x, winograd, layout)
     return module
 
 

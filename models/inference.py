@@ -97,7 +97,7 @@ class Method(ABC):
     @cached_property
     def e4e(self) -> E4E:
         e4e = load_e4e(weight_file(self.domain.weights["e4e"]), self.domain)
-        return self._ready(e4e, torch.empty(0, 3, e4e.size, e4e.size), once=True)
+        return self._ready(e4e, torch.empty(0, 3, e4e.size, e4e.size))
 
     @property
     def inverter(self) -> Inverter:
@@ -108,7 +108,7 @@ class Method(ABC):
         inverter, editor = self._load(self.checkpoint)
         image = torch.empty(0, 3, inverter.size, inverter.size)
         maps = torch.empty(0, self.domain.feature_channels, self.domain.feature_size, self.domain.feature_size)
-        inverter.fs_backbone = self._ready(inverter.fs_backbone, image, once=True)
+        inverter.fs_backbone = self._ready(inverter.fs_backbone, image)
         inverter.fuser = self._ready(inverter.fuser, maps, maps)
         return inverter, editor and self._ready(editor, maps, maps)
 
@@ -116,15 +116,14 @@ class Method(ABC):
     def _load(self, path: Path) -> tuple[Inverter, FeatureEditor | None]:
         """The trained networks of the checkpoint."""
 
-    def _ready(self, network: N, *inputs: Tensor | Styles, once: bool = False) -> N:
+    def _ready(self, network: N, *inputs: Tensor | Styles) -> N:
         """The network, optimized for inputs of these sizes (given with batch size 0), on the device.
 
-        `once`: it runs once per image, so transformed weights need not stay in memory. Weights that are used unchanged
-        stay mapped to the file: the system reclaims their memory when it is short.
+        Weights that are used unchanged stay mapped to the file: the system reclaims their memory when it is short.
         """
         winograd = self.device.type == "cpu" and self.dtype == torch.float32 and not self.compile
         layout = conv_layout(self.device, self.dtype)
-        network = optimize(network, *inputs, winograd=winograd, frugal=once, layout=layout)
+        network = optimize(network, *inputs, winograd=winograd, layout=layout)
         network = cast_once(network, self.dtype).to(self.device)
         release(mapped_files(network.state_dict().values()))  # most weights were copied into another layout
         trim()

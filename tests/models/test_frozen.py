@@ -50,7 +50,7 @@ def none_of(x: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
 
 
 NAMES = ["backbone", "editor", "e4e", "decoder"]
-WAYS = [{}, {"frugal": True}, {"winograd": False}, {"winograd": False, "layout": torch.contiguous_format}]
+WAYS = [{}, {"winograd": False}, {"winograd": False, "layout": torch.contiguous_format}]
 
 
 @pytest.mark.parametrize("name", NAMES)

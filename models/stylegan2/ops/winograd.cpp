@@ -181,9 +181,10 @@ Tensor winograd_weight(const Tensor& weight) {
         }
         for (int j = 0; j < 3; ++j) transform_weight(d + j, 3, t + j, 3);
         for (int i = 0; i < 6; ++i) transform_weight(t + i * 3, 1, u + i * 6, 1);
-        for (int f = 0; f < 36; ++f) store(to + (f * panels * in + n) * PANEL + first, u[f]);
+        for (int f = 0; f < 36; ++f) store_past_caches(to + (f * panels * in + n) * PANEL + first, u[f]);
       }
     }
+    stored();
   });
   return result;
 }
