@@ -2,24 +2,19 @@
 
 import logging
 import multiprocessing
-import os
-import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tqdm import tqdm
 
-from configs.paths import weight_file
 from datasets.images import ImageNames, output_names
-from models.faces.alignment import align, turned_note
+from runners.alignment_worker import SIZE, align_file, end_with_parent
 from runners.manifest import Manifest, stamp, time_written
 from utils.errors import UserError
 from utils.files import check_folders_apart, check_writable
-from utils.images import load_image, save_image
 
 logger = logging.getLogger(__name__)
-SIZE = 1024  # px, of FFHQ's crops
 
 
 def align_folder(root: Path, processes: int, output: Path | None = None) -> tuple[list[str], str]:
@@ -53,8 +48,8 @@ def align_folder(root: Path, processes: int, output: Path | None = None) -> tupl
     logger.info("%d of %d images to align, into %s", len(jobs), len(names), target)
     failures = []
     # Spawned, not forked: locks that the parent's threads hold at the fork would never be released.
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
-        tasks = {pool.submit(_align, *job): name for name, job in jobs.items()}
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), end_with_parent) as pool:
+        tasks = {pool.submit(align_file, *job): name for name, job in jobs.items()}
         try:
             for task in tqdm(as_completed(tasks), total=len(tasks), unit="image"):
                 error, note = task.result()
@@ -81,29 +76,3 @@ def _beside(root: Path) -> Path:
     if not folder.name:
         raise UserError(f"--root_path: {root} has no name to call the crops' folder after; name one by --output_dir")
     return folder.with_name(f"{folder.name}_crops")
-
-
-def _end_with_parent() -> None:
-    """End this process with its parent; otherwise a killed run would leave its processes behind."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _align(source: Path, target: Path) -> tuple[str, str]:
-    """Runs in a worker process. Returns an error and a note; "" for none."""
-    try:
-        image = load_image(source)
-        try:
-            crop = align(image, SIZE, predictor=weight_file("landmark"))
-        except UserError as error:
-            return f"{source}: {error}", ""
-        save_image(crop.image, target)
-    except UserError as error:
-        return str(error), ""
-    return "", turned_note(source, crop)

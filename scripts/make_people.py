@@ -36,18 +36,15 @@ def main() -> None:
     parser.add_argument("--output_dir", type=path, required=True)
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="processes")
     args = parser.parse_args()
-
     head_model()  # built before the processes need it
     people = [subject(args.split, index) for index in range(args.count)]
     args.output_dir.mkdir(parents=True, exist_ok=True)
     names = [FILE.format(index) for index in range(args.count)]
     write_labels(args.output_dir, [(name, person.shown()) for name, person in zip(names, people, strict=True)])
     scores = np.stack([person.scores for person in people])
-    factors = np.stack([appearance(person.factors) for person in people])
-    write_scores(args.output_dir, names, scores, COLUMNS, MIRROR, factors)
+    write_scores(args.output_dir, names, scores, COLUMNS, MIRROR, np.stack([appearance(p.factors) for p in people]))
     size = args.size or (PHOTO_SIZE if args.photos else CROP_SIZE)
-    make = partial(_make, args.output_dir, args.split, size, args.photos)
-    in_processes(make, args.count, args.workers, "people")
+    in_processes(partial(_make, args.output_dir, args.split, size, args.photos), args.count, args.workers, "people")
 
 
 def _make(folder: Path, split: str, size: int, photo: bool, index: int) -> None:

@@ -1,7 +1,10 @@
 """Images: file ↔ PIL ↔ tensor.
 
-An image in memory is a PIL image of mode RGB, in sRGB; a tensor of one is 3×H×W, float32, RGB in [-1, 1].
+An image in memory is a PIL image of mode RGB, in sRGB; a tensor of one is 3×H×W, float32, RGB in [-1, 1]. Torch is
+imported by what makes tensors, so that processes which only read and write images start fast.
 """
+
+from __future__ import annotations
 
 import logging
 import stat
@@ -10,15 +13,17 @@ from functools import cache
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 
 from utils.colour import SRGB, to_srgb
 from utils.errors import UserError
 from utils.files import HEIF_SUFFIXES, SAVED_SUFFIXES, atomic_path, check_writable
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -206,6 +211,8 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 def to_pixels(image: Image.Image) -> torch.Tensor:
     """PIL image -> 3×H×W uint8, RGB."""
+    import torch
+
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
@@ -218,7 +225,7 @@ def to_image(tensor: torch.Tensor) -> Image.Image:
     """3×H×W of any float dtype and device, RGB in [-1, 1] -> PIL image; clipped, and rounded to 8 bits."""
     if tensor.ndim != 3 or tensor.shape[0] != 3:
         raise ValueError(f"expected a 3×H×W tensor, got one of shape {tuple(tensor.shape)}")
-    pixels = tensor.detach().float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    pixels = tensor.detach().float().clamp(-1, 1).add(1).mul(127.5).round().byte()
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
 
 

@@ -10,6 +10,7 @@ from datasets.people.fields import Array, palette
 # From black to blond.
 _HAIR = [(0.014, 0.011, 0.010), (0.035, 0.021, 0.013), (0.085, 0.045, 0.022), (0.19, 0.105, 0.045), (0.40, 0.25, 0.10),
          (0.62, 0.44, 0.22)]  # fmt: skip
+GREY = np.array([0.50, 0.49, 0.48], np.float32)  # of grey hair
 
 
 def hair_colour(factors: Factors) -> Array:

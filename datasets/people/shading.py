@@ -4,6 +4,7 @@ import numpy as np
 
 from datasets.people import skin
 from datasets.people.camera import EYE
+from datasets.people.colours import GREY
 from datasets.people.fields import Array, dot, noise, noise_tile, normalise, step
 from datasets.people.head import head_model
 from datasets.people.light import Light
@@ -139,5 +140,5 @@ def _hair_colour(mesh: Mesh, share: float, along: Array, random: Array, single: 
     """N×3: lighter towards the ends, no two strands alike, the share `share` of them grey."""
     grey = step(-0.3, 0.3, share * 1.6 - 0.3 - random + 0.15 * single)
     colour = mesh.colour * (0.76 + 0.30 * along + 0.16 * (random - 0.5) + 0.10 * single)[:, None]
-    colour = colour + (skin.GREY * (0.8 + 0.3 * random[:, None]) - colour) * grey[:, None] * 0.9
+    colour = colour + (GREY * (0.8 + 0.3 * random[:, None]) - colour) * grey[:, None] * 0.9
     return colour if mesh.material == "hair" else colour * np.array([1.1, 0.95, 0.85], np.float32)  # beards are redder

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from datasets.people.colours import clothes_colour, hair_colour
+from datasets.people.colours import GREY, clothes_colour, hair_colour
 from datasets.people.details import Details
 from datasets.people.facial_hair import beard_area, beard_share, brow_shape
 from datasets.people.factors import Factors
@@ -18,7 +18,6 @@ SKIN_TONES = [(0.86, 0.62, 0.51), (0.77, 0.52, 0.40), (0.66, 0.42, 0.29), (0.47,
               (0.155, 0.085, 0.055)]  # fmt: skip
 LIP_COLOURS = [(0.55, 0.16, 0.17), (0.50, 0.05, 0.06), (0.42, 0.03, 0.09), (0.24, 0.03, 0.10)]
 LID_COLOURS = [(0.14, 0.07, 0.045), (0.22, 0.10, 0.12), (0.12, 0.12, 0.16), (0.07, 0.12, 0.26)]
-GREY = np.array([0.50, 0.49, 0.48], np.float32)
 
 
 class Spot:

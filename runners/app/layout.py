@@ -30,7 +30,7 @@ _COMPARE = """<div class="compare" role="group" aria-label="Picture before and a
 _ON_COMPARE = """element.addEventListener('input', event =>
 element.style.setProperty('--at', event.target.value + '%'));"""
 _ANNOUNCED = "element.setAttribute('role', 'status')"  # screen readers read what is written here
-# What gradio does not tell screen readers: whether a section is open, and what a button is for.
+# What gradio does not tell screen readers, or not well: whether a section is open, and what a control is for.
 DESCRIBE = """() => {
 const describe = () => {
   for (const button of document.querySelectorAll('.section > .label-wrap'))
@@ -39,6 +39,9 @@ const describe = () => {
     slider.querySelector('.reset-button')?.setAttribute('aria-label',
       'Reset ' + slider.querySelector('[data-testid=block-info]').textContent);
   document.querySelector('#photograph button')?.setAttribute('aria-label', 'Photograph: click on a face to edit it');
+  document.querySelector('#canvas [data-testid=image]')?.setAttribute('aria-label', 'Paint over what should stay');
+  for (const sample of document.querySelectorAll('.samples .thumbnail-item'))
+    sample.ariaLabel = sample.ariaLabel.replace('Thumbnail', 'Sample');
 };
 new MutationObserver(describe).observe(document.body, {subtree: true, childList: true, attributeFilter: ['class']});
 describe() }"""
@@ -144,8 +147,8 @@ class Layout:
                 visible=len(names) > 1, elem_id="words_family",
             )  # fmt: skip
             with gr.Row():
-                self.neutral = gr.Textbox("face", label="It is", max_length=200, min_width=100)
-                self.target = gr.Textbox("smiling face", label="It should be", max_length=200, min_width=100)
+                self.neutral = gr.Textbox("face", label="It is", max_length=200, min_width=130)
+                self.target = gr.Textbox("smiling face", label="It should be", max_length=200, min_width=130)
                 self.number = gr.Number(0.1, label="Threshold", minimum=0, maximum=10, step=0.01, min_width=80)
             options = self.words_slider(names[0]) if names else {"minimum": -1, "maximum": 1, "value": 0}
             self.power = gr.Slider(**options, buttons=["reset"], elem_id="words_power", elem_classes="edit")

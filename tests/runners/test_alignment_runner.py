@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from warm_python import WarmPython
+from warm_python import ROOT, WarmPython
 
 from models.faces.alignment import align
 from utils.images import load_image
@@ -132,6 +134,12 @@ def test_the_place_of_the_crops(run: Run, photo_path: Path, tmp_path: Path) -> N
         code, printed = run(tmp_path / "photos", "--output_dir", tmp_path / place)
         assert code == 2 and words in printed.splitlines()[-1] and "to align" not in printed
     assert run("/")[0] == 2
+
+
+def test_its_processes_need_no_torch() -> None:
+    program = "import sys, runners.alignment_worker; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_no_images(run: Run, tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def test_every_control_works_from_the_keyboard_and_has_a_name(browser: Browser) 
         seen.append(focused())
         assert len(seen) < 40, seen
     assert all(names + seen), (names, seen)  # none is without a name
-    assert seen.index("Picture") < seen.index("Face") < seen.index("Reset Age")
+    assert seen.index("Picture") < seen.index("Sample 1 of 1") < seen.index("Face") < seen.index("Reset Age")
     ActionChains(browser.driver).send_keys(Keys.ARROW_RIGHT).perform()
     edited(browser, "age +6")
     sections = browser.all(".section > .label-wrap")
