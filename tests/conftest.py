@@ -1,14 +1,20 @@
 """Shared fixtures: stand-ins for the published weights, the published direction files, a small random domain."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from small_domain import SmallDomain
+
+if TYPE_CHECKING:
+    from runners.app.studio import Studio
 
 ROOT = Path(__file__).resolve().parent.parent
 PARITY = ROOT / "tests" / "parity"
@@ -82,3 +88,19 @@ def pair_path(photo_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def small(tmp_path_factory: pytest.TempPathFactory) -> SmallDomain:
     """A 64 px domain of seeded random weights, for tests of arithmetic and of whole runs in seconds."""
     return SmallDomain(tmp_path_factory.mktemp("small_domain"))
+
+
+@pytest.fixture
+def studio(small: SmallDomain, tmp_path: Path) -> Studio:
+    """The page's logic for the small domain, with its files in a folder of the test."""
+    from runners.app.studio import Studio
+
+    return Studio(small.config, "cpu", tmp_path / "server")
+
+
+@pytest.fixture
+def photo(photo_path: Path, studio: Studio) -> Path:
+    """me.png, an upload of the photograph."""
+    from app_studio import uploaded
+
+    return uploaded(studio, "me.png", photo_path.read_bytes())
