@@ -74,7 +74,7 @@ class EncoderTask(NetworkTask):
             w = mixed_w(self.decoder, generated, MIXING, self.device)
             images = torch.cat([images[: len(images) - generated], self.decoder(self.decoder.affine(w))])
             if self.scores is not None:
-                w = torch.cat([self._known_w(self.scores), w])
+                w = torch.cat([self._known_w(self.scores, len(images) - generated), w])
         with self.precision.autocast():
             offsets = self.encoder(self._resize(images))
             decoded = self._decode(offsets)
@@ -88,10 +88,10 @@ class EncoderTask(NetworkTask):
         self.precision.backward(torch.stack(list(losses.values())).sum())
         return losses
 
-    def _known_w(self, scores: Scores) -> Tensor:
-        """w of the batch's real images, B×n_styles×D."""
-        z = send(scores.latents(self.batch.names, self.batch.flipped), self.device)
-        return self.decoder.mapping(z)[: len(z) - len(z) // 2, None].expand(-1, self.decoder.config.n_styles, -1)
+    def _known_w(self, scores: Scores, count: int) -> Tensor:
+        """w of the batch's first `count` images, count×n_styles×D."""
+        z = send(scores.latents(self.batch.names[:count], self.batch.flipped[:count]), self.device)
+        return self.decoder.mapping(z)[:, None].expand(-1, self.decoder.config.n_styles, -1)
 
     def export(self, folder: Path) -> Sheet:
         encoder = {f"encoder.{key}": value for key, value in self.encoder.state_dict().items()}

@@ -173,10 +173,10 @@ class GeneratorTask(NetworkTask):
     def _fit_mapping(self) -> None:
         """The same in every process of a training."""
         assert self.scores is not None
+        logger.info("fitting the mapping network to %d factors", self.scores.n_factors)
         distance = fit_mapping(self.generator, self.scores, self.options.mapping_steps, self.seed)
         self.ema.network.load_state_dict(self.generator.state_dict())
-        count = self.scores.n_factors
-        logger.info("the mapping network holds %d factors in w: mean squared error %.4f", count, distance)
+        logger.info("w holds them with a mean squared error of %.4f", distance)
 
     def _set_rates(self, step: int) -> None:
         """The optimizers' learning rates: those of the options, also where a checkpoint was written with others."""

@@ -48,7 +48,7 @@ def options(tmp_path: Path) -> list[str]:
 
 
 def test_w_of_real_images_is_that_of_their_scores(options: list[str]) -> None:
-    """The loss is the mean over real and generated images, whose w are known: here all are the mean w."""
+    """The loss is the mean over real and generated images; here the encoder answers the mean w to all of them."""
     losses = {}
     for more in ([], ["train.scores=true"]):
         config = load_options(EncoderTrainConfig, [*options, *more])
